@@ -1,0 +1,68 @@
+# Every target first makes sure that .venv holds what pyproject.toml and constraints.txt ask for.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
+BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py))
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup book test test-book lint format lock bench clean distclean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make book       execute the notebooks and build the book: _build/html/index.html"
+	@echo "make test       run the whole test suite, then every notebook"
+	@echo "make test-book  test the built book, in Chromium where it is installed"
+	@echo "make lint       check style and types;  make format mends the style"
+	@echo "make bench      run the side-by-side measurements in benchmarks/"
+	@echo "make lock       write the versions now in .venv to constraints.txt"
+	@echo "make clean      remove what the targets built;  make distclean removes .venv too"
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "'$(PYTHON)' is not Python 3.11 or newer: install one and name it, for instance: make PYTHON=python3.12 book"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "'$(PYTHON)' cannot make a virtual environment: install its venv module (on Debian: apt install python3-venv)."; exit 1; }
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,test,cluster]'
+	@touch $@
+
+# Built from nothing each time: an unchanged notebook must still run again when a helper or an artefact changed.
+book: $(INSTALLED)
+	rm -rf _build/html _build/.doctrees
+	$(BIN)/jupyter-book build . --all -W --keep-going
+	$(BIN)/python tools/check_book.py
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+	$(if $(NOTEBOOKS),$(BIN)/python -m pytest --nbval-lax $(NOTEBOOKS))
+
+test-book: $(INSTALLED)
+	$(BIN)/python -m pytest tests/book tests/browser
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python tools/normalize_notebooks.py --check $(NOTEBOOKS)
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/python tools/normalize_notebooks.py $(NOTEBOOKS)
+
+lock: $(INSTALLED)
+	$(BIN)/python tools/write_constraints.py
+
+bench: $(INSTALLED)
+	@for script in $(BENCHMARKS); do $(BIN)/python $$script || exit 1; done
+	@$(if $(BENCHMARKS),,echo "There is no benchmarks/bench_*.py to run.")
+
+clean:
+	rm -rf _build build .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	find src tests tools book benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean
+	rm -rf $(VENV)

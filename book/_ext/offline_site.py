@@ -1,0 +1,85 @@
+"""Sphinx extension: the built book asks no other host for anything, and its widgets degrade to a table.
+
+- MathJax is copied from an installed package into the site (its licence lies beside it).
+- The live-kernel loader of ``sphinx-thebe`` is left out: the book offers no Thebe button, and its script names a
+  remote host and declares one constant twice on each page.
+- A cell output that is both a widget and HTML (``helpers.widgets``) is written as both. The HTML is what a reader
+  without JavaScript sees; ``static-widgets.js`` and ``book.css`` hide it where the widget is alive.
+"""
+
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.transforms.post_transforms import SphinxPostTransform
+
+MATHJAX_PACKAGE = "sphinx-mathjax-offline"
+# What tex-chtml.js may ask for at run time: TeX extensions, fonts, the menu and its accessibility add-ons.
+MATHJAX_PARTS = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts", "a11y", "sre", "ui")
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def mathjax_folder() -> Path:
+    """The MathJax distribution inside the installed package; an ExtensionError says how to get it."""
+    spec = find_spec(MATHJAX_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ExtensionError(
+            f"{MATHJAX_PACKAGE} is not installed: run `make setup`, which installs the book's tools."
+        )
+    return Path(spec.origin).parent / "static" / "mathjax"
+
+
+def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
+    """Copy the parts of MathJax that the pages can load into ``_static/mathjax``."""
+    if exception is not None or app.builder.format != "html":
+        return
+    source, target = mathjax_folder(), Path(app.outdir) / "_static" / "mathjax"
+    for part in MATHJAX_PARTS:
+        if (source / part).is_dir():
+            shutil.copytree(source / part, target / part, dirs_exist_ok=True)
+        else:
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source / part, target / part)
+
+
+def leave_thebe_out(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """Drop the scripts and the style sheet of sphinx-thebe from one page."""
+
+    def is_thebe(asset: Any) -> bool:
+        attributes = getattr(asset, "attributes", {})
+        return "thebe" in f"{getattr(asset, 'filename', '')}{attributes.get('body', '')}".lower()
+
+    for key in ("script_files", "css_files"):
+        context[key] = [asset for asset in context.get(key, []) if not is_thebe(asset)]
+
+
+class WidgetWithFallback(SphinxPostTransform):
+    """Put the HTML form of a widget behind the widget, before myst-nb picks one form of the output."""
+
+    default_priority = 3  # myst-nb's SelectMimeType runs at 4
+    formats = ("html",)
+
+    def run(self, **kwargs: Any) -> None:
+        for bundle in list(self.document.findall(nodes.container)):
+            if bundle.get("nb_element") != "mime_bundle":
+                continue
+            forms = {form["mime_type"]: form for form in bundle.findall(nodes.container) if "mime_type" in form}
+            if WIDGET in forms and "text/html" in forms:
+                forms[WIDGET] += [
+                    nodes.raw("", '<div class="widget-fallback">', format="html"),
+                    *(child.deepcopy() for child in forms["text/html"].children),
+                    nodes.raw("", "</div>", format="html"),
+                ]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register with Sphinx."""
+    mathjax_folder()
+    app.add_post_transform(WidgetWithFallback)
+    app.connect("html-page-context", leave_thebe_out, priority=900)
+    app.connect("build-finished", copy_mathjax)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

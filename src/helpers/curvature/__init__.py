@@ -1,0 +1,47 @@
+"""Curvature of the mean loss: gradients, Hessian products, traces, shifted solves, spectra.
+
+==============  ===================================================================================
+``products``    gradient, Hessian-vector products, dense Hessian and Gauss-Newton matrix
+``traces``      the trace with its standard error: exact, Gauss-Newton sketch, Hutchinson
+``krylov``      one Krylov space: shifted solves, extreme eigenvalues, spectral density
+==============  ===================================================================================
+"""
+
+from helpers.curvature.krylov import (
+    Edge,
+    Lanczos,
+    Shifted,
+    SpectralDensity,
+    extreme_eigenvalues,
+    solve_shifted,
+    spectral_density,
+)
+from helpers.curvature.products import (
+    Estimate,
+    gauss_newton,
+    gradient,
+    hessian,
+    hvp,
+    per_example_gradients,
+    values,
+)
+from helpers.curvature.traces import is_piecewise_affine, trace
+
+__all__ = [
+    "Edge",
+    "Estimate",
+    "Lanczos",
+    "Shifted",
+    "SpectralDensity",
+    "extreme_eigenvalues",
+    "gauss_newton",
+    "gradient",
+    "hessian",
+    "hvp",
+    "is_piecewise_affine",
+    "per_example_gradients",
+    "solve_shifted",
+    "spectral_density",
+    "trace",
+    "values",
+]

@@ -1,0 +1,267 @@
+"""Data sets, and the disjoint roles that the bounds need: k training samples, val, val2 and test.
+
+The default, ``digits``, ships with scikit-learn and needs no file. The others are read from a *data root*:
+``root=``, else the environment variable ``HELPERS_DATA``, else ``~/.cache/flatness-and-information``.
+Nothing is downloaded unless ``download=True`` is passed.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class DataError(ValueError):
+    """A data file that is missing, truncated or not what it should be; the message says which and what to do."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples with one role.
+
+    Attributes:
+        inputs: shape (n, ...).
+        targets: shape (n,), int64 class indices (floating values for regression).
+        classes: number of classes (0 for regression).
+        edition: what the examples are, as captions say it, e.g. "CIFAR-10 (JPEG edition)".
+        origin: the file or set that ``indices`` number, e.g. "digits/train"; "" when unknown.
+        indices: shape (n,), row numbers within ``origin``; None when unknown.
+
+    Raises:
+        ValueError: if the split is empty, or inputs and targets differ in length.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    classes: int
+    edition: str
+    origin: str = ""
+    indices: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) == 0:
+            raise ValueError("a split needs at least one example; this one is empty")
+        if len(self.inputs) != len(self.targets):
+            raise ValueError(f"a split has {len(self.inputs)} inputs but {len(self.targets)} targets; give one each")
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def take(self, rows: Tensor) -> "Split":
+        """The examples at ``rows`` (m,), in that order."""
+        indices = None if self.indices is None else self.indices[rows]
+        return replace(self, inputs=self.inputs[rows], targets=self.targets[rows], indices=indices)
+
+    def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Split":
+        """The same examples on another device; ``dtype`` converts the inputs (and floating targets)."""
+        targets = self.targets.to(device)
+        if targets.is_floating_point():
+            targets = targets.to(dtype)
+        return replace(self, inputs=self.inputs.to(device=device, dtype=dtype), targets=targets)
+
+
+def partition(split: Split, sizes: Sequence[int], *, seed: int) -> list[Split]:
+    """Disjoint uniformly random subsets of the given sizes; what is left over stays unused.
+
+    Raises:
+        ValueError: if a size is not positive, or the sizes sum to more than the split holds.
+    """
+    if any(size < 1 for size in sizes):
+        raise ValueError(f"every part needs at least one example, got sizes {list(sizes)}")
+    if sum(sizes) > len(split):
+        raise ValueError(
+            f"{len(sizes)} disjoint parts need {sum(sizes)} examples, {split.edition} has {len(split)} here; ask for fewer"
+        )
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    return [split.take(rows) for rows in order[: sum(sizes)].split(list(sizes))]
+
+
+def disjoint(split: Split, k: int, n: int, *, seed: int) -> list[Split]:
+    """k disjoint random samples of n examples each: the training sets of k independent runs.
+
+    Raises:
+        ValueError: if k * n examples are not there, or k or n is not positive.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    return partition(split, [n] * k, seed=seed)
+
+
+def check_disjoint(*splits: Split) -> None:
+    """Refuse splits that share examples, as far as their indices are known.
+
+    Raises:
+        ValueError: naming the first two splits that overlap, by position.
+    """
+    known = [(i, s.origin, set(s.indices.tolist())) for i, s in enumerate(splits) if s.origin and s.indices is not None]
+    for position, (i, origin, rows) in enumerate(known):
+        for j, other_origin, other_rows in known[position + 1 :]:
+            if origin == other_origin and (shared := len(rows & other_rows)):
+                raise ValueError(f"splits {i} and {j} share {shared} examples of {origin}; roles must be disjoint")
+
+
+def with_label_noise(split: Split, share: float, *, seed: int) -> Split:
+    """Replace the labels of a random ``share`` of examples by uniform random labels (Wang & Mao, section 5).
+
+    A replaced label can be the true one by chance, so a share s changes s (1 - 1/classes) of the labels on average.
+
+    Raises:
+        ValueError: if the share is not in [0, 1].
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"the share of noisy labels must lie in [0, 1], got {share}")
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(split), generator=generator)[: round(share * len(split))]
+    targets = split.targets.clone()
+    targets[rows] = torch.randint(split.classes, (len(rows),), generator=generator)
+    noisy = f"{split.edition}, {share:.0%} of the labels random" if share else split.edition
+    return replace(split, targets=targets, edition=noisy)
+
+
+def as_images(split: Split) -> Split:
+    """Inputs as (n, channels, height, width): flat square inputs such as digits' become one-channel images.
+
+    Raises:
+        ValueError: if flat inputs are not square.
+    """
+    if split.inputs.ndim == 4:
+        return split
+    side = round(split.inputs[0].numel() ** 0.5)
+    if split.inputs.ndim != 2 or side**2 != split.inputs.shape[1]:
+        raise ValueError(f"inputs of shape {tuple(split.inputs.shape)} are not images and not square when flat")
+    return replace(split, inputs=split.inputs.view(-1, 1, side, side))
+
+
+# --- Loading ------------------------------------------------------------------------------------------------------
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """Where data files are looked for: the argument, else HELPERS_DATA, else the user's cache."""
+    return Path(root or os.environ.get("HELPERS_DATA") or Path.home() / ".cache" / "flatness-and-information").expanduser()
+
+
+def load(name: str, *, root: str | Path | None = None, train: bool = True, download: bool = False) -> Split:
+    """A data set by name, inputs standardised by the training set's mean and standard deviation (a channel).
+
+    ========================  =========================================================================
+    digits                    scikit-learn's 8x8 digits, flat (n, 64); 1,297 to train, 500 to test
+    cifar10-jpeg              ``root/cifar10-jpeg/{train,test}.parquet``, images (n, 3, 32, 32)
+    cifar10, cifar100, svhn,  torchvision's files under ``root/NAME``; ``download=True`` fetches them
+    mnist, fashion-mnist
+    ========================  =========================================================================
+
+    Raises:
+        DataError: if the name is unknown or a file is missing, truncated or altered.
+    """
+    if name == "digits":
+        return _digits(train)
+    if name == "cifar10-jpeg":
+        return _cifar10_jpeg(data_root(root) / name, train)
+    if name in _TORCHVISION:
+        return _torchvision(name, data_root(root) / name, train, download)
+    raise DataError(f"no data set is called {name!r}; choose from {', '.join(['digits', 'cifar10-jpeg', *_TORCHVISION])}")
+
+
+def _split(inputs: Tensor, targets: Tensor, classes: int, edition: str, origin: str) -> Split:
+    return Split(inputs, targets.long(), classes, edition, origin, torch.arange(len(inputs)))
+
+
+def _digits(train: bool) -> Split:
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(pixels))  # the file is ordered by writer: mix before cutting
+    cut = len(pixels) - 500
+    inputs = torch.from_numpy(pixels[order]).float()
+    inputs = (inputs - inputs[:cut].mean()) / inputs[:cut].std()
+    rows = slice(0, cut) if train else slice(cut, None)
+    targets = torch.from_numpy(labels[order])[rows]
+    return _split(inputs[rows], targets, 10, "digits (scikit-learn)", f"digits/{_part(train)}")
+
+
+def _part(train: bool) -> str:
+    return "train" if train else "test"
+
+
+# Mean and standard deviation of the training images, a channel, in [0, 1].
+_STATISTICS = {
+    "cifar10-jpeg": ((0.4913, 0.4821, 0.4465), (0.2452, 0.2428, 0.2606)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "mnist": ((0.1307,), (0.3081,)),
+    "fashion-mnist": ((0.2860,), (0.3530,)),
+}
+
+
+def _standardised(pixels: np.ndarray, name: str) -> Tensor:
+    """uint8 (n, height, width, channels) to float32 (n, channels, height, width), standardised."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in _STATISTICS[name])
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    return images.sub_(mean).div_(std).contiguous()
+
+
+_JPEG_ROWS_AND_SHA256 = {
+    "train": (50_000, "f8b59c34df203e64fe89f3c4d51a656855ef2605eea04b6e7834999fde599c09"),
+    "test": (10_000, "97d6dd29a59cb947dacbacba7c7873c64e83d7bfe778e6a9418df8f3d59f97ab"),
+}
+
+
+def _cifar10_jpeg(folder: Path, train: bool) -> Split:
+    import pyarrow.parquet as parquet
+    from PIL import Image
+
+    path = folder / f"{_part(train)}.parquet"
+    rows, sha256 = _JPEG_ROWS_AND_SHA256[_part(train)]
+    if not path.is_file():
+        raise DataError(
+            f"{path} is missing; point HELPERS_DATA (or root=) at the folder that holds cifar10-jpeg/, or use dataset 'digits'"
+        )
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(
+            f"{path} is not the expected file of {rows:,} images (its SHA-256 differs: truncated, swapped or altered); "
+            "copy it afresh from its source"
+        )
+    table = parquet.read_table(io.BytesIO(content))
+    encoded = table["img"].combine_chunks().field("bytes")
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(jpeg.as_py()))) for jpeg in encoded])
+    targets = torch.from_numpy(table["label"].to_numpy().copy())
+    inputs = _standardised(pixels, "cifar10-jpeg")
+    return _split(inputs, targets, 10, "CIFAR-10 (JPEG edition)", f"cifar10-jpeg/{_part(train)}")
+
+
+_TORCHVISION = {  # name -> (class in torchvision.datasets, edition, classes)
+    "cifar10": ("CIFAR10", "CIFAR-10", 10),
+    "cifar100": ("CIFAR100", "CIFAR-100", 100),
+    "svhn": ("SVHN", "SVHN", 10),
+    "mnist": ("MNIST", "MNIST", 10),
+    "fashion-mnist": ("FashionMNIST", "Fashion-MNIST", 10),
+}
+
+
+def _torchvision(name: str, folder: Path, train: bool, download: bool) -> Split:
+    from torchvision import datasets
+
+    kind, edition, classes = _TORCHVISION[name]
+    part = {"split": _part(train)} if name == "svhn" else {"train": train}
+    try:
+        source = getattr(datasets, kind)(folder, download=download, **part)
+    except (RuntimeError, OSError, EOFError) as error:
+        raise DataError(
+            f"{edition} was not found whole under {folder} ({str(error).splitlines()[0]}); pass download=True once, "
+            "point HELPERS_DATA at a folder that holds it, or use dataset 'digits'"
+        ) from error
+    pixels = np.asarray(source.data)
+    if name == "svhn":
+        pixels = pixels.transpose(0, 2, 3, 1)  # torchvision keeps SVHN channels first
+    if pixels.ndim == 3:
+        pixels = pixels[..., None]
+    targets = torch.as_tensor(source.labels if name == "svhn" else source.targets)
+    return _split(_standardised(pixels, name), targets, classes, edition, f"{name}/{_part(train)}")

@@ -1,0 +1,194 @@
+"""Networks of the book, and their weights seen as one vector.
+
+Every bound speaks of a weight vector W in R^d. Here that vector is the concatenation of a model's *trainable*
+parameters in the order of ``model.parameters()``: frozen parameters and buffers (the running statistics of
+BatchNorm) are part of the model, not of W.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that make up W, in order.
+
+    Raises:
+        ValueError: if the model has none.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("the model has no trainable parameters; set requires_grad on those that make up W")
+    return parameters
+
+
+def weights(model: nn.Module) -> Tensor:
+    """The weight vector W, shape (d,): a detached copy."""
+    return parameters_to_vector([p.detach() for p in trainable(model)]).clone()
+
+
+def split_like(model: nn.Module, vector: Tensor) -> list[Tensor]:
+    """The vector (d,), cut and reshaped into views that match ``trainable(model)``.
+
+    Raises:
+        ValueError: if the vector has another length than W.
+    """
+    parameters = trainable(model)
+    sizes = [p.numel() for p in parameters]
+    if vector.shape != (sum(sizes),):
+        raise ValueError(f"the model has d = {sum(sizes)} trainable weights, the vector has shape {tuple(vector.shape)}")
+    return [piece.view_as(p) for p, piece in zip(parameters, vector.split(sizes), strict=True)]
+
+
+@torch.no_grad()
+def set_weights(model: nn.Module, vector: Tensor) -> None:
+    """Move the model to the weight vector, shape (d,), in place.
+
+    Raises:
+        ValueError: if the vector has another length than W, or holds a value that is not finite.
+    """
+    if not torch.isfinite(vector).all():
+        raise ValueError("the weight vector holds values that are not finite: the run or solve that made it diverged")
+    for parameter, piece in zip(trainable(model), split_like(model, vector), strict=True):
+        parameter.copy_(piece)
+
+
+@contextmanager
+def at(model: nn.Module, vector: Tensor) -> Iterator[nn.Module]:
+    """The model placed at ``vector`` (d,) inside the block, and back where it was afterwards, to the bit."""
+    before = weights(model)
+    set_weights(model, vector)
+    try:
+        yield model
+    finally:
+        with torch.no_grad():
+            for parameter, piece in zip(trainable(model), split_like(model, before), strict=True):
+                parameter.copy_(piece)
+
+
+# --- Fully connected networks --------------------------------------------------------------------------------------
+
+
+def linear(inputs: int, outputs: int = 1, *, bias: bool = True) -> nn.Module:
+    """Linear (softmax) regression on flattened inputs."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, outputs, bias=bias))
+
+
+class TwoLayerReLU(nn.Module):
+    """f(x) = m^{-1/2} sum_r a_r relu(w_r . x), a_r = +-1 fixed: Wang & Mao (2022), Theorem 4.
+
+    Only the first layer ``hidden.weight`` (m, inputs) is trained. Maps (n, inputs) to (n,).
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(inputs, width, bias=False)
+        self.signs: Tensor
+        self.register_buffer("signs", torch.randint(0, 2, (width,)) * 2.0 - 1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.hidden(x.flatten(1))) @ self.signs / len(self.signs) ** 0.5
+
+
+def mlp(inputs: int, width: int, outputs: int, *, depth: int = 1, activation: type[nn.Module] = nn.ReLU) -> nn.Module:
+    """``depth`` hidden layers of ``width`` units on flattened inputs."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for fan_in in [inputs, *[width] * (depth - 1)]:
+        layers += [nn.Linear(fan_in, width), activation()]
+    return nn.Sequential(*layers, nn.Linear(width if depth else inputs, outputs))
+
+
+# --- Convolutional networks: inputs (n, channels, height, width) ----------------------------------------------------
+
+
+def cnn(filters: int, classes: int = 10, *, channels: int = 3, size: int = 32) -> nn.Module:
+    """An AlexNet-style network scaled to small images; ``filters`` is the width of its first layer.
+
+    Two pooled 5x5 convolutions and one 3x3, then two linear layers, ReLU throughout, no normalisation.
+    """
+    features = nn.Sequential(
+        nn.Conv2d(channels, filters, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(filters, 2 * filters, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(2 * filters, 2 * filters, 3, padding=1), nn.ReLU(),
+    )  # fmt: skip
+    flat = 2 * filters * (size // 4) ** 2
+    return nn.Sequential(features, nn.Flatten(), nn.Linear(flat, 8 * filters), nn.ReLU(), nn.Linear(8 * filters, classes))
+
+
+class _Residual(nn.Module):
+    """relu(shortcut(x) + residual(x)), both normalised: the basic block of He et al. (2016a)."""
+
+    def __init__(self, fan_in: int, fan_out: int, stride: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.Conv2d(fan_in, fan_out, 3, stride, 1, bias=False), nn.BatchNorm2d(fan_out), nn.ReLU(),
+            nn.Conv2d(fan_out, fan_out, 3, 1, 1, bias=False), nn.BatchNorm2d(fan_out),
+        )  # fmt: skip
+        same = stride == 1 and fan_in == fan_out
+        projection = (nn.Conv2d(fan_in, fan_out, 1, stride, bias=False), nn.BatchNorm2d(fan_out))
+        self.shortcut = nn.Identity() if same else nn.Sequential(*projection)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.residual(x) + self.shortcut(x))
+
+
+class _PreActResidual(nn.Module):
+    """shortcut(a) + residual(a), a = relu(norm(x)): the pre-activation block of He et al. (2016b)."""
+
+    def __init__(self, fan_in: int, fan_out: int, stride: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(fan_in)
+        self.residual = nn.Sequential(
+            nn.Conv2d(fan_in, fan_out, 3, stride, 1, bias=False), nn.BatchNorm2d(fan_out), nn.ReLU(),
+            nn.Conv2d(fan_out, fan_out, 3, 1, 1, bias=False),
+        )  # fmt: skip
+        same = stride == 1 and fan_in == fan_out
+        self.projection = None if same else nn.Conv2d(fan_in, fan_out, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = F.relu(self.norm(x))
+        return self.residual(active) + (x if self.projection is None else self.projection(active))
+
+
+def _stages(block: Callable[[int, int, int], nn.Module], width: int) -> list[nn.Module]:
+    """The four stages of ResNet-18, two blocks each; width doubles as the image halves."""
+    fan_in, blocks = width, []
+    for stage in range(4):
+        fan_out = width * 2**stage
+        blocks += [block(fan_in, fan_out, 1 if stage == 0 else 2), block(fan_out, fan_out, 1)]
+        fan_in = fan_out
+    return blocks
+
+
+def resnet18(width: int = 64, classes: int = 10, *, channels: int = 3) -> nn.Module:
+    """ResNet-18 for small images: 3x3 stem, no initial pooling, ``width`` filters in the first stage.
+
+    Width 64 is the usual network (11.2 million weights); width 8 keeps its shape with 175 thousand.
+    """
+    stem = [nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, classes)]
+    return nn.Sequential(*stem, *_stages(_Residual, width), *head)
+
+
+def preact_resnet18(width: int = 64, classes: int = 10, *, channels: int = 3) -> nn.Module:
+    """PreActResNet-18 for small images: Wang & Mao (2022), Table 2."""
+    stem = [nn.Conv2d(channels, width, 3, 1, 1, bias=False)]
+    head = [nn.BatchNorm2d(8 * width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, classes)]
+    return nn.Sequential(*stem, *_stages(_PreActResidual, width), *head)
+
+
+def vgg16(width: int = 64, classes: int = 10, *, channels: int = 3) -> nn.Module:
+    """VGG-16 with BatchNorm for 32x32 images, one linear layer on top: Wang & Mao (2022), Table 1."""
+    layers: list[nn.Module] = []
+    fan_in = channels
+    for convolutions, multiple in [(2, 1), (2, 2), (3, 4), (3, 8), (3, 8)]:
+        for _ in range(convolutions):
+            fan_out = multiple * width
+            layers += [nn.Conv2d(fan_in, fan_out, 3, padding=1, bias=False), nn.BatchNorm2d(fan_out), nn.ReLU()]
+            fan_in = fan_out
+        layers.append(nn.MaxPool2d(2, ceil_mode=True))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(fan_in, classes))

@@ -1,0 +1,130 @@
+"""The one figure style of the book, shared with the widgets.
+
+Five colours that stay apart for colour-blind readers (after Okabe and Ito) and that reach a contrast of 3 on white and
+on the dark theme alike; each comes with a marker and a line style of its own, so a figure reads without colour too.
+Figures are SVG with a transparent ground: the page behind them decides whether they are light or dark.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, VERMILION, GREEN, PURPLE, GREY = PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a7a7a")
+MARKERS = ("o", "s", "^", "D", "v")
+# Lengths in units of the line width: solid, dashed, dotted, dash-dotted, long-dashed.
+DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.2, 1.8), (6, 2, 1.2, 2), (9, 3))
+HATCH = "////"
+WIDTH, HEIGHT = 6.4, 3.8  # inches; at 100 dots an inch this fills the text column of the book
+
+
+def rc() -> dict[str, Any]:
+    """The style as matplotlib parameters (import of matplotlib happens here, not with the package)."""
+    from matplotlib import cycler
+
+    styles = [(0, dash) if dash else "-" for dash in DASHES]
+    cycle = (
+        cycler(color=PALETTE)
+        + cycler(marker=MARKERS)
+        + cycler(linestyle=styles)
+        + cycler(markevery=[0.12] * len(PALETTE))  # a curve of a thousand points keeps about eight markers
+    )
+    frame = dict.fromkeys(
+        ("axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "text.color", "xtick.color", "ytick.color"), GREY
+    )
+    return frame | {
+        "axes.axisbelow": True,
+        "axes.grid": True,
+        "axes.prop_cycle": cycle,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "figure.constrained_layout.use": True,
+        "figure.dpi": 100,
+        "figure.facecolor": "none",
+        "figure.figsize": (WIDTH, HEIGHT),
+        "axes.facecolor": "none",
+        "font.size": 11.0,
+        "grid.alpha": 0.25,
+        "grid.color": GREY,
+        "hatch.color": GREY,
+        "hatch.linewidth": 0.6,
+        "legend.frameon": False,
+        "lines.linewidth": 1.8,
+        "lines.markersize": 5.5,
+        "savefig.facecolor": "none",
+        "savefig.transparent": True,
+        "svg.fonttype": "path",
+        "svg.hashsalt": "flatness-and-information",  # the same figure gives the same file
+    }
+
+
+def use() -> None:
+    """Switch the style on for the rest of a notebook; inside Jupyter, figures become SVG."""
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update(rc())
+    try:
+        get_ipython  # type: ignore[name-defined]  # noqa: B018
+    except NameError:
+        return
+    from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+    # Without a date in it the file changes only when the figure does.
+    set_matplotlib_formats("svg", metadata={"Date": None}, bbox_inches=None)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The style for the length of a ``with`` block."""
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(rc()):
+        yield
+
+
+def figure(columns: int = 1, *, height: float = HEIGHT, **options: Any) -> tuple["Figure", Any]:
+    """A figure in the book's style with ``columns`` axes side by side; its width is the text column's.
+
+    ``height`` in inches; ``options`` go to ``matplotlib.pyplot.subplots``. Returns the figure and its axes: one Axes, or
+    an array (columns,).
+    """
+    import matplotlib.pyplot as plt
+
+    with style():
+        return plt.subplots(1, columns, figsize=(WIDTH, height), **options)
+
+
+def gap_line(ax: "Axes", gap: float, standard_error: float = 0.0, *, label: str = "measured gap") -> None:
+    """A measured value as a dashed horizontal line with its band of two standard errors."""
+    ax.axhline(gap, color=GREY, linestyle=(0, DASHES[1]), linewidth=1.5, label=label)
+    if standard_error > 0:
+        ax.axhspan(gap - 2 * standard_error, gap + 2 * standard_error, color=GREY, alpha=0.18, linewidth=0)
+
+
+def hatched(ax: "Axes", start: float, end: float, label: str) -> None:
+    """A hatched vertical strip from ``start`` to ``end``: here the curve says less than it seems to."""
+    ax.axvspan(start, end, facecolor="none", edgecolor=GREY, alpha=0.5, hatch=HATCH, linewidth=0, label=label)
+
+
+def lambda_path(
+    ax: "Axes", rows: Sequence[Mapping[str, Any]], gap: float | None = None, standard_error: float = 0.0
+) -> None:
+    """Draw an omniscient path: the bound, its penalty and its information part over lambda, both axes logarithmic.
+
+    ``rows`` as ``omniscient.estimate`` returns them. Degenerate ends are hatched by the rules of ``helpers.widgets``,
+    whose ``LambdaPath`` is the same figure with a slider.
+    """
+    from helpers.widgets import degenerate_regions
+
+    lam = [row["lam"] for row in rows]
+    for key, label in (("value", "bound"), ("penalty", "penalty"), ("information", "information")):
+        ax.plot(lam, [row[key] for row in rows], label=label)
+    if gap is not None:
+        gap_line(ax, gap, standard_error)
+    for start, end, label in degenerate_regions(rows):
+        hatched(ax, start, end, label)
+    ax.set(xscale="log", yscale="log", xlabel=r"trade-off $\lambda$", ylabel="nats")
+    ax.legend()

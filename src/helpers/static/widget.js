@@ -1,0 +1,425 @@
+// The one drawing core of the book's widgets (helpers.widgets). No imports and no build step: the same text runs in
+// JupyterLab, VS Code, Colab and, without a kernel, in the built page. The model brings
+//   chart     what to draw: {kind: "lines" | "bars", sliders, series, frames, ...}, made by helpers.widgets
+//   position  one index for each slider
+//   log       whether the vertical axis is logarithmic
+// Nothing moves by itself, so there is no motion to reduce.
+
+const SVG = "http://www.w3.org/2000/svg";
+const DASHES = ["", "5 2", "1.2 1.8", "6 2 1.2 2", "9 3"]; // as helpers.plots.DASHES, in line widths
+const LINE = 2; // px
+const DECADES = 6; // how far below its largest value a logarithmic axis reaches
+
+function make(tag, attributes = {}, ...children) {
+  const svg = ["svg", "g", "path", "line", "rect", "circle", "text", "title", "desc", "defs", "pattern", "clipPath"];
+  const node = svg.includes(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+// ---- numbers -------------------------------------------------------------------------------------------------------
+
+const number = (value) => (value === "inf" ? Infinity : value); // JSON has no infinity
+const superscript = (n) => String(n).replace(/./g, (c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]));
+
+function format(value) {
+  if (value === Infinity) return "infinite";
+  if (value === 0) return "0";
+  const exponent = Math.floor(Math.log10(Math.abs(value)));
+  if (exponent >= -3 && exponent < 5) return String(Number(value.toPrecision(3))).replace("-", "−");
+  const mantissa = Number((value / 10 ** exponent).toPrecision(3));
+  return `${mantissa} × 10${superscript(exponent)}`.replace(/^-/, "−");
+}
+
+function ticks(low, high, most, log) {
+  if (!log) {
+    const rough = (high - low) / most;
+    const power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough);
+    const first = Math.ceil(low / step - 1e-9);
+    const count = Math.floor(high / step + 1e-9) - first + 1;
+    return Array.from({ length: count }, (_, i) => Number(((first + i) * step).toPrecision(12)));
+  }
+  const [from, to] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
+  const multiples = to - from > 2 ? [1] : [1, 2, 5];
+  const every = Math.ceil(((to - from) * multiples.length) / most);
+  const all = [];
+  for (let e = from; e <= to; e += multiples.length > 1 ? 1 : every) {
+    for (const m of multiples) all.push(m * 10 ** e);
+  }
+  const inside = all.filter((v) => v >= low * 0.999 && v <= high * 1.001);
+  return multiples.length > 1 && inside.length > most ? inside.filter((v) => /^[1e.0-]+$/.test(String(v))) : inside;
+}
+
+// A map from values to pixels, with its range; values may be infinite or, on a logarithmic axis, not positive.
+function scale(values, [start, end], log, { zero = false } = {}) {
+  const usable = values.filter((v) => Number.isFinite(v) && (!log || v > 0));
+  let [low, high] = usable.length ? [Math.min(...usable), Math.max(...usable)] : [log ? 0.1 : 0, 1];
+  if (log) {
+    low = Math.max(low, high / 10 ** DECADES);
+    if (low === high) [low, high] = [low / 2, high * 2];
+  } else {
+    if (zero) low = Math.min(low, 0);
+    if (low === high) [low, high] = [low - 0.5, high + 0.5];
+  }
+  const bend = log ? Math.log10 : (v) => v;
+  const position = (v) => {
+    if (log && v <= 0) v = low / 10; // off the axis; the clip path cuts it
+    return start + ((bend(v) - bend(low)) / (bend(high) - bend(low))) * (end - start);
+  };
+  return Object.assign(position, { low, high, log });
+}
+
+function padded(values, log, zero) {
+  const usable = values.filter((v) => Number.isFinite(v) && (!log || v > 0));
+  if (!usable.length) return values;
+  let [low, high] = [Math.min(...usable), Math.max(...usable)];
+  if (log) {
+    low = Math.max(low, high / 10 ** DECADES);
+    return [low / 1.3, high * 1.3];
+  }
+  const room = (high - low || Math.abs(high) || 1) * 0.06;
+  return [zero && low >= 0 ? 0 : low - room, high + room];
+}
+
+// ---- where the sliders point ---------------------------------------------------------------------------------------
+
+// Frames lie in row-major order of the sliders that choose one; a slider along x (chart.mark) comes last and does not.
+function frameIndex(chart, position) {
+  const choosing = chart.mark ? chart.sliders.slice(0, -1) : chart.sliders;
+  return choosing.reduce((index, slider, i) => index * slider.text.length + position[i], 0);
+}
+
+const marked = (chart, position) => (chart.mark ? position[position.length - 1] : null);
+
+// ---- drawing -------------------------------------------------------------------------------------------------------
+
+function glyph(kind, x, y, hollow) {
+  const r = 4.2;
+  const shapes = [
+    `M${x - r} ${y}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0Z`,
+    `M${x - 3.6} ${y - 3.6}h7.2v7.2h-7.2Z`,
+    `M${x} ${y - 4.6}L${x + 4.4} ${y + 3.4}H${x - 4.4}Z`,
+    `M${x} ${y - 5}L${x + 5} ${y}L${x} ${y + 5}L${x - 5} ${y}Z`,
+    `M${x} ${y + 4.6}L${x + 4.4} ${y - 3.4}H${x - 4.4}Z`,
+  ];
+  return make("path", { d: shapes[kind % 5], class: `fi-glyph fi-s${(kind % 5) + 1}${hollow ? " fi-hollow" : ""}` });
+}
+
+const dashes = (i) => DASHES[i % 5].split(" ").map((d) => d && d * LINE).join(" ");
+
+// Fills that differ by texture too: plain, stripes, dots, crossed stripes, wide stripes.
+function textures(uid) {
+  const marks = ["", "M-1 1l2 -2M0 8l8 -8M7 9l2 -2", "M3 4h2", "M0 8l8 -8M0 0l8 8", "M0 4h8"];
+  return marks.map((d, i) =>
+    make(
+      "pattern",
+      { id: `${uid}-p${i}`, width: 8, height: 8, patternUnits: "userSpaceOnUse" },
+      make("rect", { width: 8, height: 8, class: `fi-fill fi-s${i + 1}` }),
+      make("path", { d, class: "fi-texture" }),
+    ),
+  );
+}
+
+function frameOf(width) {
+  const narrow = width < 480;
+  return { left: 58, right: width - 12, top: 12, bottom: Math.round(Math.min(340, Math.max(220, width * 0.55))) - 46, narrow };
+}
+
+function axes(svg, box, x, y, chart, xTicks) {
+  const yTicks = ticks(y.low, y.high, 6, y.log);
+  for (const value of yTicks) {
+    const at = y(value);
+    svg.append(make("line", { x1: box.left, x2: box.right, y1: at, y2: at, class: "fi-grid" }));
+    svg.append(make("text", { x: box.left - 8, y: at + 4, "text-anchor": "end" }, format(value)));
+  }
+  for (const [at, text] of xTicks) {
+    svg.append(make("line", { x1: at, x2: at, y1: box.bottom, y2: box.bottom + 5, class: "fi-axis" }));
+    svg.append(make("text", { x: at, y: box.bottom + 19, "text-anchor": "middle" }, text));
+  }
+  svg.append(make("path", { d: `M${box.left} ${box.top}V${box.bottom}H${box.right}`, class: "fi-axis" }));
+  svg.append(make("text", { x: (box.left + box.right) / 2, y: box.bottom + 38, "text-anchor": "middle" }, chart.x.label));
+  const middle = (box.top + box.bottom) / 2;
+  svg.append(
+    make("text", { x: 13, y: middle, transform: `rotate(-90 13 ${middle})`, "text-anchor": "middle" }, chart.y.label),
+  );
+}
+
+function drawGap(layer, [value, low, high], y, from, to) {
+  const [top, bottom] = [y(high), y(low)];
+  layer.append(make("rect", { x: from, width: to - from, y: top, height: Math.max(bottom - top, 0), class: "fi-band" }));
+  layer.append(make("line", { x1: from, x2: to, y1: y(value), y2: y(value), class: "fi-gap" }));
+}
+
+function drawLines(svg, chart, position, log, width, uid) {
+  const box = frameOf(width);
+  const xs = chart.x.values;
+  const values = [...chart.frames.flat(2), ...(chart.gap ?? [])].map(number);
+  const x = scale(xs, [box.left + 8, box.right - 8], chart.x.log);
+  const y = scale(padded(values, log, chart.y.zero), [box.bottom, box.top], log);
+  const every = Math.ceil(xs.length / 9);
+  axes(svg, box, x, y, chart, ticks(x.low, x.high, width / 70, x.log).map((v) => [x(v), format(v)]));
+  const inner = make("g", { "clip-path": `url(#${uid}-clip)` });
+  svg.append(
+    make(
+      "defs",
+      {},
+      make("clipPath", { id: `${uid}-clip` }, make("rect", {
+        x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top,
+      })),
+      make("pattern", { id: `${uid}-hatch`, width: 7, height: 7, patternUnits: "userSpaceOnUse" },
+        make("path", { d: "M-1 1l2 -2M0 7l7 -7M6 8l2 -2", class: "fi-hatch" })),
+    ),
+    inner,
+  );
+  for (const [from, to] of chart.shades ?? []) {
+    const [left, right] = [Math.max(x(from), box.left), Math.min(x(to), box.right)];
+    inner.append(make("rect", {
+      x: left, width: right - left, y: box.top, height: box.bottom - box.top, fill: `url(#${uid}-hatch)`,
+    }));
+  }
+  if (chart.gap) drawGap(inner, chart.gap.map(number), y, box.left, box.right);
+  const at = marked(chart, position);
+  if (at !== null) {
+    inner.append(make("line", { x1: x(xs[at]), x2: x(xs[at]), y1: box.top, y2: box.bottom, class: "fi-cursor" }));
+  }
+  chart.frames[frameIndex(chart, position)].forEach((raw, i) => {
+    const ys = raw.map(number);
+    const points = ys.map((v, j) => (Number.isFinite(v) ? `${x(xs[j]).toFixed(1)} ${y(v).toFixed(1)}` : null));
+    // A value that is not finite breaks the line: each run of finite ones starts anew with M.
+    const d = points.map((p, j) => p && `${points[j - 1] ? "L" : "M"}${p}`).filter(Boolean).join("");
+    inner.append(make("path", { d, class: `fi-line fi-s${(i % 5) + 1}`, "stroke-dasharray": dashes(i), "data-series": i }));
+    ys.forEach((v, j) => {
+      if (Number.isFinite(v) && (j % every === 0 || j === at)) {
+        const node = glyph(i, x(xs[j]), y(v), (chart.hollow ?? []).includes(j));
+        if (j === at) node.classList.add("fi-here");
+        inner.append(node);
+      }
+    });
+  });
+  return { nearest: (px) => xs.reduce((best, v, j) => (Math.abs(x(v) - px) < Math.abs(x(xs[best]) - px) ? j : best), 0) };
+}
+
+// Linear: the terms of one bound stacked. Logarithmic: side by side, since lengths on a logarithmic axis do not add.
+function drawBars(svg, chart, position, log, width, uid) {
+  const box = frameOf(width);
+  const columns = chart.sliders[0].text;
+  const frames = chart.frames.map((frame) => frame && frame.map(number));
+  const heights = frames.flatMap((f) => (f ? (log ? f : [f.reduce((a, b) => a + b, 0)]) : []));
+  const gaps = chart.gaps.flatMap((gap) => gap ?? []).map(number);
+  const y = scale(padded([...heights, ...gaps, ...(log ? [] : [0])], log, true), [box.bottom, box.top], log);
+  const slot = (box.right - box.left) / columns.length;
+  const thin = Math.ceil(columns.length / (width / 60));
+  const labels = columns.map((text, i) => [box.left + slot * (i + 0.5), text]).filter((_, i) => i % thin === 0);
+  axes(svg, box, null, y, chart, labels);
+  svg.append(make("defs", {}, ...textures(uid)));
+  columns.forEach((_, column) => {
+    const index = frameIndex(chart, [column, ...position.slice(1)]);
+    const here = column === position[0];
+    const group = make("g", { class: here ? "fi-bar fi-here" : "fi-bar", "data-column": column });
+    const [left, room] = [box.left + slot * (column + 0.14), slot * 0.72];
+    if (here) {
+      group.append(make("rect", {
+        x: box.left + slot * column, width: slot, y: box.top, height: box.bottom - box.top, class: "fi-chosen",
+      }));
+    }
+    let base = 0;
+    (frames[index] ?? []).forEach((value, i, all) => {
+      if (!Number.isFinite(value)) value = y.high; // runs off the top; the numbers below say "infinite"
+      const [from, to] = log ? [box.bottom, y(value)] : [y(base), y(Math.min(base + value, y.high))];
+      const wide = log ? room / all.length : room;
+      group.append(make("rect", {
+        x: left + (log ? wide * i : 0), width: wide, y: Math.min(to, from), height: Math.max(from - to, 0),
+        fill: `url(#${uid}-p${i % 5})`, class: "fi-term", "data-term": i,
+      }));
+      base += value;
+    });
+    if (chart.gaps[index]) drawGap(group, chart.gaps[index].map(number), y, box.left + slot * column, box.left + slot * (column + 1));
+    svg.append(group);
+  });
+  return { nearest: (px) => Math.max(0, Math.min(columns.length - 1, Math.floor((px - box.left) / slot))) };
+}
+
+// ---- words ---------------------------------------------------------------------------------------------------------
+
+const where = (chart, position) => chart.sliders.map((slider, i) => `${slider.label} = ${slider.text[position[i]]}`).join(", ");
+const interval = ([value, low, high]) =>
+  high > low ? `${format(value)} (${format(low)} to ${format(high)})` : format(value);
+
+function lineWords(chart, position) {
+  const at = marked(chart, position);
+  const frame = chart.frames[frameIndex(chart, position)];
+  const parts = frame.map((ys, i) => {
+    if (at !== null) return `${chart.series[i]} ${format(number(ys[at]))}`;
+    const finite = ys.map(number);
+    const least = finite.indexOf(Math.min(...finite));
+    return `${chart.series[i]} at least ${format(finite[least])} (at ${format(chart.x.values[least])})`;
+  });
+  if (chart.gap) parts.push(`${chart.gapLabel} ${interval(chart.gap.map(number))}`);
+  const note = at === null ? "" : (chart.notes?.[at] ?? "");
+  return `${where(chart, position)}: ${parts.join("; ")}.${note && ` ${note}`}`;
+}
+
+function barWords(chart, position) {
+  const index = frameIndex(chart, position);
+  if (!chart.frames[index]) return `${where(chart, position)}: no run at these settings.`;
+  const frame = chart.frames[index].map(number);
+  const parts = frame.map((value, i) => `${chart.series[i]} ${format(value)}`);
+  const gap = chart.gaps[index] ? `; ${chart.gapLabel} ${interval(chart.gaps[index].map(number))}` : "";
+  return `${where(chart, position)}: bound ${format(frame.reduce((a, b) => a + b, 0))} = ${parts.join(" + ")}${gap}.`;
+}
+
+function tableOf(chart, position) {
+  if (chart.kind === "lines") {
+    const frame = chart.frames[frameIndex(chart, position)];
+    const every = Math.ceil(chart.x.values.length / 24);
+    const rows = chart.x.values.map((v, j) => [format(v), ...frame.map((ys) => format(number(ys[j])))]);
+    return { head: [chart.x.label, ...chart.series], rows: rows.filter((_, j) => j % every === 0) };
+  }
+  const rows = chart.sliders[0].text.map((text, column) => {
+    const index = frameIndex(chart, [column, ...position.slice(1)]);
+    const values = chart.frames[index];
+    const gap = chart.gaps[index] ? interval(chart.gaps[index].map(number)) : "none";
+    return values ? [text, ...values.map((v) => format(number(v))), gap] : [text, ...chart.series.map(() => "no run"), gap];
+  });
+  return { head: [chart.x.label, ...chart.series, chart.gapLabel], rows };
+}
+
+function fillTable(table, { head, rows }) {
+  const row = ([first, ...rest]) =>
+    make("tr", {}, make("th", { scope: "row" }, first), ...rest.map((text) => make("td", {}, text)));
+  table.replaceChildren(
+    make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)))),
+    make("tbody", {}, ...rows.map(row)),
+  );
+}
+
+function legend(chart, uid) {
+  const entry = (mark, text) =>
+    make("li", {}, make("svg", { width: 34, height: 14, "aria-hidden": "true", focusable: "false" }, ...mark), ` ${text}`);
+  const lines = chart.kind === "lines";
+  const items = chart.series.map((name, i) =>
+    entry(
+      lines
+        ? [make("line", { x1: 1, x2: 33, y1: 7, y2: 7, class: `fi-line fi-s${(i % 5) + 1}`, "stroke-dasharray": dashes(i) }), glyph(i, 17, 7)]
+        : [make("rect", { x: 4, y: 1, width: 26, height: 12, fill: `url(#${uid}-p${i % 5})` })],
+      name,
+    ),
+  );
+  if (chart.gap || chart.gaps?.some(Boolean)) {
+    const mark = [make("rect", { x: 1, y: 2, width: 32, height: 10, class: "fi-band" }), make("line", { x1: 1, x2: 33, y1: 7, y2: 7, class: "fi-gap" })];
+    items.push(entry(mark, chart.gapLabel));
+  }
+  for (const words of new Set((chart.shades ?? []).map((shade) => shade[2]))) {
+    items.push(entry([make("rect", { x: 4, y: 1, width: 26, height: 12, fill: `url(#${uid}-hatch)`, class: "fi-key" })], words));
+  }
+  if (chart.hollow?.length) items.push(entry([glyph(0, 17, 7, true)], "hollow: the solver did not converge"));
+  return make("ul", { class: "fi-legend" }, ...items);
+}
+
+// ---- one widget ----------------------------------------------------------------------------------------------------
+
+function slider(model, chart, i, uid) {
+  const { label, text } = chart.sliders[i];
+  const id = `${uid}-slider${i}`;
+  const input = make("input", { id, type: "range", min: 0, max: text.length - 1, step: 1 });
+  input.dataset.lmSuppressShortcuts = "true"; // JupyterLab's command mode would take the arrow keys
+  const output = make("output", { for: id, "aria-live": "off" });
+  input.addEventListener("input", () => {
+    const position = [...model.get("position")];
+    position[i] = Number(input.value);
+    model.set("position", position);
+    model.save_changes();
+  });
+  const update = (index) => {
+    input.value = index;
+    input.setAttribute("aria-valuetext", text[index]);
+    output.textContent = text[index];
+  };
+  return { update, node: make("div", { class: "fi-control" }, make("label", { for: id }, label), input, output) };
+}
+
+function assemble(model, root) {
+  const chart = model.get("chart");
+  const uid = `fi-${Math.random().toString(36).slice(2, 10)}`; // ids are shared with the other widgets of a page
+  const sliders = chart.sliders.map((_, i) => slider(model, chart, i, uid));
+  const toggle = make("input", { id: `${uid}-log`, type: "checkbox" });
+  toggle.dataset.lmSuppressShortcuts = "true";
+  toggle.addEventListener("change", () => {
+    model.set("log", toggle.checked);
+    model.save_changes();
+  });
+  const svg = make("svg", { role: "img", "aria-labelledby": `${uid}-title ${uid}-desc` });
+  const status = make("output", { class: "fi-status", for: chart.sliders.map((_, i) => `${uid}-slider${i}`).join(" ") });
+  const table = make("table");
+  const scroll = make("div", { class: "fi-scroll", role: "region", tabindex: 0, "aria-label": `${chart.title}: numbers` }, table);
+  let nearest = null;
+
+  function update() {
+    const position = model.get("position");
+    const log = model.get("log");
+    const width = Math.max(260, Math.min(root.clientWidth || 640, 820));
+    sliders.forEach((control, i) => control.update(position[i]));
+    toggle.checked = log;
+    svg.replaceChildren(
+      make("title", { id: `${uid}-title` }, chart.title),
+      make("desc", { id: `${uid}-desc` }, chart.description),
+    );
+    const height = frameOf(width).bottom + 46;
+    for (const [name, value] of Object.entries({ width, height, viewBox: `0 0 ${width} ${height}` })) svg.setAttribute(name, value);
+    const draw = chart.kind === "lines" ? drawLines : drawBars;
+    ({ nearest } = draw(svg, chart, position, log, width, uid));
+    status.textContent = (chart.kind === "lines" ? lineWords : barWords)(chart, position);
+    fillTable(table, tableOf(chart, position));
+  }
+
+  svg.addEventListener("click", (event) => {
+    const along = chart.kind === "bars" ? 0 : chart.mark ? chart.sliders.length - 1 : null;
+    if (along === null) return;
+    const position = [...model.get("position")];
+    position[along] = nearest(event.clientX - svg.getBoundingClientRect().left);
+    model.set("position", position);
+    model.save_changes();
+  });
+  root.setAttribute("role", "group");
+  root.setAttribute("aria-label", chart.title);
+  root.replaceChildren(
+    make("p", { class: "fi-title" }, chart.title),
+    make("div", { class: "fi-controls" }, ...sliders.map((control) => control.node),
+      make("div", { class: "fi-check" }, toggle, make("label", { for: toggle.id }, "logarithmic vertical axis"))),
+    svg,
+    legend(chart, uid),
+    status,
+    make("details", {}, make("summary", {}, "The numbers as a table"), make("p", {}, chart.description), scroll),
+  );
+  update();
+  return update;
+}
+
+function render({ model, el }) {
+  const root = make("div", { class: "fi" });
+  el.append(root);
+  let update = assemble(model, root);
+  const rebuild = () => (update = assemble(model, root));
+  const redraw = () => update();
+  model.on("change:chart", rebuild);
+  model.on("change:position", redraw);
+  model.on("change:log", redraw);
+  let width = root.clientWidth;
+  const observer = new ResizeObserver(() => {
+    if (root.clientWidth !== width) {
+      width = root.clientWidth;
+      redraw();
+    }
+  });
+  observer.observe(root);
+  return () => {
+    observer.disconnect();
+    model.off("change:chart", rebuild);
+    model.off("change:position", redraw);
+    model.off("change:log", redraw);
+  };
+}
+
+export default { render };

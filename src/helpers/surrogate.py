@@ -1,0 +1,136 @@
+"""The perturbation that the omniscient bound uses: one linear system a run, for a whole path of lambda.
+
+The bound holds for every perturbation Delta; a good one trades the distance of W + Delta from its centre m against
+what moving there costs. With nu = W - m, Peng et al.'s surrogate of that trade is
+
+    minimise   1/2 Delta^T H Delta + g^T Delta + lambda C |nu + Delta|^2,     g = g_emp - g_pop,
+
+where H and g_emp belong to the run's training loss at W, g_pop to held-out data, and C = 3/2 (R^2 |Tr H| / n)^{1/3} is
+the factor of M^{1/3} in the bound. The unknown solved for here is e = nu + Delta, which the bound needs squared:
+
+    (H + 2 lambda C I) e = H nu - g.
+
+The right-hand side does not depend on lambda, so one Krylov space serves the whole path, and no difference of
+large vectors is taken: at lambda = 1e9, e is ten orders of magnitude smaller than nu.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import nan
+
+import torch
+from torch import Tensor, nn
+
+from helpers.curvature import Shifted, gradient, hessian, hvp, solve_shifted, trace
+from helpers.data import Split
+from helpers.losses import Loss
+from helpers.models import weights
+
+EXACT_LIMIT = 700
+
+
+@dataclass(frozen=True)
+class Solver:
+    """How the surrogate is solved.
+
+    Attributes:
+        method: "exact" (dense eigendecomposition), "krylov" (Hessian-vector products), or "auto": exact for d up to 700.
+        rtol, max_iterations: of the Krylov solve. Any Delta is valid, so an unconverged one is loose, not wrong.
+        trace_rtol: relative standard error of each trace; a trace enters the bound as its cube root.
+        seed: of the random trace estimators.
+    """
+
+    method: str = "auto"
+    rtol: float = 1e-6
+    max_iterations: int = 200
+    trace_rtol: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in ("auto", "exact", "krylov"):
+            raise ValueError(f"there is no method {self.method!r}; choose auto, exact or krylov")
+
+    def is_exact(self, d: int) -> bool:
+        return self.method == "exact" or (self.method == "auto" and d <= EXACT_LIMIT)
+
+    def trace(self, model: nn.Module, loss: Loss, split: Split) -> float:
+        """Trace of the Hessian of the mean loss, exact wherever the solve is."""
+        method = "exact" if self.is_exact(len(weights(model))) else "auto"
+        return trace(model, loss, split, method=method, rtol=self.trace_rtol, seed=self.seed).value
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """One run's perturbation, as its offset from the centre, and how it was found.
+
+    Attributes:
+        offset: e = W + Delta - m, shape (d,).
+        C: the factor of M^{1/3} in the bound, from the training trace at W.
+        residual: relative residual of the linear system.
+        converged: the residual is within tolerance.
+        negative_curvature: H + 2 lambda C I was found indefinite; the offset is then the best one before that showed.
+    """
+
+    offset: Tensor
+    C: float = nan
+    residual: float = nan
+    converged: bool = True
+    negative_curvature: bool = False
+
+
+def solve_path(
+    model: nn.Module,
+    train: Split,
+    centre: Tensor,
+    population_gradient: Tensor,
+    *,
+    loss: Loss,
+    lambdas: Sequence[float],
+    solver: Solver,
+) -> list[Perturbation]:
+    """Solve (H + 2 lambda C I) e = H nu - (g_emp - g_pop) for every lambda, in order.
+
+    Args:
+        centre: m, shape (d,); it must not depend on this run's training sample for the bound to hold.
+        population_gradient: g_pop at W, shape (d,); zeros give the self-certified variant.
+
+    Raises:
+        ValueError: if Tr H = 0, where C = 0 and lambda has no effect.
+    """
+    nu = weights(model) - centre
+    C = 1.5 * (loss.R**2 / len(train) * abs(solver.trace(model, loss, train))) ** (1 / 3)
+    if C == 0:
+        raise ValueError(
+            "the training loss has zero curvature at W (every example clipped, or a loss linear in the weights), so C = 0 "
+            "and the surrogate is singular; choose Delta by hand and use omniscient.evaluate"
+        )
+    shifts = [2 * lam * C for lam in lambdas]
+    slope = gradient(model, loss, train) - population_gradient
+    if solver.is_exact(len(nu)):
+        H = hessian(model, loss, train)
+        solve = solve_dense(H, H @ nu - slope, shifts)
+    else:
+        product = partial(hvp, model, loss, train)
+        rhs = product(nu) - slope
+        solve = solve_shifted(product, rhs, shifts, rtol=solver.rtol, max_iterations=solver.max_iterations)
+    status = zip(solve.residuals.tolist(), solve.converged.tolist(), solve.negative_curvature.tolist(), strict=True)
+    return [Perturbation(offset, C, *found) for offset, found in zip(solve.solutions, status, strict=True)]
+
+
+def solve_dense(H: Tensor, rhs: Tensor, shifts: Sequence[float]) -> Shifted:
+    """Solve (H + c I) x = b through the eigenvectors of H (d, d), for every shift c.
+
+    Where H + c I is indefinite, the quadratic has no minimum; the part of x along eigenvectors with eigenvalue <= -c
+    is then left at zero, and the result says so.
+    """
+    eigenvalues, vectors = torch.linalg.eigh(H)
+    c = torch.as_tensor(shifts, dtype=H.dtype, device=H.device)[:, None]
+    shifted = eigenvalues + c  # (shifts, d)
+    positive = shifted > 0
+    coordinates = torch.where(positive, vectors.T @ rhs, 0.0) / torch.where(positive, shifted, 1.0)
+    solutions = coordinates @ vectors.T
+    left = (rhs - solutions @ H - c * solutions).norm(dim=1).double().cpu()
+    residuals = left / rhs.norm().item() if rhs.any() else left
+    indefinite = (~positive).any(1).cpu()
+    return Shifted(solutions, residuals, ~indefinite, indefinite, 0)
