@@ -16,7 +16,7 @@ norms = st.floats(0, 1e3)
 sizes = st.integers(1, 10_000)
 
 
-# --- divergences -------------------------------------------------------------------------------------------------
+# --- divergences --------------------------------------------------------------------------------------------
 
 
 def test_gaussian_kl_is_torchs():
@@ -56,7 +56,7 @@ def test_the_optimal_prior_variance_is_found_numerically():
     assert pac_bayes.smallest_kl(12.0, 5, variance=0.7) == pytest.approx(found.fun, abs=1e-11)  # theory: to 1e-11
 
 
-# --- bounds ------------------------------------------------------------------------------------------------------
+# --- bounds -------------------------------------------------------------------------------------------------
 
 
 def test_mcallester_by_hand():
@@ -91,7 +91,8 @@ def test_maurer_inverts_the_divergence_of_coins():
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 20, 100])
 def test_the_constant_of_maurer_holds_for_every_n(n):
-    # E exp(n kl_2(mean || p)) = sum_k C(n,k) (k/n)^k (1-k/n)^(n-k), whatever p; the proof needs it <= 2 sqrt(n)
+    # E exp(n kl_2(mean || p)) = sum_k C(n,k) (k/n)^k (1-k/n)^(n-k), whatever p; the proof needs it <= 2
+    # sqrt(n)
     moment = sum(comb(n, k) * (k / n) ** k * (1 - k / n) ** (n - k) for k in range(n + 1))
     assert moment <= 2 * sqrt(n) + 1e-12
 
@@ -107,7 +108,7 @@ def test_the_best_of_m_coins_is_covered(bound, m):
     assert smallest <= delta
 
 
-# --- the bound for flat minima -----------------------------------------------------------------------------------
+# --- the bound for flat minima ------------------------------------------------------------------------------
 
 
 def test_sam_term_has_the_square():
@@ -163,7 +164,7 @@ def test_confidences_of_the_grid_sum_to_delta():
     assert sum(6 / (pi * (j + 1)) ** 2 for j in range(10**6)) == pytest.approx(1, abs=1e-6)
 
 
-# --- bad input ---------------------------------------------------------------------------------------------------
+# --- bad input ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

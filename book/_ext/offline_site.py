@@ -3,10 +3,15 @@
 - MathJax is copied from an installed package into the site (its licence lies beside it).
 - The live-kernel loader of ``sphinx-thebe`` is left out: the book offers no Thebe button, and its script names a
   remote host and declares one constant twice on each page.
+- The theme starts in the reader's light or dark mode before the first paint (by itself it logs an error first).
+- Icons come from one style sheet and its fonts. The theme also loads the same icons as a script of 1.5 MB, and asks for
+  the fonts ahead in a way that browsers refuse on pages opened from the file system; both are taken out.
+- Lists of references get roles that assistive technology knows (those of docutils contradict each other).
 - A cell output that is both a widget and HTML (``helpers.widgets``) is written as both. The HTML is what a reader
   without JavaScript sees; ``static-widgets.js`` and ``book.css`` hide it where the widget is alive.
 """
 
+import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +25,13 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
 # What tex-chtml.js may ask for at run time: TeX extensions, fonts, the menu and its accessibility add-ons.
 MATHJAX_PARTS = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts", "a11y", "sre", "ui")
+START_IN_READERS_THEME = (
+    "document.documentElement.dataset.mode ||= 'auto'; document.documentElement.dataset.theme ||= "
+    "matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light';"
+)
+ICONS_TWICE = re.compile(
+    r"\s*(<script [^>]*/fontawesome/[^>]*></script>|<link rel=\"preload\" [^>]*/fontawesome/[^>]*>)"
+)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -27,9 +39,7 @@ def mathjax_folder() -> Path:
     """The MathJax distribution inside the installed package; an ExtensionError says how to get it."""
     spec = find_spec(MATHJAX_PACKAGE)
     if spec is None or spec.origin is None:
-        raise ExtensionError(
-            f"{MATHJAX_PACKAGE} is not installed: run `make setup`, which installs the book's tools."
-        )
+        raise ExtensionError(f"{MATHJAX_PACKAGE} is not installed: run `make setup`, which installs the book's tools.")
     return Path(spec.origin).parent / "static" / "mathjax"
 
 
@@ -57,6 +67,17 @@ def leave_thebe_out(app: Sphinx, page: str, template: str, context: dict[str, An
         context[key] = [asset for asset in context.get(key, []) if not is_thebe(asset)]
 
 
+def tidy_pages(app: Sphinx, exception: Exception | None) -> None:
+    """Mend in the written pages what neither the theme nor docutils has a setting for."""
+    if exception is not None or app.builder.format != "html":
+        return
+    for page in Path(app.outdir).rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        tidy = ICONS_TWICE.sub("", text).replace('role="doc-biblioentry"', 'role="listitem"')
+        if tidy != text:
+            page.write_text(tidy, encoding="utf-8")
+
+
 class WidgetWithFallback(SphinxPostTransform):
     """Put the HTML form of a widget behind the widget, before myst-nb picks one form of the output."""
 
@@ -79,7 +100,9 @@ class WidgetWithFallback(SphinxPostTransform):
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     mathjax_folder()
+    app.add_js_file(None, body=START_IN_READERS_THEME, priority=100)
     app.add_post_transform(WidgetWithFallback)
     app.connect("html-page-context", leave_thebe_out, priority=900)
     app.connect("build-finished", copy_mathjax)
+    app.connect("build-finished", tidy_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

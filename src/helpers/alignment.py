@@ -1,21 +1,21 @@
 """Alignment of gradient noise with curvature: why SGD escapes from sharp minima, and how fast.
 
-Scalar regression, L(w) = (1/2n) sum_i e_i^2 with residuals e_i = f(x_i; w) - y_i. With J the Jacobian of the outputs,
-shape (n, d), the Gauss-Newton matrix is G = J^T J / n (equal to the Hessian where all residuals vanish), and the noise
-of a one-example gradient has covariance Sigma = (1/n) sum_i e_i^2 J_i J_i^T - grad L grad L^T. Near interpolation that
-noise is strong where curvature is strong; how much so is
+Scalar regression, L(w) = (1/2n) sum_i e_i^2 with residuals e_i = f(x_i; w) - y_i. With J the Jacobian of the
+outputs, shape (n, d), the Gauss-Newton matrix is G = J^T J / n (equal to the Hessian where all residuals
+vanish), and the noise of a one-example gradient has covariance Sigma = (1/n) sum_i e_i^2 J_i J_i^T - grad L
+grad L^T. Near interpolation that noise is strong where curvature is strong; how much so is
 
     alpha = Tr(Sigma G) / (||Sigma||_F ||G||_F),   beta = ||Sigma||_F / (2 L ||G||_F),   mu = alpha beta.
 
 If mu >= mu_0 > 0 everywhere, SGD linearised at an interpolating minimum can stay there only if ||H||_F <=
-(1/lr) sqrt(B / mu_0); at a sharper one its mean loss grows by a factor of at least gamma_0 a step. Batches of B are drawn
-with replacement. Everything below is computed from the n x n matrix K = J J^T, so d may be large.
+(1/lr) sqrt(B / mu_0); at a sharper one its mean loss grows by a factor of at least gamma_0 a step. Batches of
+B are drawn with replacement. Everything below is computed from the n x n matrix K = J J^T, so d may be large.
 
 Source: Wu's slides, "A Stability Perspective", eq. 7-9 and Theorems 3 and 4; Wu, Wang and Su (2022).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from helpers import curvature
 from helpers._checks import non_negative, positive, whole
 from helpers.data import Split
+from helpers.flatness import WeightedOutput
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Alignment:
 
 
 def alignment(Sigma: Tensor, G: Tensor, loss: float) -> Alignment:
-    """Alignment of a noise covariance Sigma (d, d) with G (d, d) at the mean half squared error ``loss``: eq. 7-9.
+    """Alignment of noise covariance Sigma (d, d) with G (d, d) at mean half squared error ``loss``: eq. 7-9.
 
     Raises:
         ValueError: if the loss is not positive, or a matrix is zero, where alignment has no meaning.
@@ -53,8 +54,8 @@ def alignment(Sigma: Tensor, G: Tensor, loss: float) -> Alignment:
 def regression_alignment(jacobian: Tensor, residuals: Tensor) -> Alignment:
     """Alignment in scalar regression from the Jacobian J (n, d) of the outputs and the residuals e (n,).
 
-    With C the matrix of centred gradients e_i J_i - grad L, Sigma = C^T C / n, so Tr(Sigma G) = ||C J^T||_F^2 / n^2 and
-    ||Sigma||_F = ||C C^T||_F / n; both are found from K = J J^T without forming C.
+    With C the matrix of centred gradients e_i J_i - grad L, Sigma = C^T C / n, so Tr(Sigma G) =
+    ||C J^T||_F^2 / n^2 and ||Sigma||_F = ||C C^T||_F / n; both come from K = J J^T, without forming C.
 
     Raises:
         ValueError: as ``alignment``, and if J and e do not have the same length.
@@ -72,15 +73,15 @@ def regression_alignment(jacobian: Tensor, residuals: Tensor) -> Alignment:
 
 
 def model_alignment(model: nn.Module, split: Split) -> Alignment:
-    """Alignment of a network with scalar outputs under squared error, at its weights. Stores the Jacobian (n, d)."""
-    jacobian = curvature.per_example_gradients(model, _output, split)
-    outputs = curvature.values(model, _output, split)
+    """Alignment of a network with one output under squared error, at its weights; stores the Jacobian (n, d).
+
+    Raises:
+        ValueError: as ``alignment``, and if the network has more than one output.
+    """
+    plain = replace(split, targets=torch.ones(len(split)))
+    jacobian = curvature.per_example_gradients(model, WeightedOutput(), plain)
+    outputs = curvature.values(model, WeightedOutput(), plain)
     return regression_alignment(jacobian, outputs - split.targets.to(outputs))
-
-
-def _output(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The output itself in the place of a loss: its gradients are rows of the Jacobian."""
-    return outputs.reshape(len(targets))
 
 
 def _alignment(overlap: float, noise: float, sharpness: float, loss: float) -> Alignment:
@@ -95,9 +96,9 @@ def _alignment(overlap: float, noise: float, sharpness: float, loss: float) -> A
 def smallest_alignment(jacobian: Tensor) -> float:
     """mu_0: the smallest mu over *all* displacements of linearised regression, exactly.
 
-    With residuals e = J x, mu = e^T (n diag(K^2) - K^2) e / (Tr(K^2) e^T e) is a Rayleigh quotient, and mu_0 its
-    smallest eigenvalue on the range of J. It lies below the value 1 of decoupled residuals, often far below, and is 0
-    if some displacement gives every example the same gradient.
+    With residuals e = J x, mu = e^T (n diag(K^2) - K^2) e / (Tr(K^2) e^T e) is a Rayleigh quotient, and mu_0
+    its smallest eigenvalue on the range of J. It lies below the value 1 of decoupled residuals, often far
+    below, and is 0 if some displacement gives every example the same gradient.
 
     Args:
         jacobian: J at the minimum, shape (n, d).
@@ -107,11 +108,11 @@ def smallest_alignment(jacobian: Tensor) -> float:
     left, singular, _ = torch.linalg.svd(jacobian, full_matrices=False)
     reachable = left[:, singular > singular[0] * max(jacobian.shape) * torch.finfo(jacobian.dtype).eps]
     quadratic = reachable.T @ (n * torch.diag(K2.diagonal()) - K2) @ reachable
-    return torch.linalg.eigvalsh(quadratic)[0].item() / K2.trace().item()
+    return float(torch.linalg.eigvalsh(quadratic)[0] / K2.trace())
 
 
 def uniformity(jacobian: Tensor) -> float:
-    """gamma = min_i ||J_i||_G^2 / mean_i ||J_i||_G^2, a lower bound on mu if the mean gradient is left in Sigma.
+    """gamma = min_i ||J_i||_G^2 / mean_i ||J_i||_G^2: at most the mu of gradients that are not centred.
 
     Slides, "Why is the alignment satisfied?": uniform gradients suffice, uniform residuals are not needed.
     """
@@ -119,14 +120,14 @@ def uniformity(jacobian: Tensor) -> float:
     return (strengths.min() / strengths.mean()).item()
 
 
-# --- what alignment implies --------------------------------------------------------------------------------------
+# --- what alignment implies ---------------------------------------------------------------------------------
 
 
 def frobenius_bound(lr: float, *, batch_size: int, mu0: float) -> float:
     """(1/lr) sqrt(B / mu_0): no minimum with a larger ||H||_F is stable for linearised SGD (Theorem 3).
 
-    A necessary condition, whatever n and d. It controls more than 2 / lr of gradient descent, which bounds the largest
-    eigenvalue only.
+    A necessary condition, whatever n and d. It controls more than 2 / lr of gradient descent, which bounds
+    the largest eigenvalue only.
     """
     return math.sqrt(whole("batch_size", batch_size) / positive("mu0", mu0)) / positive("lr", lr)
 
@@ -142,20 +143,20 @@ def isotropic_trace_bound(lr: float, *, batch_size: int, d: int) -> float:
 def escape_rate(frobenius: float, lr: float, *, batch_size: int, mu0: float) -> float:
     """gamma_0 = lr^2 mu_0 ||H||_F^2 / B, with E L_{t+1} >= gamma_0 E L_t: above 1, SGD escapes (Theorem 4).
 
-    From E L_{t+1} >= (lr^2 / 2B) E Tr(H Sigma). The slides' one-step display lacks the 1/2; their proof has it.
+    From E L_{t+1} >= (lr^2 / 2B) E Tr(H Sigma); one display of the slides lacks the 1/2, their proof has it.
     """
     lr, mu0, B = positive("lr", lr), non_negative("mu0", mu0), whole("batch_size", batch_size)
     return lr**2 * mu0 * non_negative("frobenius", frobenius) ** 2 / B
 
 
-# --- escape, exactly and by simulation ---------------------------------------------------------------------------
+# --- escape, exactly and by simulation ----------------------------------------------------------------------
 
 
 def expected_losses(jacobian: Tensor, start: Tensor, *, lr: float, batch_size: int, steps: int) -> Tensor:
     """E L_t of linearised SGD for t = 0, ..., steps, exactly; shape (steps + 1,).
 
-    The residuals follow e <- e - (lr/B) K sum_{j in batch} e_j u_j, u_j the unit vectors, so M = E[e e^T] follows
-    M <- (I - lr K/n) M (I - lr K/n) + (lr^2/B) K (diag(M) / n - M / n^2) K, and L = Tr M / 2n.
+    The residuals follow e <- e - (lr/B) K sum_{j in batch} e_j u_j, u_j the unit vectors, so M = E[e e^T]
+    follows M <- (I - lr K/n) M (I - lr K/n) + (lr^2/B) K (diag(M) / n - M / n^2) K, and L = Tr M / 2n.
 
     Args:
         jacobian: J at the minimum, shape (n, d).
@@ -193,13 +194,11 @@ class Escape:
 
     @property
     def standard_error(self) -> Tensor:
-        """Of the mean, shape (steps + 1,). The losses of an escape are heavy-tailed: trust it early on only."""
-        return self.losses.std(1) / self.losses.shape[1] ** 0.5
+        """Of the mean, shape (steps + 1,). Losses on escape are heavy-tailed: trust it early on only."""
+        return self.losses.std(1) / math.sqrt(self.losses.shape[1])
 
 
-def escape(
-    jacobian: Tensor, start: Tensor, *, lr: float, batch_size: int, steps: int, paths: int, seed: int
-) -> Escape:
+def escape(jacobian: Tensor, start: Tensor, *, lr: float, batch_size: int, steps: int, paths: int, seed: int) -> Escape:
     """Many paths of linearised SGD from one displacement, all at once. Arguments as ``expected_losses``.
 
     Raises:

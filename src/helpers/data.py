@@ -16,6 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+EDITIONS = {
+    "digits": "digits (scikit-learn)",
+    "cifar10-jpeg": "CIFAR-10 (JPEG edition)",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "svhn": "SVHN",
+    "mnist": "MNIST",
+    "fashion-mnist": "Fashion-MNIST",
+}
+
 
 class DataError(ValueError):
     """A data file that is missing, truncated or not what it should be; the message says which and what to do."""
@@ -76,7 +86,7 @@ def partition(split: Split, sizes: Sequence[int], *, seed: int) -> list[Split]:
         raise ValueError(f"every part needs at least one example, got sizes {list(sizes)}")
     if sum(sizes) > len(split):
         raise ValueError(
-            f"{len(sizes)} disjoint parts need {sum(sizes)} examples, {split.edition} has {len(split)} here; ask for fewer"
+            f"{len(sizes)} disjoint parts need {sum(sizes)} examples, but there are {len(split)} of {split.edition}"
         )
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
     return [split.take(rows) for rows in order[: sum(sizes)].split(list(sizes))]
@@ -143,7 +153,9 @@ def as_images(split: Split) -> Split:
 
 def data_root(root: str | Path | None = None) -> Path:
     """Where data files are looked for: the argument, else HELPERS_DATA, else the user's cache."""
-    return Path(root or os.environ.get("HELPERS_DATA") or Path.home() / ".cache" / "flatness-and-information").expanduser()
+    return Path(
+        root or os.environ.get("HELPERS_DATA") or Path.home() / ".cache" / "flatness-and-information"
+    ).expanduser()
 
 
 def load(name: str, *, root: str | Path | None = None, train: bool = True, download: bool = False) -> Split:
@@ -165,7 +177,7 @@ def load(name: str, *, root: str | Path | None = None, train: bool = True, downl
         return _cifar10_jpeg(data_root(root) / name, train)
     if name in _TORCHVISION:
         return _torchvision(name, data_root(root) / name, train, download)
-    raise DataError(f"no data set is called {name!r}; choose from {', '.join(['digits', 'cifar10-jpeg', *_TORCHVISION])}")
+    raise DataError(f"no data set is called {name!r}; choose from {', '.join(EDITIONS)}")
 
 
 def _split(inputs: Tensor, targets: Tensor, classes: int, edition: str, origin: str) -> Split:
@@ -182,7 +194,7 @@ def _digits(train: bool) -> Split:
     inputs = (inputs - inputs[:cut].mean()) / inputs[:cut].std()
     rows = slice(0, cut) if train else slice(cut, None)
     targets = torch.from_numpy(labels[order])[rows]
-    return _split(inputs[rows], targets, 10, "digits (scikit-learn)", f"digits/{_part(train)}")
+    return _split(inputs[rows], targets, 10, EDITIONS["digits"], f"digits/{_part(train)}")
 
 
 def _part(train: bool) -> str:
@@ -221,7 +233,8 @@ def _cifar10_jpeg(folder: Path, train: bool) -> Split:
     rows, sha256 = _JPEG_ROWS_AND_SHA256[_part(train)]
     if not path.is_file():
         raise DataError(
-            f"{path} is missing; point HELPERS_DATA (or root=) at the folder that holds cifar10-jpeg/, or use dataset 'digits'"
+            f"{path} is missing; point HELPERS_DATA (or root=) at the folder that holds cifar10-jpeg/, "
+            "or use dataset 'digits'"
         )
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
@@ -234,29 +247,29 @@ def _cifar10_jpeg(folder: Path, train: bool) -> Split:
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(jpeg.as_py()))) for jpeg in encoded])
     targets = torch.from_numpy(table["label"].to_numpy().copy())
     inputs = _standardised(pixels, "cifar10-jpeg")
-    return _split(inputs, targets, 10, "CIFAR-10 (JPEG edition)", f"cifar10-jpeg/{_part(train)}")
+    return _split(inputs, targets, 10, EDITIONS["cifar10-jpeg"], f"cifar10-jpeg/{_part(train)}")
 
 
-_TORCHVISION = {  # name -> (class in torchvision.datasets, edition, classes)
-    "cifar10": ("CIFAR10", "CIFAR-10", 10),
-    "cifar100": ("CIFAR100", "CIFAR-100", 100),
-    "svhn": ("SVHN", "SVHN", 10),
-    "mnist": ("MNIST", "MNIST", 10),
-    "fashion-mnist": ("FashionMNIST", "Fashion-MNIST", 10),
+_TORCHVISION = {  # name -> (class in torchvision.datasets, classes)
+    "cifar10": ("CIFAR10", 10),
+    "cifar100": ("CIFAR100", 100),
+    "svhn": ("SVHN", 10),
+    "mnist": ("MNIST", 10),
+    "fashion-mnist": ("FashionMNIST", 10),
 }
 
 
 def _torchvision(name: str, folder: Path, train: bool, download: bool) -> Split:
     from torchvision import datasets
 
-    kind, edition, classes = _TORCHVISION[name]
+    kind, classes = _TORCHVISION[name]
     part = {"split": _part(train)} if name == "svhn" else {"train": train}
     try:
         source = getattr(datasets, kind)(folder, download=download, **part)
     except (RuntimeError, OSError, EOFError) as error:
         raise DataError(
-            f"{edition} was not found whole under {folder} ({str(error).splitlines()[0]}); pass download=True once, "
-            "point HELPERS_DATA at a folder that holds it, or use dataset 'digits'"
+            f"{EDITIONS[name]} was not found whole under {folder} ({str(error).splitlines()[0]}); "
+            "pass download=True once, point HELPERS_DATA at a folder that holds it, or use dataset 'digits'"
         ) from error
     pixels = np.asarray(source.data)
     if name == "svhn":
@@ -264,4 +277,4 @@ def _torchvision(name: str, folder: Path, train: bool, download: bool) -> Split:
     if pixels.ndim == 3:
         pixels = pixels[..., None]
     targets = torch.as_tensor(source.labels if name == "svhn" else source.targets)
-    return _split(_standardised(pixels, name), targets, classes, edition, f"{name}/{_part(train)}")
+    return _split(_standardised(pixels, name), targets, classes, EDITIONS[name], f"{name}/{_part(train)}")

@@ -42,9 +42,7 @@ def cross_run_dispersion(trajectories: Tensor) -> Tensor:
     return trajectories.diff(dim=1).var(dim=0, correction=1).sum(1)
 
 
-def single_run_dispersion(
-    batch_gradients: Tensor, full_gradients: Tensor, lr: float | Iterable[float]
-) -> Tensor:
+def single_run_dispersion(batch_gradients: Tensor, full_gradients: Tensor, lr: float | Iterable[float]) -> Tensor:
     """lr_t^2 ||g(W_{t-1}, B_t) - grad L_S(W_{t-1})||^2 of one run: the batching noise only.
 
     What is plotted as dispersion in the "deterministic setting" of Wang & Mao (2022), Remark 1. It estimates

@@ -118,8 +118,7 @@ def gaussian_information(
 
 @dataclass(frozen=True)
 class LinearChain:
-    """SGD on l(w, z) = (w - z)^2 / 2, Z ~ N(0, s^2), W_0 = 0, in fixed batches: every information quantity
-    exact.
+    """SGD on l(w, z) = (w - z)^2 / 2, Z ~ N(0, s^2), W_0 = 0, in fixed batches: all information exact.
 
     W_t = (1 - lr) W_{t-1} + lr * (mean of batch t) is linear in the sample, so sample, noise and weights are
     jointly Gaussian. The defaults are two epochs of three batches of two; from the second epoch on W_{t-1}
@@ -181,8 +180,7 @@ class LinearChain:
 
     @property
     def conditional_information(self) -> list[float]:
-        """I(update_t + N_t; S | W~_{t-1}), exactly. Given S the update is known and only the noise is
-        left."""
+        """I(update_t + N_t; S | W~_{t-1}), exactly; given S the update is known and only noise is left."""
         return [self._step_information(t) for t in range(1, self.steps + 1)]
 
     def _step_information(self, t: int) -> float:
@@ -201,10 +199,10 @@ class LinearChain:
 
     @property
     def theorem_1(self) -> list[float]:
-        """Lemma 4 with the centre of Theorem 1, the population gradient averaged over the noise: Omega =
-        W~_{t-1}.
+        """Lemma 4 with the centre of Theorem 1.
 
-        E_Y log(...) is computed by quadrature over W~_{t-1}.
+        Omega = W~_{t-1}, the population gradient averaged over the noise; the expectation of the logarithm is
+        computed by quadrature over W~_{t-1}.
         """
         return [self._theorem_1_step(t) for t in range(1, self.steps + 1)]
 

@@ -20,7 +20,7 @@ class Loss(Protocol):
     @property
     def R(self) -> float: ...
 
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor: ...
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor: ...
 
 
 @runtime_checkable
@@ -31,7 +31,7 @@ class Sketchable(Protocol):
     ``E[grad s_i grad s_j^T] = [i == j] J_i^T (Hessian of the loss in the outputs) J_i``.
     """
 
-    def sketch(self, outputs: Tensor, targets: Tensor, signs: Tensor) -> Tensor: ...
+    def sketch(self, outputs: Tensor, targets: Tensor, signs: Tensor, /) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ class ClippedCrossEntropy:
 
     def __post_init__(self) -> None:
         if not (isfinite(self.clip) and self.clip > 0):
-            raise ValueError(f"the clip must be a positive finite number of nats, got {self.clip}; try 12 * log(classes)")
+            raise ValueError(
+                f"the clip must be a positive finite number of nats, got {self.clip}; try 12 * log(classes)"
+            )
 
     @classmethod
     def per_class(cls, classes: int, factor: float = 12.0) -> "ClippedCrossEntropy":
@@ -102,6 +104,18 @@ class HalfSquaredError:
     def sketch(self, outputs: Tensor, targets: Tensor, signs: Tensor) -> Tensor:
         """signs_i f(x_i): the Hessian of the loss in the output is 1."""
         return (signs * outputs.reshape(signs.shape)).sum(1)
+
+
+@dataclass(frozen=True)
+class ZeroOneError:
+    """1 where the class of the largest logit is not the target, else 0; R = 1/2. It has no useful derivative."""
+
+    @property
+    def R(self) -> float:
+        return 0.5
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return (logits.argmax(1) != targets).to(logits.dtype)
 
 
 def clipped_share(values: Tensor, loss: Loss) -> float:

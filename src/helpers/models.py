@@ -40,7 +40,9 @@ def split_like(model: nn.Module, vector: Tensor) -> list[Tensor]:
     parameters = trainable(model)
     sizes = [p.numel() for p in parameters]
     if vector.shape != (sum(sizes),):
-        raise ValueError(f"the model has d = {sum(sizes)} trainable weights, the vector has shape {tuple(vector.shape)}")
+        raise ValueError(
+            f"the model has d = {sum(sizes)} trainable weights, the vector has shape {tuple(vector.shape)}"
+        )
     return [piece.view_as(p) for p, piece in zip(parameters, vector.split(sizes), strict=True)]
 
 
@@ -116,7 +118,9 @@ def cnn(filters: int, classes: int = 10, *, channels: int = 3, size: int = 32) -
         nn.Conv2d(2 * filters, 2 * filters, 3, padding=1), nn.ReLU(),
     )  # fmt: skip
     flat = 2 * filters * (size // 4) ** 2
-    return nn.Sequential(features, nn.Flatten(), nn.Linear(flat, 8 * filters), nn.ReLU(), nn.Linear(8 * filters, classes))
+    return nn.Sequential(
+        features, nn.Flatten(), nn.Linear(flat, 8 * filters), nn.ReLU(), nn.Linear(8 * filters, classes)
+    )
 
 
 class _Residual(nn.Module):
@@ -177,7 +181,13 @@ def resnet18(width: int = 64, classes: int = 10, *, channels: int = 3) -> nn.Mod
 def preact_resnet18(width: int = 64, classes: int = 10, *, channels: int = 3) -> nn.Module:
     """PreActResNet-18 for small images: Wang & Mao (2022), Table 2."""
     stem = [nn.Conv2d(channels, width, 3, 1, 1, bias=False)]
-    head = [nn.BatchNorm2d(8 * width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, classes)]
+    head = [
+        nn.BatchNorm2d(8 * width),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8 * width, classes),
+    ]
     return nn.Sequential(*stem, *_stages(_PreActResidual, width), *head)
 
 
@@ -188,7 +198,11 @@ def vgg16(width: int = 64, classes: int = 10, *, channels: int = 3) -> nn.Module
     for convolutions, multiple in [(2, 1), (2, 2), (3, 4), (3, 8), (3, 8)]:
         for _ in range(convolutions):
             fan_out = multiple * width
-            layers += [nn.Conv2d(fan_in, fan_out, 3, padding=1, bias=False), nn.BatchNorm2d(fan_out), nn.ReLU()]
+            layers += [
+                nn.Conv2d(fan_in, fan_out, 3, padding=1, bias=False),
+                nn.BatchNorm2d(fan_out),
+                nn.ReLU(),
+            ]
             fan_in = fan_out
         layers.append(nn.MaxPool2d(2, ceil_mode=True))
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(fan_in, classes))

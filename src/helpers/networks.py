@@ -13,9 +13,7 @@ from helpers._checks import non_negative, non_negatives, per_step, whole
 from helpers.isotropic import Isotropic, lemma_7
 
 
-def linear_network(
-    batch_losses: Iterable[float], lr: float | Iterable[float], *, n: int, R: float
-) -> Isotropic:
+def linear_network(batch_losses: Iterable[float], lr: float | Iterable[float], *, n: int, R: float) -> Isotropic:
     """Wang & Mao (2022), Theorem 3: the model f(x) = w . x, with ||x|| = 1.
 
     gen <~ 3 (sum_t (R^2 lr_t^2 T / 4n) E l(W_{t-1}, Z))^{1/3}.

@@ -1,13 +1,13 @@
 """PAC-Bayes: what randomised weights certify, and how that leads to a bound for flat minima.
 
 A prior P over weights is fixed before the sample S is seen; the posterior Q may depend on S. With probability
-at least 1 - delta over S, for all Q at once, the population risk L(Q) = E_{w ~ Q} L(w) is close to the empirical
-risk of Q as long as KL(Q || P) is small beside n.
+at least 1 - delta over S, for all Q at once, the population risk L(Q) = E_{w ~ Q} L(w) is close to the
+empirical risk of Q as long as KL(Q || P) is small beside n.
 
 The module goes the way of the chapter: the divergence of two Gaussians, the prior variance that makes it
 smallest, the two bounds (Maurer's, and McAllester's form of it), and the bound that motivates sharpness-aware
-minimisation, with every constant written out. Losses lie in [0, loss_range]: for a clipped loss pass the clip.
-Divergences and logarithms are in nats.
+minimisation, with every constant written out. Losses lie in [0, loss_range]: for a clipped loss pass the
+clip. Divergences and logarithms are in nats.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from helpers._checks import non_negative, positive, whole
 
-# --- the divergence of two Gaussians ---------------------------------------------------------------------------
+# --- the divergence of two Gaussians ------------------------------------------------------------------------
 
 
 def gaussian_kl(
@@ -33,6 +33,7 @@ def gaussian_kl(
     Raises:
         ValueError: if a variance is not positive, or the divergence is not finite.
     """
+
     def spread(value: Tensor | float) -> Tensor:
         return torch.as_tensor(value, dtype=mean.dtype, device=mean.device).expand_as(mean)
 
@@ -61,19 +62,20 @@ def isotropic_kl(squared_distance: float, k: int, *, variance: float, prior_vari
 def optimal_prior_variance(squared_distance: float, k: int, *, variance: float) -> float:
     """The prior variance that makes ``isotropic_kl`` smallest: variance + squared_distance / k.
 
-    It depends on the trained weights, and a prior must not. It may therefore not be inserted into a bound as it
-    stands; ``sam`` pays for choosing it from a grid that was fixed beforehand.
+    It depends on the trained weights, and a prior must not. It may therefore not be inserted into a bound as
+    it stands; ``sam`` pays for choosing it from a grid that was fixed beforehand.
     """
-    return positive("variance", variance) + non_negative("squared_distance", squared_distance) / whole("k", k)
+    squared_distance = non_negative("squared_distance", squared_distance)
+    return positive("variance", variance) + squared_distance / whole("k", k)
 
 
 def smallest_kl(squared_distance: float, k: int, *, variance: float) -> float:
     """``isotropic_kl`` at the optimal prior variance: (k/2) log(1 + squared_distance / (k variance))."""
-    ratio = non_negative("squared_distance", squared_distance) / (whole("k", k) * positive("variance", variance))
-    return 0.5 * k * log1p(ratio)
+    squared_distance = non_negative("squared_distance", squared_distance)
+    return 0.5 * k * log1p(squared_distance / (whole("k", k) * positive("variance", variance)))
 
 
-# --- bounds on the risk of a random predictor --------------------------------------------------------------------
+# --- bounds on the risk of a random predictor ---------------------------------------------------------------
 
 
 def mcallester(empirical: float, kl: float, *, n: int, delta: float, loss_range: float = 1.0) -> float:
@@ -93,18 +95,20 @@ def mcallester(empirical: float, kl: float, *, n: int, delta: float, loss_range:
     around, and picks its free parameter after S has been seen.
 
     Raises:
-        ValueError: if the empirical loss is outside [0, loss_range], kl is negative, n is not a positive whole
-            number, or delta is not strictly between 0 and 1.
+        ValueError: if the empirical loss is outside [0, loss_range], kl is negative, n is not a positive
+            whole number, or delta is not strictly between 0 and 1.
     """
     share, rate = _scaled(empirical, kl, n, delta, loss_range)
     return loss_range * (share + sqrt(rate / 2))
 
 
 def maurer(empirical: float, kl: float, *, n: int, delta: float, loss_range: float = 1.0) -> float:
-    """The bound that ``mcallester`` relaxes: the largest r with kl_2(empirical || r) <= (KL + log(2 sqrt(n)/delta))/n.
+    """The bound that ``mcallester`` relaxes: L(Q) <= the largest r for which
 
-    kl_2 is the divergence of two coins, and losses are divided by loss_range first. Never above ``mcallester``, far
-    below it when the empirical loss is small, and never above loss_range. Same arguments and errors.
+        kl_2(empirical || r) <= (KL(Q || P) + log(2 sqrt(n) / delta)) / n,
+
+    kl_2 the divergence of two coins, losses divided by loss_range first. Never above ``mcallester``, far
+    below it when the empirical loss is small, and never above loss_range. Arguments and errors as there.
 
     Source: Maurer (2004), for n >= 8; that the constant 2 sqrt(n) also serves 1 <= n < 8 is a finite check.
     """
@@ -116,7 +120,7 @@ def maurer(empirical: float, kl: float, *, n: int, delta: float, loss_range: flo
     below_one = nextafter(1.0, 0.0)
     if excess(below_one) <= 0:
         return loss_range
-    return loss_range * brentq(excess, share, below_one, xtol=1e-15)
+    return loss_range * float(brentq(excess, share, below_one, xtol=1e-15))
 
 
 def _scaled(empirical: float, kl: float, n: int, delta: float, loss_range: float) -> tuple[float, float]:
@@ -133,7 +137,7 @@ def _confidence(delta: float) -> float:
     return delta
 
 
-# --- the bound for flat minima -----------------------------------------------------------------------------------
+# --- the bound for flat minima ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -172,27 +176,29 @@ def sam(
 
     Then with probability at least 1 - delta, writing Lhat for the empirical loss and for loss_range = 1,
 
-        L(theta) <= max_{||e|| <= rho} Lhat(theta + e) + 1/sqrt(n) + sqrt((kl_j + log(2 sqrt(n) / delta_j)) / (2n)),
+        L(theta) <= max_{||e|| <= rho} Lhat(theta + e) + 1 / sqrt(n)
+                    + sqrt((kl_j + log(2 sqrt(n) / delta_j)) / (2 n)),
 
-    delta_j = 6 delta / (pi (j + 1))^2, kl_j <= 1/2 + ``norm_complexity`` / 2. Proof: ||e|| > rho has probability at
-    most 1/sqrt(n) (Laurent and Massart 2000, Lemma 1, at (log n) / 2). ``mcallester`` holds for all priors
-    N(0, sigma^2 e^{j/k} I), j = 0, 1, 2, ... at once, at confidences delta_j that sum to delta. The first of them
-    whose variance is at least ``optimal_prior_variance`` costs at most 1/2 nat more than the optimum.
+    delta_j = 6 delta / (pi (j + 1))^2, kl_j <= 1/2 + ``norm_complexity`` / 2. Proof: ||e|| > rho has
+    probability at most 1/sqrt(n) (Laurent and Massart 2000, Lemma 1, at (log n) / 2). ``mcallester`` holds
+    for all priors N(0, sigma^2 e^{j/k} I), j = 0, 1, 2, ... at once, at confidences delta_j that sum to
+    delta. The first of them whose variance is at least ``optimal_prior_variance`` costs at most 1/2 nat more
+    than the optimum.
 
     Args:
-        worst: the maximum, for the loss and radius at hand. Ascent finds a lower estimate of it, which makes the
-            bound an estimate too.
+        worst: the maximum, for the loss and radius at hand. Ascent finds a lower estimate of it, which makes
+            the bound an estimate too.
         squared_norm: ||theta||^2, or the squared distance from a centre that does not depend on the sample.
         k: number of weights.
         rho: radius, fixed before the sample is seen.
 
     Source: Foret et al. (2021), Theorem 1; Wu's slides, Theorem 1 (flat minima). The slides print the factor
-    1 + sqrt(log(n) / k) without its square and mix sigma with rho. Both leave constants open and put the weights'
-    term over n, not 4 n, under the root: twice the root swallows the tail 1/sqrt(n).
+    1 + sqrt(log(n) / k) without its square and mix sigma with rho. Both leave constants open and put the
+    weights' term over n, not 4 n, under the root: twice the root swallows the tail 1/sqrt(n).
 
     Raises:
-        ValueError: as ``mcallester``, and if squared_norm is negative, k not a positive whole number, or rho not
-            positive.
+        ValueError: as ``mcallester``, and if squared_norm is negative, k not a positive whole number, or rho
+            not positive.
     """
     norm = norm_complexity(squared_norm, k=k, rho=rho, n=n)
     sigma = rho / (sqrt(k) + sqrt(log(n)))
@@ -205,10 +211,10 @@ def sam(
 
 
 def norm_complexity(squared_norm: float, *, k: int, rho: float, n: int) -> float:
-    """k log(1 + (||theta||^2 / rho^2) (1 + sqrt(log(n) / k))^2), the term of the theorem that depends on theta.
+    """k log(1 + (||theta||^2 / rho^2) (1 + sqrt(log(n) / k))^2): what the theorem charges for theta.
 
-    Twice ``smallest_kl`` at sigma = rho / (sqrt(k) + sqrt(log n)). It falls as the radius grows and knows nothing of
-    the loss: the theorem trades it against the sharpness within that radius.
+    Twice ``smallest_kl`` at sigma = rho / (sqrt(k) + sqrt(log n)). It falls as the radius grows and knows
+    nothing of the loss: the theorem trades it against the sharpness within that radius.
     """
     squared_norm, rho = non_negative("squared_norm", squared_norm), positive("rho", rho)
     widening = (1 + sqrt(log(whole("n", n)) / whole("k", k))) ** 2

@@ -1,13 +1,14 @@
 """Linear stability: which minima gradient descent and SGD can stay at.
 
 Near a minimum w* of L = (1/n) sum_i l_i at which every example is at rest (interpolation), a step on a batch
-multiplies the displacement x = w - w* by I - lr H_batch, where H_batch is the mean of the batch's H_i. Gradient
-descent stays when the largest eigenvalue of H is at most 2 / lr. For SGD "stays" means here: E|x_t|^2 stays bounded.
+multiplies the displacement x = w - w* by I - lr H_batch, where H_batch is the mean of the batch's H_i.
+Gradient descent stays when the largest eigenvalue of H is at most 2 / lr. For SGD "stays" means here:
+E|x_t|^2 stays bounded.
 
 The module goes the way of the chapter: gradient descent; SGD in one dimension, where two numbers decide, the
-sharpness a (mean of the H_i) and the non-uniformity s (their standard deviation); the same in d dimensions, where the
-exact condition is a spectral radius. What the alignment of gradient noise with curvature adds to this, and how fast
-SGD escapes, is in ``helpers.alignment``.
+sharpness a (mean of the H_i) and the non-uniformity s (their standard deviation); the same in d dimensions,
+where the exact condition is a spectral radius. What the alignment of gradient noise with curvature adds to
+this, and how fast SGD escapes, is in ``helpers.alignment``.
 
 Batches are drawn afresh for every step: without replacement from n examples, or, with ``n=math.inf``, with
 replacement. Noise of a batch of B then has 1/B times (n - B) / (n - 1) of the variance of one example.
@@ -26,42 +27,44 @@ from helpers._checks import non_negative, positive, whole
 
 OPERATOR_LIMIT = 48  # the second-moment operator is d^2 x d^2
 
-# --- gradient descent --------------------------------------------------------------------------------------------
+# --- gradient descent ---------------------------------------------------------------------------------------
 
 
 def edge_of_stability(lr: float) -> float:
-    """2 / lr: the largest sharpness at which gradient descent can stay; training tends to end just about there."""
+    """2 / lr: the largest sharpness at which gradient descent can stay; training tends to end about there."""
     return 2 / positive("lr", lr)
 
 
 def gd_factor(eigenvalues: Tensor, lr: float) -> float:
-    """Spectral norm of I - lr H, the factor by which a step can stretch the displacement; stable when at most 1.
+    """Spectral norm of I - lr H, by which a step can stretch the displacement; stable when at most 1.
 
     Args:
-        eigenvalues: of the symmetric H, shape (d,). With all of them in [0, 2 / lr] the factor is at most 1; a
-            negative one is a direction of escape at every learning rate.
+        eigenvalues: of the symmetric H, shape (d,). With all of them in [0, 2 / lr] the factor is at most 1;
+            a negative one is a direction of escape at every learning rate.
     """
     return (1 - positive("lr", lr) * eigenvalues).abs().max().item()
 
 
-# --- SGD in one dimension ----------------------------------------------------------------------------------------
+# --- SGD in one dimension -----------------------------------------------------------------------------------
 
 
 def noise_share(batch_size: int, n: float) -> float:
-    """Variance of a batch mean over that of one example: (n - B) / (B (n - 1)); 1 / B with replacement (n = inf).
+    """Variance of a batch mean over that of one example: (n - B) / (B (n - 1)), or 1 / B for n = inf.
 
     Raises:
         ValueError: if the batch is larger than the sample, or a size is not a positive whole number.
     """
     B = whole("batch_size", batch_size)
-    if n == math.inf:
+    if math.isinf(n):
         return 1 / B
     if B > whole("n", int(n)):
         raise ValueError(f"a batch of {B} cannot be drawn without replacement from n = {n} examples; pass n=math.inf")
     return 0.0 if B == n else (n - B) / (B * (n - 1))
 
 
-def sgd_factor(sharpness: float, non_uniformity: float, lr: float, *, batch_size: int = 1, n: float = math.inf) -> float:
+def sgd_factor(
+    sharpness: float, non_uniformity: float, lr: float, *, batch_size: int = 1, n: float = math.inf
+) -> float:
     """E x_{t+1}^2 / E x_t^2 of SGD on l_i(x) = a_i x^2 / 2, exactly:
 
         (1 - lr a)^2 + lr^2 s^2 (n - B) / (B (n - 1)).
@@ -89,15 +92,15 @@ def sharpness_and_non_uniformity(curvatures: Sequence[float] | Tensor) -> tuple[
 def lyapunov_exponent(curvatures: Sequence[float] | Tensor, lr: float) -> float:
     """Mean of log |1 - lr a_i|: the rate at which log |x_t| of *almost every* path of SGD with B = 1 grows.
 
-    By Jensen's inequality at most half the logarithm of ``sgd_factor``: in between, E x_t^2 explodes while almost every
-    path still converges, on the strength of ever rarer ever larger excursions. Minus infinity if a step can land on
-    the minimum exactly.
+    By Jensen's inequality at most half the logarithm of ``sgd_factor``: in between, E x_t^2 explodes while
+    almost every path still converges, on the strength of ever rarer ever larger excursions. Minus infinity if
+    a step can land on the minimum exactly.
     """
     a = torch.as_tensor(curvatures, dtype=torch.float64)
     return (1 - positive("lr", lr) * a).abs().log().mean().item()
 
 
-# --- the selection diagram ---------------------------------------------------------------------------------------
+# --- the selection diagram ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,8 @@ class Region:
 
     Attributes:
         sharpness: 2 / lr, largest a (the batch size plays no part).
-        non_uniformity: (1 / lr) sqrt(B (n - 1) / (n - B)), largest s, reached at a = 1 / lr; infinite for a full batch.
+        non_uniformity: (1 / lr) sqrt(B (n - 1) / (n - B)), largest s, reached at a = 1 / lr; infinite for a
+            full batch.
     """
 
     sharpness: float
@@ -121,7 +125,7 @@ def selection_region(lr: float, *, batch_size: int, n: float = math.inf) -> Regi
 
 
 def stable_non_uniformity(sharpness: float, lr: float, *, batch_size: int, n: float = math.inf) -> float:
-    """Largest s that is stable at sharpness a: sqrt(a (2/lr - a) B (n - 1) / (n - B)), where ``sgd_factor`` is 1.
+    """Largest s that is stable at sharpness a, sqrt(a (2/lr - a) B (n - 1) / (n - B)): there the factor is 1.
 
     Raises:
         ValueError: if a lies outside [0, 2 / lr], where no s is stable.
@@ -132,12 +136,12 @@ def stable_non_uniformity(sharpness: float, lr: float, *, batch_size: int, n: fl
     return math.inf if share == 0 else math.sqrt(a * (edge - a) / share)
 
 
-# --- the example of the slides: two valleys with the same mean -----------------------------------------------------
+# --- the example of the slides: two valleys with the same mean ----------------------------------------------
 
-# Curvatures (at x = 0, at x = 1) of the two functions that SGD picks from. The slides announce an escape from x = 1 at
-# lr = 0.7 for the first pair and plot it for the second. The first pair is stable there: its factor is
-# 0.3^2 + (0.7 * 0.9)^2 = 0.4869, and each function alone is too. The second, without the factors 1/2, has twice the
-# curvature and the factor 0.4^2 + (0.7 * 1.8)^2 = 1.7476.
+# Curvatures (at x = 0, at x = 1) of the two functions that SGD picks from. The slides announce an escape from
+# x = 1 at lr = 0.7 for the first pair and plot it for the second. The first pair is stable there: its factor
+# is 0.3^2 + (0.7 * 0.9)^2 = 0.4869, and each function alone is too. The second, without the factors 1/2, has
+# twice the curvature and the factor 0.4^2 + (0.7 * 1.8)^2 = 1.7476.
 HALVED_PAIR = ((1.0, 0.1), (1.0, 1.9))
 PLOTTED_PAIR = ((2.0, 0.2), (2.0, 3.8))
 
@@ -155,7 +159,7 @@ def valley_slope(x: Tensor, zero: float, one: float) -> Tensor:
 def valley_paths(
     pair: Sequence[tuple[float, float]], *, lr: float, start: float, steps: int, paths: int, seed: int
 ) -> Tensor:
-    """SGD on a pair of valleys, one function drawn for every step: positions, shape (steps + 1, paths), float64."""
+    """SGD on a pair of valleys, one of the two drawn for every step: positions, shape (steps + 1, paths)."""
     generator = torch.Generator().manual_seed(seed)
     lr, x = positive("lr", lr), torch.full((whole("paths", paths),), start, dtype=torch.float64)
     positions = [x]
@@ -167,7 +171,7 @@ def valley_paths(
     return torch.stack(positions)
 
 
-# --- SGD in d dimensions -----------------------------------------------------------------------------------------
+# --- SGD in d dimensions ------------------------------------------------------------------------------------
 
 
 def second_moment_operator(hessians: Tensor, lr: float, *, batch_size: int = 1, replacement: bool = False) -> Tensor:
@@ -193,31 +197,33 @@ def second_moment_operator(hessians: Tensor, lr: float, *, batch_size: int = 1, 
 
 
 def second_moment_radius(hessians: Tensor, lr: float, *, batch_size: int = 1, replacement: bool = False) -> float:
-    """Spectral radius of ``second_moment_operator``: SGD is mean-square stable when it is below 1, unstable above 1.
+    """Spectral radius of ``second_moment_operator``: SGD is mean-square stable exactly when it is at most 1.
 
-    E|x_t|^2 grows or shrinks like radius^t. The operator maps positive semi-definite matrices to such, so the radius
-    is itself an eigenvalue, with a positive semi-definite eigenvector. Arguments and errors as there.
+    E|x_t|^2 grows or shrinks like radius^t; at radius 1 it stays bounded, since the operator is symmetric. A
+    direction that is flat for every example makes the radius at least 1, so an over-parameterised minimum is
+    stable when it equals 1. Arguments and errors as there.
     """
     operator = second_moment_operator(hessians, lr, batch_size=batch_size, replacement=replacement)
-    return torch.linalg.eigvalsh(operator).abs().max().item()
+    return float(torch.linalg.eigvalsh(operator).abs().max())
 
 
 def sufficient_factor(hessians: Tensor, lr: float, *, batch_size: int = 1, replacement: bool = False) -> float:
     """lambda_max{(I - lr H)^2 + lr^2 (n - B) / (B (n - 1)) Sigma}, Sigma = mean_i H_i^2 - H^2.
 
-    The largest factor by which one step can multiply E|x|^2. At most 1 is *sufficient* for stability. It is not
-    necessary, since the worst displacement of one step need not be that of the next; so the slides' corollaries of
-    this condition (with a^2 and s^2 the largest eigenvalues of H^2 and Sigma) do not bind a stable minimum, except
-    a <= 2 / lr. ``second_moment_radius`` is exact. Wu's slides, "The Selection Diagram", last display.
+    The largest factor by which one step can multiply E|x|^2. At most 1 is *sufficient* for stability. It is
+    not necessary, since the worst displacement of one step need not be that of the next; so the slides'
+    corollaries of this condition (with a^2 and s^2 the largest eigenvalues of H^2 and Sigma) do not bind a
+    stable minimum, except a <= 2 / lr. ``second_moment_radius`` is exact. Wu's slides, "The Selection
+    Diagram", last display.
     """
     H_i, H, share = _hessians(hessians, batch_size, replacement)
     step = torch.eye(len(H), dtype=H.dtype, device=H.device) - positive("lr", lr) * H
     Sigma = (H_i @ H_i).mean(0) - H @ H
-    return torch.linalg.eigvalsh(step @ step + lr**2 * share * Sigma)[-1].item()
+    return float(torch.linalg.eigvalsh(step @ step + lr**2 * share * Sigma)[-1])
 
 
 def _hessians(hessians: Tensor, batch_size: int, replacement: bool) -> tuple[Tensor, Tensor, float]:
     """The H_i, their mean, and the noise share of a batch."""
     if hessians.ndim != 3 or not torch.allclose(hessians, hessians.mT):
         raise ValueError(f"give one symmetric Hessian for each example, shape (n, d, d), got {tuple(hessians.shape)}")
-    return hessians, hessians.mean(0), noise_share(batch_size, math.inf if replacement else len(hessians))
+    return hessians, hessians.mean(0).contiguous(), noise_share(batch_size, math.inf if replacement else len(hessians))

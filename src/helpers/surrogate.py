@@ -17,7 +17,7 @@ large vectors is taken: at lambda = 1e9, e is ten orders of magnitude smaller th
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import nan
+from math import isfinite, nan
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ class Solver:
     """How the surrogate is solved.
 
     Attributes:
-        method: "exact" (dense eigendecomposition), "krylov" (Hessian-vector products), or "auto": exact for d up to 700.
+        method: "exact" (dense eigendecomposition), "krylov" (Hessian-vector products), or "auto": exact to d = 700.
         rtol, max_iterations: of the Krylov solve. Any Delta is valid, so an unconverged one is loose, not wrong.
         trace_rtol: relative standard error of each trace; a trace enters the bound as its cube root.
         seed: of the random trace estimators.
@@ -44,7 +44,7 @@ class Solver:
     method: str = "auto"
     rtol: float = 1e-6
     max_iterations: int = 200
-    trace_rtol: float = 0.05
+    trace_rtol: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -96,14 +96,16 @@ def solve_path(
         population_gradient: g_pop at W, shape (d,); zeros give the self-certified variant.
 
     Raises:
-        ValueError: if Tr H = 0, where C = 0 and lambda has no effect.
+        ValueError: if a lambda is not positive, or if Tr H = 0, where C = 0 and lambda has no effect.
     """
+    if not lambdas or not all(isfinite(lam) and lam > 0 for lam in lambdas):
+        raise ValueError(f"every lambda must be positive and finite, and there must be one, got {list(lambdas)}")
     nu = weights(model) - centre
     C = 1.5 * (loss.R**2 / len(train) * abs(solver.trace(model, loss, train))) ** (1 / 3)
     if C == 0:
         raise ValueError(
-            "the training loss has zero curvature at W (every example clipped, or a loss linear in the weights), so C = 0 "
-            "and the surrogate is singular; choose Delta by hand and use omniscient.evaluate"
+            "the training loss has zero curvature at W (every example clipped, or a loss linear in the weights), so "
+            "C = 0 and the surrogate is singular; choose Delta by hand and use omniscient.evaluate"
         )
     shifts = [2 * lam * C for lam in lambdas]
     slope = gradient(model, loss, train) - population_gradient

@@ -110,7 +110,9 @@ def train_ensemble(
     watch(0)
     for epoch in range(epochs):
         rate = lr(epoch) if callable(lr) else lr
-        orders = [torch.randperm(len(s), generator=g, device=initial.device) for s, g in zip(data, generators, strict=True)]
+        orders = [
+            torch.randperm(len(s), generator=g, device=initial.device) for s, g in zip(data, generators, strict=True)
+        ]
         totals = initial.new_zeros(len(models))
         for model in models:
             model.train()
@@ -144,7 +146,9 @@ def _check(splits: Sequence[Split], epochs: int, batch_size: int, lr: float | Ca
         raise ValueError("there is nothing to train on: give at least one split (data.disjoint makes k of them)")
     smallest = min(len(split) for split in splits)
     if not 1 <= batch_size <= smallest:
-        raise ValueError(f"the batch size must lie between 1 and {smallest}, the size of the smallest split, got {batch_size}")
+        raise ValueError(
+            f"the batch size must lie between 1 and {smallest}, the size of the smallest split, got {batch_size}"
+        )
     if epochs < 0:
         raise ValueError(f"the number of epochs must not be negative, got {epochs}")
     if not callable(lr) and lr <= 0:
@@ -183,4 +187,6 @@ def _refuse_divergence(buffer: Tensor, losses: Tensor, epoch: int) -> None:
     finite = torch.isfinite(buffer).all(1) & torch.isfinite(losses)
     if not finite.all():
         runs = (~finite).nonzero().flatten().tolist()
-        raise Diverged(f"runs {runs} diverged in epoch {epoch + 1}: a loss or weight is not finite; lower the learning rate")
+        raise Diverged(
+            f"runs {runs} diverged in epoch {epoch + 1}: a loss or weight is not finite; lower the learning rate"
+        )

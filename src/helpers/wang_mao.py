@@ -24,6 +24,7 @@ from collections.abc import Iterable, Sequence
 
 from scipy.optimize import brentq
 
+from helpers import xu_raginsky
 from helpers._checks import non_negative, non_negatives, per_step, positive, whole
 from helpers.dispersion import (
     cross_run_dispersion,
@@ -35,7 +36,6 @@ from helpers.dispersion import (
 from helpers.information import LinearChain, gaussian_information, lemma_3, lemma_4, lemma_5, lemma_6
 from helpers.isotropic import Isotropic, closed_form, lemma_7, optimal_noise, terminal, terminal_variance
 from helpers.networks import active_units, linear_network, two_layer_relu
-from helpers.xu_raginsky import bound as xu_raginsky
 from helpers.xu_raginsky import (
     constant_from_clip,
     invalid_constant_gaussian_fit,
@@ -99,7 +99,7 @@ def trajectory(
     dispersions = non_negatives("dispersion_per_step", dispersion_per_step)
     sigmas = per_step("sigma", sigma, len(dispersions))
     steps = zip(dispersions, sigmas, strict=True)
-    return xu_raginsky(lemma_6([lemma_5(dispersion, noise, d=d) for dispersion, noise in steps]), n=n, R=R)
+    return xu_raginsky.bound(lemma_6([lemma_5(dispersion, noise, d=d) for dispersion, noise in steps]), n=n, R=R)
 
 
 def log_form(
@@ -168,7 +168,7 @@ def theorem_1(
     sqrt((R^2 d / n) sum_t E log(1 + lr_t^2 E[||g(W_{t-1}, B_t) - Omega_t||^2 | W~_{t-1}] / (d sigma_t^2))),
     Omega_t the population gradient averaged over the accumulated noise around W~_{t-1}. Tighter than the
     bound of Neu et al.; *not* always better than Theorem 2: in ``LinearChain`` it is worse. The conditional
-    expectation given the noisy weights can hardly be evaluated but in examples.
+    expectation given the noisy weights can be evaluated in examples only.
 
     Args:
         second_moments: for each step, lr_t^2 E[||g - Omega_t||^2 | W~_{t-1} = w] for equally likely draws w
@@ -181,7 +181,7 @@ def theorem_1(
     """
     sigmas = per_step("sigma", sigma, len(second_moments))
     steps = zip(second_moments, sigmas, strict=True)
-    return xu_raginsky(lemma_6([lemma_4(moments, noise, d=d) for moments, noise in steps]), n=n, R=R)
+    return xu_raginsky.bound(lemma_6([lemma_4(moments, noise, d=d) for moments, noise in steps]), n=n, R=R)
 
 
 def corollary_1(
@@ -193,11 +193,11 @@ def corollary_1(
     n: int,
     R: float,
 ) -> float:
-    """Wang & Mao (2022), Corollary 1: sqrt((2 R^2 / n) sum_t (lr_t / sigma_t)^2 (3 Psi_t + 2 V~_t)), from
-    Theorem 1.
+    """Wang & Mao (2022), Corollary 1: what Theorem 1 leaves of the bound of Neu et al.
 
-    The source offers it as the bound of Neu et al. with a better constant. A direct proof gives Psi_t + V~_t
-    in place of 3 Psi_t + 2 V~_t, which is ``neu.bound``, so this one is never the smaller.
+    sqrt((2 R^2 / n) sum_t (lr_t / sigma_t)^2 (3 Psi_t + 2 V~_t)). The source offers it as the bound of Neu et
+    al. with a better constant. A direct proof gives Psi_t + V~_t in place of 3 Psi_t + 2 V~_t, which is
+    ``neu.bound``, so this one is never the smaller.
 
     Args:
         sensitivity: Psi_t for each step, as in ``neu.bound``; without the learning rate.
@@ -216,7 +216,7 @@ def corollary_1(
         raise ValueError(f"sensitivity and dispersion must have one entry a step, got {lengths}")
     steps = zip(psi, spread, rates, noises, strict=True)
     information = math.fsum((rate / noise) ** 2 * (3 * p + 2 * v) for p, v, rate, noise in steps)
-    return xu_raginsky(information, n=n, R=R)
+    return xu_raginsky.bound(information, n=n, R=R)
 
 
 def corollary_2(
@@ -228,11 +228,10 @@ def corollary_2(
     n: int,
     R: float,
 ) -> float:
-    """Wang & Mao (2022), Corollary 2: ``trajectory`` + beta d sum_t sigma_t^2, for a beta-smooth loss; a
-    theorem.
+    """Wang & Mao (2022), Corollary 2: ``trajectory`` + beta d sum_t sigma_t^2, for a beta-smooth loss.
 
-    Noise of variance v costs either risk at most beta d v / 2. No Taylor step, but beta must hold for all
-    weights.
+    A theorem. Noise of variance v costs either risk at most beta d v / 2. No Taylor step, but beta must hold
+    for all weights.
 
     Args:
         smoothness: beta, a Lipschitz constant of w -> grad l(w, z) for every z.
@@ -242,6 +241,5 @@ def corollary_2(
         ValueError: as ``trajectory``; also if beta is negative.
     """
     dispersions, beta = list(dispersion_per_step), non_negative("smoothness", smoothness)
-    path = trajectory(dispersions, sigma, d=d, n=n, R=R)
     noises = per_step("sigma", sigma, len(dispersions))
-    return path + beta * d * math.fsum(noise**2 for noise in noises)
+    return trajectory(dispersions, noises, d=d, n=n, R=R) + beta * d * math.fsum(s**2 for s in noises)

@@ -195,8 +195,7 @@ class GaussianLocation:
 
     @property
     def ghost_bound_difference(self) -> float:
-        """Bound on the gap of the *deterministic* mean, by a ghost with noise tau and the difference
-        residual.
+        """Bound on the gap of the *deterministic* mean by its noisy ghost, with the difference residual.
 
         As tau grows it tends to the gap itself. That is a tautology and not tightness: the residual then *is*
         the gap.

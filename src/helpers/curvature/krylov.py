@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from scipy.linalg import eigh_tridiagonal, solveh_banded
+from scipy.linalg import eigh_tridiagonal, solve
 from torch import Tensor, nn
 
 from helpers.curvature.products import hvp
@@ -171,10 +171,9 @@ class _ShiftedSystem:
         """y with (T + c I) y = e_1 on the leading positive definite block, zero beyond it; shape (krylov.size,)."""
         y = np.zeros(krylov.size)
         if self.size:
-            banded = np.zeros((2, self.size))
-            banded[0, 1:] = krylov.off_diagonal[: self.size - 1]
-            banded[1] = np.asarray(krylov.diagonal[: self.size]) + self.shift
-            y[: self.size] = solveh_banded(banded, np.eye(self.size)[0])
+            couplings = krylov.off_diagonal[: self.size - 1]
+            T = np.diag(krylov.diagonal[: self.size]) + np.diag(couplings, 1) + np.diag(couplings, -1)
+            y[: self.size] = solve(T + self.shift * np.eye(self.size), np.eye(self.size)[0], assume_a="pos")
         return y
 
 
@@ -254,7 +253,7 @@ class SpectralDensity:
     weights: Tensor
 
     def on(self, grid: Tensor, width: float) -> tuple[Tensor, Tensor]:
-        """Density smoothed by a Gaussian of standard deviation ``width`` on a grid (m,): mean and standard error (m,)."""
+        """Density on a grid (m,), smoothed by a Gaussian of standard deviation ``width``: mean and standard error."""
         bumps = torch.exp(-0.5 * ((grid[:, None, None] - self.nodes) / width) ** 2) / (width * (2 * torch.pi) ** 0.5)
         return _mean_and_error((bumps * self.weights).sum(2))
 

@@ -19,6 +19,7 @@ from helpers.models import split_like, trainable
 
 BATCH = 256
 DENSE_LIMIT = 5_000
+ROWS = 128  # of a dense Hessian, computed at a time
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,21 @@ def hessian(model: nn.Module, loss: Loss, split: Split) -> Tensor:
     Raises:
         ValueError: if d is above the limit for dense work.
     """
+    parameters = trainable(model)
     eye = _identity(model)
-    blocks = [hvp(model, loss, split, block) for block in eye.split(64, dim=1)]
-    dense = torch.cat(blocks, dim=1)
-    return (dense + dense.T) / 2
+    total = torch.zeros_like(eye)
+    for batch in batches(model, split):
+        value = loss(model(batch.inputs), batch.targets).sum()
+        slopes = torch.autograd.grad(value, parameters, create_graph=True, materialize_grads=True)
+        stacked = torch.cat([slope.reshape(-1) for slope in slopes])
+        if not stacked.requires_grad:  # a loss that is linear in the weights
+            continue
+        for rows, block in zip(total.split(ROWS), eye.split(ROWS), strict=True):
+            products = torch.autograd.grad(
+                stacked, parameters, block, retain_graph=True, is_grads_batched=True, materialize_grads=True
+            )
+            rows += torch.cat([product.reshape(len(block), -1) for product in products], dim=1)
+    return (total + total.T) / (2 * len(split))
 
 
 def gauss_newton(model: nn.Module, loss: Loss, split: Split) -> Tensor:
@@ -147,7 +159,9 @@ def _identity(model: nn.Module) -> Tensor:
     weight = trainable(model)[0]
     d = sum(p.numel() for p in trainable(model))
     if d > DENSE_LIMIT:
-        raise ValueError(f"a dense matrix of d = {d} weights is too large (limit {DENSE_LIMIT}); use hvp or trace instead")
+        raise ValueError(
+            f"a dense matrix of d = {d} weights is too large (limit {DENSE_LIMIT}); use hvp or trace instead"
+        )
     return torch.eye(d, dtype=weight.dtype, device=weight.device)
 
 

@@ -21,8 +21,8 @@ from helpers.losses import Loss, Sketchable
 from helpers.models import trainable
 
 EXACT_LIMIT = 700
-SKETCH_BATCH = 64
-MOST_PASSES = 500
+SKETCH_BATCH = 16  # examples that share signs: more would add cross terms, fewer waste the processor
+MOST_PASSES = 300
 DEGREES_OF_FREEDOM = 10
 
 
@@ -34,7 +34,7 @@ def trace(
     Args:
         method: "exact", "gauss-newton", "hutchinson", or "auto": exact for d up to 700, else Gauss-Newton where
             ``is_piecewise_affine`` finds it valid, else Hutchinson.
-        rtol: the random estimators stop once the standard error is within this share of the value, or after 500
+        rtol: the random estimators stop once the standard error is within this share of the value, or after 300
             passes; the standard error returned says what was reached.
         seed: of the random signs.
 
@@ -90,7 +90,7 @@ def _signs(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> 
 
 
 def _sketch(model: nn.Module, loss: Sketchable, batch: Split, generator: torch.Generator) -> float:
-    """|grad sum_i s_i|^2, unbiased for the summed trace of the batch's Gauss-Newton matrices (see losses.Sketchable)."""
+    """|grad sum_i s_i|^2, unbiased for the sum of the examples' Gauss-Newton traces (losses.Sketchable)."""
     outputs = model(batch.inputs)
     outputs = outputs.reshape(len(outputs), -1)
     signs = _signs(tuple(outputs.shape), outputs, generator)
@@ -135,5 +135,11 @@ def is_piecewise_affine(
         own, all_of_it = products[chosen].norm(), flat(products).norm()
         if own > 100 * torch.finfo(own.dtype).eps * (all_of_it + slope.norm()):
             name = next(name for name, p in model.named_parameters() if p is tensor)
-            return False, f"the outputs are not affine in {name!r}, so Tr H differs from the Gauss-Newton trace"
-    return True, "the outputs are piecewise affine in every weight tensor tried, so Tr H equals the Gauss-Newton trace"
+            return (
+                False,
+                f"the outputs are not affine in {name!r}, so Tr H differs from the Gauss-Newton trace",
+            )
+    return (
+        True,
+        "the outputs are piecewise affine in every weight tensor tried, so Tr H equals the Gauss-Newton trace",
+    )

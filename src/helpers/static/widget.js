@@ -7,6 +7,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const DASHES = ["", "5 2", "1.2 1.8", "6 2 1.2 2", "9 3"]; // as helpers.plots.DASHES, in line widths
+const HATCHES = ["M-1 1l2 -2M0 7l7 -7M6 8l2 -2", "M-1 6l2 2M0 0l7 7M6 -1l2 2"]; // one for each reason to hatch
 const LINE = 2; // px
 const DECADES = 6; // how far below its largest value a logarithmic axis reaches
 
@@ -32,6 +33,11 @@ function format(value) {
   return `${mantissa} × 10${superscript(exponent)}`.replace(/^-/, "−");
 }
 
+function tickText(value) {
+  const exponent = Math.log10(value);
+  return Number.isInteger(exponent) && exponent >= 4 ? `10${superscript(exponent)}` : format(value).replace(/^1 × /, "");
+}
+
 function ticks(low, high, most, log) {
   if (!log) {
     const rough = (high - low) / most;
@@ -53,16 +59,10 @@ function ticks(low, high, most, log) {
 }
 
 // A map from values to pixels, with its range; values may be infinite or, on a logarithmic axis, not positive.
-function scale(values, [start, end], log, { zero = false } = {}) {
+function scale(values, [start, end], log) {
   const usable = values.filter((v) => Number.isFinite(v) && (!log || v > 0));
   let [low, high] = usable.length ? [Math.min(...usable), Math.max(...usable)] : [log ? 0.1 : 0, 1];
-  if (log) {
-    low = Math.max(low, high / 10 ** DECADES);
-    if (low === high) [low, high] = [low / 2, high * 2];
-  } else {
-    if (zero) low = Math.min(low, 0);
-    if (low === high) [low, high] = [low - 0.5, high + 0.5];
-  }
+  if (low === high) [low, high] = log ? [low / 2, high * 2] : [low - 0.5, high + 0.5];
   const bend = log ? Math.log10 : (v) => v;
   const position = (v) => {
     if (log && v <= 0) v = low / 10; // off the axis; the clip path cuts it
@@ -107,6 +107,7 @@ function glyph(kind, x, y, hollow) {
   return make("path", { d: shapes[kind % 5], class: `fi-glyph fi-s${(kind % 5) + 1}${hollow ? " fi-hollow" : ""}` });
 }
 
+const shadeReasons = (chart) => [...new Set((chart.shades ?? []).map((shade) => shade[2]))];
 const dashes = (i) => DASHES[i % 5].split(" ").map((d) => d && d * LINE).join(" ");
 
 // Fills that differ by texture too: plain, stripes, dots, crossed stripes, wide stripes.
@@ -123,16 +124,16 @@ function textures(uid) {
 }
 
 function frameOf(width) {
-  const narrow = width < 480;
-  return { left: 58, right: width - 12, top: 12, bottom: Math.round(Math.min(340, Math.max(220, width * 0.55))) - 46, narrow };
+  const height = Math.round(Math.min(340, Math.max(220, width * 0.55)));
+  return { left: 58, right: width - 20, top: 12, bottom: height - 46 };
 }
 
 function axes(svg, box, x, y, chart, xTicks) {
-  const yTicks = ticks(y.low, y.high, 6, y.log);
+  const yTicks = ticks(y.low, y.high, 7, y.log);
   for (const value of yTicks) {
     const at = y(value);
     svg.append(make("line", { x1: box.left, x2: box.right, y1: at, y2: at, class: "fi-grid" }));
-    svg.append(make("text", { x: box.left - 8, y: at + 4, "text-anchor": "end" }, format(value)));
+    svg.append(make("text", { x: box.left - 8, y: at + 4, "text-anchor": "end" }, tickText(value)));
   }
   for (const [at, text] of xTicks) {
     svg.append(make("line", { x1: at, x2: at, y1: box.bottom, y2: box.bottom + 5, class: "fi-axis" }));
@@ -159,7 +160,7 @@ function drawLines(svg, chart, position, log, width, uid) {
   const x = scale(xs, [box.left + 8, box.right - 8], chart.x.log);
   const y = scale(padded(values, log, chart.y.zero), [box.bottom, box.top], log);
   const every = Math.ceil(xs.length / 9);
-  axes(svg, box, x, y, chart, ticks(x.low, x.high, width / 70, x.log).map((v) => [x(v), format(v)]));
+  axes(svg, box, x, y, chart, ticks(x.low, x.high, width / 70, x.log).map((v) => [x(v), tickText(v)]));
   const inner = make("g", { "clip-path": `url(#${uid}-clip)` });
   svg.append(
     make(
@@ -168,15 +169,18 @@ function drawLines(svg, chart, position, log, width, uid) {
       make("clipPath", { id: `${uid}-clip` }, make("rect", {
         x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top,
       })),
-      make("pattern", { id: `${uid}-hatch`, width: 7, height: 7, patternUnits: "userSpaceOnUse" },
-        make("path", { d: "M-1 1l2 -2M0 7l7 -7M6 8l2 -2", class: "fi-hatch" })),
+      ...HATCHES.map((d, i) =>
+        make("pattern", { id: `${uid}-hatch${i}`, width: 7, height: 7, patternUnits: "userSpaceOnUse" },
+          make("path", { d, class: "fi-hatch" }))),
     ),
     inner,
   );
-  for (const [from, to] of chart.shades ?? []) {
+  const reasons = shadeReasons(chart);
+  for (const [from, to, reason] of chart.shades ?? []) {
     const [left, right] = [Math.max(x(from), box.left), Math.min(x(to), box.right)];
     inner.append(make("rect", {
-      x: left, width: right - left, y: box.top, height: box.bottom - box.top, fill: `url(#${uid}-hatch)`,
+      x: left, width: right - left, y: box.top, height: box.bottom - box.top,
+      fill: `url(#${uid}-hatch${reasons.indexOf(reason) % 2})`,
     }));
   }
   if (chart.gap) drawGap(inner, chart.gap.map(number), y, box.left, box.right);
@@ -311,9 +315,10 @@ function legend(chart, uid) {
     const mark = [make("rect", { x: 1, y: 2, width: 32, height: 10, class: "fi-band" }), make("line", { x1: 1, x2: 33, y1: 7, y2: 7, class: "fi-gap" })];
     items.push(entry(mark, chart.gapLabel));
   }
-  for (const words of new Set((chart.shades ?? []).map((shade) => shade[2]))) {
-    items.push(entry([make("rect", { x: 4, y: 1, width: 26, height: 12, fill: `url(#${uid}-hatch)`, class: "fi-key" })], words));
-  }
+  shadeReasons(chart).forEach((words, i) => {
+    const key = make("rect", { x: 4, y: 1, width: 26, height: 12, fill: `url(#${uid}-hatch${i % 2})`, class: "fi-key" });
+    items.push(entry([key], words));
+  });
   if (chart.hollow?.length) items.push(entry([glyph(0, 17, 7, true)], "hollow: the solver did not converge"));
   return make("ul", { class: "fi-legend" }, ...items);
 }

@@ -1,0 +1,94 @@
+"""Settings of an experiment: frozen dataclasses that refuse what makes no sense, and ``--set key=value``."""
+
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from math import isfinite
+from typing import Any, Self, get_args, get_origin, get_type_hints
+
+
+class ConfigError(ValueError):
+    """A setting that is unknown, not of its type, or out of range; the message says which and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Base of all settings. Fields are int, float, str, bool, ``X | None`` or tuples of these.
+
+    Numbers must be finite, and positive unless the field is named in ``may_be_zero``.
+    """
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            for item in value if isinstance(value, tuple) else (value,):
+                self._check_number(name, item)
+            if isinstance(value, tuple) and not value:
+                raise ConfigError(f"{name} needs at least one value")
+
+    @property
+    def may_be_zero(self) -> frozenset[str]:
+        return frozenset({"seeds", "momentum", "weight_decay"})
+
+    def _check_number(self, name: str, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return
+        least = "zero or more" if name in self.may_be_zero else "positive"
+        if not isfinite(value) or value < 0 or (value == 0 and name not in self.may_be_zero):
+            raise ConfigError(f"{name} must be finite and {least}, got {value}")
+        if value > 1e15:
+            raise ConfigError(f"{name} = {value} is beyond anything this code can run")
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings with tuples as lists."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    def with_settings(self, settings: Mapping[str, str]) -> Self:
+        """A copy with some fields replaced, from text as the command line gives it; lists are comma-separated.
+
+        Raises:
+            ConfigError: if a field is unknown or a value does not fit its type or range.
+        """
+        hints = get_type_hints(type(self))
+        known = [f.name for f in fields(self)]
+        changes = {}
+        for key, text in settings.items():
+            if key not in known:
+                raise ConfigError(f"there is no setting {key!r}; choose from {', '.join(known)}")
+            changes[key] = _parse(key, text, hints[key])
+        return replace(self, **changes)
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
+    """["key=value", ...] to a dictionary.
+
+    Raises:
+        ConfigError: if a pair has no "=" or a key comes twice.
+    """
+    settings: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set takes key=value, got {pair!r}")
+        if key in settings:
+            raise ConfigError(f"--set gives {key!r} twice; give it once")
+        settings[key] = value
+    return settings
+
+
+def _parse(name: str, text: str, hint: Any) -> Any:
+    if get_origin(hint) is tuple:
+        item = get_args(hint)[0]
+        return tuple(_parse(name, part.strip(), item) for part in text.split(",") if part.strip())
+    if isinstance(hint, types.UnionType):
+        if text.lower() == "none":
+            return None
+        hint = next(option for option in get_args(hint) if option is not type(None))
+    if hint is bool:
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise ConfigError(f"{name} takes true or false, got {text!r}")
+    try:
+        return hint(text)
+    except (ValueError, OverflowError) as error:
+        kind = {"int": "a whole number", "float": "a number"}.get(hint.__name__, hint.__name__)
+        raise ConfigError(f"{name} takes {kind}, got {text[:80]!r}") from error

@@ -1,0 +1,114 @@
+"""One trained ensemble, every bound of the book on it: the measurements that a row holds."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from math import hypot
+from typing import Any
+
+import torch
+from torch import nn
+
+from helpers import data, omniscient, wang_mao
+from helpers.curvature import trace, values
+from helpers.data import Split
+from helpers.losses import ClippedCrossEntropy, ZeroOneError
+from helpers.training import Run
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Disjoint data for the k runs of one row: train, val (builds Delta), val2 (evaluates it), test (the gap)."""
+
+    train: list[Split]
+    val: Split
+    val2: Split
+    test: Split
+
+
+@cache
+def _images(dataset: str, train: bool) -> Split:
+    """A data set as images, read once in a process."""
+    return data.as_images(data.load(dataset, train=train))
+
+
+def edition(dataset: str) -> str:
+    """The data set's edition, as captions say it, without reading its images."""
+    return data.EDITIONS.get(dataset, dataset)
+
+
+def draw_roles(dataset: str, *, k: int, n: int, n_val: int, n_test: int, seed: int) -> Roles:
+    """Draw k training samples, val and val2 from the training images, and test from the test images."""
+    *train, val, val2 = data.partition(_images(dataset, True), [n] * k + [n_val] * 2, seed=seed)
+    test = data.partition(_images(dataset, False), [n_test], seed=seed)[0]
+    return Roles(train, val, val2, test)
+
+
+def default_device() -> torch.device:
+    """The accelerator if there is one, else the processor."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def measure(
+    run: Run, roles: Roles, *, clip_factor: float, lambdas: Sequence[float], trace_rtol: float, seed: int
+) -> dict[str, Any]:
+    """Gap, accuracies, traces, and every bound on the same runs, JSON-ready."""
+    models, train = run.models, roles.train
+    loss = ClippedCrossEntropy.per_class(train[0].classes, clip_factor)
+    n, R = len(train[0]), loss.R
+    gap = omniscient.gap(models, train, roles.test, loss=loss)
+    gap01 = omniscient.gap(models, train, roles.test, loss=ZeroOneError())
+    traces = [trace(model, loss, own, rtol=trace_rtol, seed=seed) for model, own in zip(models, train, strict=True)]
+    held_out = [trace(model, loss, roles.val2, rtol=trace_rtol, seed=seed) for model in models]
+    mean_trace = sum(t.value for t in traces) / len(traces)
+    difference = mean_trace - sum(t.value for t in held_out) / len(held_out)
+    path: dict[str, Any] = {
+        "loss": loss,
+        "lambdas": lambdas,
+        "steps": run.steps,
+        "trace_rtol": trace_rtol,
+        "seed": seed,
+    }
+    return {
+        "steps": run.steps,
+        "epochs": len(run.losses),
+        "d": len(run.initial),
+        "n": n,
+        "R": R,
+        "final_epoch_loss": run.losses[-1].mean().item(),
+        "train_loss": _mean(models, train, loss),
+        "train_error": _mean(models, train, ZeroOneError()),
+        "test_error": _mean(models, [roles.test] * len(models), ZeroOneError()),
+        "gap": gap.value,
+        "gap_standard_error": gap.standard_error,
+        "gap01": gap01.value,
+        "gap01_standard_error": gap01.standard_error,
+        "dispersion": run.dispersion,
+        "trace": mean_trace,
+        "trace_standard_error": _pooled(t.standard_error for t in traces),
+        "trace_val2": mean_trace - difference,
+        "trace_method": traces[0].method,
+        "wang_mao_eq3": asdict(wang_mao.closed_form(run.dispersion, max(mean_trace, 0.0), n=n, steps=run.steps, R=R)),
+        "terminal": asdict(wang_mao.terminal(models, difference, n=n, steps=run.steps, R=R)),
+        "omniscient": [
+            asdict(row) | {"holdout_share": row.holdout_share}
+            for row in omniscient.estimate(models, train, roles.val, roles.val2, **path)
+        ],
+        "self_certified": [
+            asdict(row) | {"certificate": row.certificate} for row in omniscient.self_certified(models, train, **path)
+        ],
+    }
+
+
+def _mean(models: Sequence[nn.Module], splits: Sequence[Split], loss: Any) -> float:
+    """Mean over runs of the mean loss over each run's split."""
+    means = [values(model, loss, split).double().mean() for model, split in zip(models, splits, strict=True)]
+    return torch.stack(means).mean().item()
+
+
+def _pooled(errors: Iterable[float]) -> float:
+    """Standard error of a mean over runs from each run's own."""
+    errors = list(errors)
+    return hypot(*errors) / len(errors)

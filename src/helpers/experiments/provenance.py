@@ -1,0 +1,116 @@
+"""Where numbers come from: code, data, libraries, machine."""
+
+import ast
+import hashlib
+import platform
+import resource
+import subprocess
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import helpers
+
+MACHINERY = {"artefact", "config", "provenance", "runner"}  # of this folder: they carry rows and do not change them
+LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
+
+
+def provenance(edition: str, module: str) -> dict[str, Any]:
+    """What an artefact made by ``module`` says about its origin; seconds and peak memory grow as rows are added."""
+    return {
+        "package": helpers.__version__,
+        "code": code_fingerprint(module),
+        "commit": commit(),
+        "data": edition,
+        "device": device_name(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": 0.0,
+        "peak_memory_bytes": 0,
+    }
+
+
+@cache
+def code_fingerprint(module: str) -> str:
+    """SHA-256 of the code that a module's results depend on: itself and what it imports from the package, and so on.
+
+    Comments, docstrings and layout do not count, so a reworded sentence leaves an artefact current.
+    """
+    root = Path(helpers.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(_closure(root, module)):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + _without_docstrings(path).encode())
+    return digest.hexdigest()
+
+
+def _closure(root: Path, module: str) -> set[Path]:
+    """Files of the package that ``module`` (dotted name) reaches by imports, itself included."""
+    found: set[Path] = set()
+    todo = [module]
+    while todo:
+        for path in _files(root, todo.pop()):
+            if path not in found:
+                found.add(path)
+                todo += _imports(ast.parse(path.read_text()))
+    return found
+
+
+def _files(root: Path, module: str) -> list[Path]:
+    """The file of a dotted name, if it is a module of this package."""
+    base = root.parent.joinpath(*module.split("."))
+    if base == root:
+        return []  # the package itself only loads others by name
+    candidates = [base.with_suffix(".py"), base / "__init__.py"]
+    return [path for path in candidates if path.is_file() and path.stem not in MACHINERY]
+
+
+def _imports(tree: ast.AST) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name.split(".")[0] == "helpers"]
+
+
+def _without_docstrings(path: Path) -> str:
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def commit() -> str:
+    """The checkout's commit, with "+" if files differ from it; "unknown" outside a checkout."""
+    root = Path(helpers.__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def device_name() -> str:
+    """The accelerator that ``default_device`` uses, else the processor and its number of threads."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def peak_memory() -> int:
+    """Most bytes this process has held: on the accelerator if there is one, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,110 @@
+"""The built book as files: complete, self-contained, linked, light. Skips where no book has been built."""
+
+import json
+import re
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+
+from tools.check_book import faults, toc_pages
+
+ROOT = Path(__file__).resolve().parents[2]
+HTML = ROOT / "_build" / "html"
+TOC = ROOT / "_toc.yml"
+PAGES = list(toc_pages(yaml.safe_load(TOC.read_text(encoding="utf-8"))))
+WIDGET_STATE = re.compile(r'<script type="application/vnd.jupyter.widget-state\+json">(.*?)</script>', re.DOTALL)
+MOST_BYTES = 3_500_000  # of a page with everything that it loads
+
+
+class Page(HTMLParser):
+    """What the tests need to know about one page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.text = path.read_text(encoding="utf-8")
+        self.feed(self.text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if found.get("id"):
+            self.ids.add(str(found["id"]))
+        if tag == "a" and found.get("href"):
+            self.links.append(str(found["href"]))
+        if tag == "img":
+            self.images.append(found)
+        address = found.get("href" if tag == "link" and found.get("rel") == "stylesheet" else "src")
+        if address:
+            self.loads.append(address)
+
+
+@cache
+def page(path: Path) -> Page:
+    return Page(path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built() -> None:
+    if not (HTML / "index.html").is_file():
+        pytest.skip("There is no built book to look at: run `make book` first.")
+
+
+def test_every_page_is_there_and_loads_nothing_from_elsewhere() -> None:
+    assert faults(HTML, TOC) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_and_anchors_lead_somewhere(name: str) -> None:
+    here = page(HTML / f"{name}.html")
+    broken = []
+    for link in here.links:
+        parts = urlsplit(link)
+        if parts.scheme or parts.netloc:
+            continue
+        target = (here.path.parent / unquote(parts.path)).resolve() if parts.path else here.path
+        anchor = unquote(parts.fragment) if target.suffix == ".html" else ""
+        if not target.exists() or (anchor and anchor not in page(target).ids):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_image_says_what_it_shows(name: str) -> None:
+    for image in page(HTML / f"{name}.html").images:
+        alt = (image.get("alt") or "").strip()
+        # Without alt text in the cell's metadata (mystnb.image.alt) the name of the file stands in for it.
+        assert alt, f"{image['src']} has no alt text"
+        assert not re.search(r"\.(svg|png|jpe?g|gif)$", alt), f"{image['src']} has its file name for alt text"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_only_widgets_that_live_without_a_kernel(name: str) -> None:
+    for text in WIDGET_STATE.findall(page(HTML / f"{name}.html").text):
+        others = {
+            model["model_name"]
+            for model in json.loads(text)["state"].values()
+            if model["model_module"] != "anywidget" and model["model_name"] != "LayoutModel"
+        }
+        assert others == set(), "use a widget of helpers.widgets: these are dead without a kernel"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_light(name: str) -> None:
+    here = page(HTML / f"{name}.html")
+    files = {(here.path.parent / urlsplit(address).path).resolve() for address in here.loads}
+    weight = len(here.text.encode()) + sum(f.stat().st_size for f in files if f.is_file())
+    assert weight < MOST_BYTES
+
+
+def test_mathjax_comes_with_the_site_and_with_its_licence() -> None:
+    assert (HTML / "_static" / "mathjax" / "tex-chtml.js").is_file()
+    assert list((HTML / "_static" / "mathjax" / "output" / "chtml" / "fonts").rglob("*.woff"))
+    assert "Apache License" in (HTML / "_static" / "mathjax-LICENSE.txt").read_text(encoding="utf-8")

@@ -1,0 +1,162 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from instances import CLIPPED, network, sample
+from scipy.sparse.linalg import cg
+from torch import nn
+
+from helpers import curvature
+
+MODEL, SPLIT = network(nn.Tanh), sample()
+H = curvature.hessian(MODEL, CLIPPED, SPLIT)
+
+
+def symmetric(d, seed, lowest=0.1):
+    """A random symmetric matrix with eigenvalues between ``lowest`` and 10."""
+    generator = torch.Generator().manual_seed(seed)
+    vectors, _ = torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64))
+    eigenvalues = torch.linspace(lowest, 10, d, dtype=torch.float64)
+    return (vectors * eigenvalues) @ vectors.T, torch.randn(d, generator=generator, dtype=torch.float64)
+
+
+@given(seed=st.integers(0, 50), d=st.integers(1, 25), shifts=st.lists(st.floats(0, 1e9), min_size=1, max_size=5))
+@settings(max_examples=60, deadline=None)
+def test_every_shift_is_solved_as_a_dense_solve_would(seed, d, shifts):
+    A, b = symmetric(d, seed)
+    solved = curvature.solve_shifted(lambda v: A @ v, b, shifts, rtol=1e-12)
+    assert solved.converged.all()
+    assert not solved.negative_curvature.any()
+    assert solved.iterations <= d
+    for x, c in zip(solved.solutions, shifts, strict=True):
+        exact = torch.linalg.solve(A + c * torch.eye(d, dtype=A.dtype), b)
+        assert torch.linalg.norm(x - exact) <= 1e-9 * torch.linalg.norm(exact)
+
+
+def test_residuals_are_the_true_ones_when_it_stops_early():
+    A, b = symmetric(60, 3, lowest=1e-3)
+    solved = curvature.solve_shifted(lambda v: A @ v, b, [0.0, 1.0, 1e6], rtol=1e-12, max_iterations=12)
+    true = [
+        torch.linalg.norm(b - A @ x - c * x) / b.norm() for x, c in zip(solved.solutions, [0.0, 1.0, 1e6], strict=True)
+    ]
+    np.testing.assert_allclose(solved.residuals, true, rtol=1e-6, atol=1e-14)
+    assert solved.iterations == 12
+    assert solved.converged.tolist() == [False, False, True]
+
+
+def test_it_is_conjugate_gradients():
+    """The iterate after j products is scipy's after j iterations."""
+    A, b = symmetric(40, 7, lowest=1e-2)
+    for iterations in (1, 5, 17):
+        ours = curvature.solve_shifted(lambda v: A @ v, b, [0.5], rtol=1e-15, max_iterations=iterations).solutions[0]
+        theirs, _ = cg((A + 0.5 * torch.eye(40)).numpy(), b.numpy(), rtol=0, maxiter=iterations)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+def test_products_do_not_grow_with_the_number_of_shifts():
+    A, b = symmetric(50, 1)
+    calls = []
+
+    def product(v):
+        calls.append(1)
+        return A @ v
+
+    curvature.solve_shifted(product, b, [0.1], rtol=1e-8)
+    one = len(calls)
+    curvature.solve_shifted(product, b, [0.1 * 2**i for i in range(25)], rtol=1e-8)
+    assert len(calls) - one == one
+
+
+def test_negative_curvature_is_found_where_it_is_and_only_there():
+    A, b = symmetric(30, 2, lowest=-1.0)
+    solved = curvature.solve_shifted(lambda v: A @ v, b, [0.5, 1.5], rtol=1e-10)
+    assert solved.negative_curvature.tolist() == [True, False]
+    assert solved.converged.tolist() == [False, True]
+    x = solved.solutions[0]
+    energy = 0.5 * x @ A @ x + 0.25 * x @ x - b @ x
+    assert energy < 0  # still better than x = 0
+    true = torch.linalg.norm(b - A @ x - 0.5 * x) / b.norm()
+    assert solved.residuals[0] == pytest.approx(true.item(), rel=1e-6)
+
+
+def test_negative_curvature_at_once_gives_zero():
+    solved = curvature.solve_shifted(lambda v: -v, torch.ones(4), [0.5])
+    assert solved.negative_curvature.all()
+    assert (solved.solutions == 0).all()
+    assert solved.residuals[0] == 1
+
+
+def test_a_zero_right_hand_side_needs_no_product():
+    solved = curvature.solve_shifted(lambda v: v, torch.zeros(3), [1.0, 2.0])
+    assert solved.iterations == 0
+    assert solved.converged.all()
+    assert (solved.solutions == 0).all()
+
+
+def test_float32_keeps_its_type_and_accuracy():
+    A, b = symmetric(50, 4)
+    solved = curvature.solve_shifted(lambda v: A.float() @ v, b.float(), [0.1, 1e8], rtol=1e-5)
+    assert solved.solutions.dtype == torch.float32
+    assert solved.converged.all()
+    exact = torch.linalg.solve(A + 0.1 * torch.eye(50), b)
+    assert torch.linalg.norm(solved.solutions[0] - exact) < 1e-4 * exact.norm()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"shifts": []}, "at least one finite shift"),
+        ({"shifts": [float("nan")]}, "at least one finite shift"),
+        ({"shifts": [1.0], "rtol": 0}, "must be positive"),
+        ({"shifts": [1.0], "max_iterations": 0}, "must be positive"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        curvature.solve_shifted(lambda v: v, torch.ones(2), **arguments)
+
+
+def test_a_product_that_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match="not finite"):
+        curvature.solve_shifted(lambda v: v * float("nan"), torch.ones(2), [1.0])
+
+
+def test_edges_of_the_spectrum_against_the_dense_eigenvalues():
+    exact = torch.linalg.eigvalsh(H)
+    edge = curvature.extreme_eigenvalues(MODEL, CLIPPED, SPLIT, count=3, rtol=1e-10)
+    torch.testing.assert_close(edge.largest, exact.flip(0)[:3], rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(edge.smallest, exact[:3], rtol=1e-8, atol=1e-10)
+    assert torch.linalg.norm(H @ edge.vector - exact[-1] * edge.vector) < 1e-6 * exact[-1]
+
+
+def test_error_bounds_hold_when_it_stops_early():
+    exact = torch.linalg.eigvalsh(H)
+    for iterations in (3, 6, 10):
+        edge = curvature.extreme_eigenvalues(MODEL, CLIPPED, SPLIT, max_iterations=iterations, rtol=1e-14)
+        assert edge.iterations == iterations
+        assert (exact - edge.largest[0]).abs().min() <= edge.largest_error[0] + 1e-12
+        assert (exact - edge.smallest[0]).abs().min() <= edge.smallest_error[0] + 1e-12
+
+
+def test_count_must_fit():
+    with pytest.raises(ValueError, match="between 1 and d = 39"):
+        curvature.extreme_eigenvalues(MODEL, CLIPPED, SPLIT, count=40)
+
+
+def test_spectral_density_has_the_right_moments_within_its_error():
+    density = curvature.spectral_density(MODEL, CLIPPED, SPLIT, probes=60, iterations=12)
+    for power in (1, 2):
+        value, error = density.mean(lambda e, power=power: e**power)
+        exact = torch.linalg.matrix_power(H, power).trace().item() / len(H)
+        assert abs(value - exact) < 4 * error
+    assert torch.allclose(density.weights.sum(1), torch.ones(60, dtype=torch.float64))
+    grid = torch.linspace(-3, 6, 2000, dtype=torch.float64)
+    curve, error = density.on(grid, width=0.05)
+    assert torch.trapezoid(curve, grid).item() == pytest.approx(1, abs=1e-3)
+    assert (error >= 0).all()
+
+
+def test_density_needs_two_probes():
+    with pytest.raises(ValueError, match="at least 2 probes"):
+        curvature.spectral_density(MODEL, CLIPPED, SPLIT, probes=1)

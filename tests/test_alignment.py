@@ -1,0 +1,238 @@
+"""Alignment against dense matrices and the online Gaussian model; escape against its exact mean and its theorem."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from helpers import alignment, curvature, stability
+from helpers.data import Split
+from helpers.losses import HalfSquaredError
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def dense(J: torch.Tensor, e: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Sigma, G and the loss, from the definitions."""
+    gradients = e[:, None] * J
+    centred = gradients - gradients.mean(0)
+    return centred.T @ centred / len(e), J.T @ J / len(e), e.square().mean().item() / 2
+
+
+# --- alignment ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n, d", [(6, 8), (8, 6), (2, 30)])
+def test_kernel_form_is_the_dense_one(n, d):
+    J, e = normal(n, d), normal(n, seed=1)
+    Sigma, G, loss = dense(J, e)
+    found = alignment.regression_alignment(J, e)
+    expected = alignment.alignment(Sigma, G, loss)
+    assert (found.alpha, found.beta, found.mu) == pytest.approx((expected.alpha, expected.beta, expected.mu), abs=1e-12)
+    assert expected.alpha == pytest.approx((torch.trace(Sigma @ G) / (G.norm() * Sigma.norm())).item(), abs=1e-12)
+    assert expected.beta == pytest.approx((Sigma.norm() / (2 * loss * G.norm())).item(), abs=1e-12)
+    assert expected.mu == pytest.approx((torch.trace(Sigma @ G) / (2 * loss * G.norm() ** 2)).item(), abs=1e-12)
+
+
+def test_decoupled_noise_has_alignment_one():
+    G = dense(normal(9, 4), normal(9))[1]
+    found = alignment.alignment(2 * 0.3 * G, G, 0.3)
+    assert (found.alpha, found.beta, found.mu) == pytest.approx((1, 1, 1), abs=1e-12)
+
+
+@given(st.floats(-3, 3).filter(lambda c: abs(c) > 1e-3), st.floats(0.01, 100))
+def test_mu_does_not_depend_on_the_scale_of_residuals_or_features(c, scale):
+    J, e = normal(5, 3), normal(5, seed=2)
+    expected = alignment.regression_alignment(J, e).mu
+    assert alignment.regression_alignment(scale * J, c * e).mu == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_online_linear_regression_has_alignment_above_one(seed):
+    # x ~ N(0, S), e = x . delta: Sigma = 2 L S + S delta delta^T S, so mu = 1 + delta^T S^3 delta / (2 L
+    # ||S||^2)
+    A, delta = normal(4, 4, seed=seed), normal(4, seed=seed + 100)
+    S = A @ A.T
+    loss = 0.5 * (delta @ S @ delta).item()
+    Sigma = 2 * loss * S + torch.outer(S @ delta, S @ delta)
+    expected = 1 + (delta @ S @ S @ S @ delta / (2 * loss * S.norm() ** 2)).item()
+    assert alignment.alignment(Sigma, S, loss).mu == pytest.approx(expected, rel=1e-10)
+    assert expected >= 1  # Proposition 1
+
+
+def test_many_gaussian_examples_approach_the_online_value():
+    scales = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
+    J, delta = normal(200_000, 3) * scales, torch.tensor([1.0, -0.5, 2.0], dtype=torch.float64)
+    S, e = torch.diag(scales**2), J @ delta
+    loss = 0.5 * (delta @ S @ delta).item()
+    expected = 1 + (delta @ S**3 @ delta / (2 * loss * S.norm() ** 2)).item()
+    # the dense form: K would be 200,000 x 200,000
+    assert alignment.alignment(*dense(J, e)).mu == pytest.approx(expected, rel=0.03)
+
+
+def test_model_alignment_is_that_of_its_jacobian():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).double().eval()
+    x, y = normal(7, 3), normal(7, seed=1)
+    split = Split(x, y, 0, "noise")
+    rows = []
+    for i in range(7):
+        grads = torch.autograd.grad(model(x[i : i + 1]).squeeze(), model.parameters())
+        rows.append(torch.cat([g.reshape(-1) for g in grads]))
+    e = model(x).squeeze(1).detach() - y
+    expected = alignment.regression_alignment(torch.stack(rows), e)
+    found = alignment.model_alignment(model, split)
+    assert (found.alpha, found.beta, found.mu) == pytest.approx((expected.alpha, expected.beta, expected.mu), abs=1e-12)
+    # and the G in it is the Gauss-Newton matrix of the half squared error
+    G = curvature.gauss_newton(model, HalfSquaredError(), split)
+    assert torch.allclose(torch.stack(rows).T @ torch.stack(rows) / 7, G, atol=1e-12)
+
+
+# --- mu_0 and gamma -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n, d", [(6, 8), (8, 5)])
+def test_smallest_alignment_is_a_minimum_that_is_reached(n, d):
+    J = normal(n, d)
+    smallest = alignment.smallest_alignment(J)
+    sampled = [alignment.regression_alignment(J, J @ normal(d, seed=s)).mu for s in range(200)]
+    assert min(sampled) >= smallest > 0
+    x = normal(d, seed=3).requires_grad_()
+
+    def mu() -> torch.Tensor:
+        e = J @ x
+        gradients = e[:, None] * J
+        G = J.T @ J / n
+        Sigma = gradients.T @ gradients / n - torch.outer(gradients.mean(0), gradients.mean(0))
+        return torch.sum(Sigma * G) / (e.square().mean() * G.norm() ** 2)
+
+    optimiser = torch.optim.LBFGS([x], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-12)
+    optimiser.step(lambda: (optimiser.zero_grad(), value := mu(), value.backward())[1])
+    assert mu().item() == pytest.approx(smallest, rel=1e-5)
+
+
+def test_identical_examples_have_no_alignment():
+    J = torch.ones(4, 1, dtype=torch.float64) * normal(1, 3)
+    assert alignment.smallest_alignment(J) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_uniform_gradients_suffice(seed):
+    J, e = normal(6, 4, seed=seed), normal(6, seed=seed + 50)
+    _, G, loss = dense(J, e)
+    with_mean = (e[:, None] * J).T @ (e[:, None] * J) / 6
+    strengths = torch.stack([row @ G @ row for row in J])
+    assert alignment.uniformity(J) == pytest.approx((strengths.min() / strengths.mean()).item(), abs=1e-12)
+    assert alignment.alignment(with_mean, G, loss).mu >= alignment.uniformity(J) - 1e-12
+
+
+# --- bounds and escape --------------------------------------------------------------------------------------
+
+
+def test_bounds_by_hand():
+    assert alignment.frobenius_bound(0.1, batch_size=4, mu0=0.25) == pytest.approx(40)
+    assert alignment.isotropic_trace_bound(0.1, batch_size=4, d=100) == pytest.approx(200)
+    assert alignment.escape_rate(40.0, 0.1, batch_size=4, mu0=0.25) == pytest.approx(1)
+    assert alignment.escape_rate(80.0, 0.1, batch_size=4, mu0=0.25) == pytest.approx(4)
+
+
+@pytest.mark.parametrize("B", [1, 3])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_stable_minimum_breaks_the_frobenius_bound(B, seed):
+    J = normal(5, 6, seed=seed)
+    mu0, frobenius = alignment.smallest_alignment(J), (J.T @ J / 5).norm().item()
+    hessians = torch.einsum("ia,ib->iab", J, J)
+    for lr in torch.logspace(-2, 1, 25).tolist():
+        radius = stability.second_moment_radius(hessians, lr, batch_size=B, replacement=True)
+        rate = alignment.escape_rate(frobenius, lr, batch_size=B, mu0=mu0)
+        assert radius >= rate - 1e-9
+        if frobenius > alignment.frobenius_bound(lr, batch_size=B, mu0=mu0):
+            assert rate > 1 and radius > 1
+
+
+def test_isotropic_noise_needs_the_trace_bound():
+    # E L_{t+1} >= (lr^2 / 2B) Tr(H Sigma) with Sigma = 2 L (Tr H / d) I is above L exactly when Tr H > sqrt(d
+    # B) / lr
+    H = torch.diag(torch.tensor([3.0, 1.0, 0.5], dtype=torch.float64))
+    lr, B, loss = 0.3, 2, 0.7
+    Sigma = 2 * loss * H.trace() / 3 * torch.eye(3, dtype=torch.float64)
+    growth = lr**2 / (2 * B) * torch.trace(H @ Sigma).item() / loss
+    bound = alignment.isotropic_trace_bound(lr, batch_size=B, d=3)
+    assert growth == pytest.approx((H.trace().item() / bound) ** 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("B", [1, 2])
+def test_expected_losses_are_the_moments_of_the_weights(B):
+    J, start, lr = normal(4, 5), normal(5, seed=1), 0.6
+    operator = stability.second_moment_operator(torch.einsum("ia,ib->iab", J, J), lr, batch_size=B, replacement=True)
+    losses = alignment.expected_losses(J, start, lr=lr, batch_size=B, steps=4)
+    M = torch.outer(start, start)
+    for loss in losses:
+        assert loss.item() == pytest.approx(0.5 * torch.sum(J.T @ J / 4 * M).item(), rel=1e-10)
+        M = (operator @ M.reshape(-1)).reshape(5, 5)
+
+
+@pytest.mark.parametrize("lr", [0.25, 0.7, 1.5])
+def test_losses_grow_at_least_at_the_escape_rate(lr):
+    J, start = normal(6, 8), normal(8, seed=1)
+    mu0 = alignment.smallest_alignment(J)
+    rate = alignment.escape_rate((J.T @ J / 6).norm().item(), lr, batch_size=1, mu0=mu0)
+    losses = alignment.expected_losses(J, start, lr=lr, batch_size=1, steps=12)
+    assert (losses[1:] >= rate * losses[:-1]).all()
+    # one step: the (lr^2 / 2B) Tr(H Sigma) of the theorem, plus what gradient descent leaves
+    Sigma, H, _ = dense(J, J @ start)
+    rest = start - lr * H @ start
+    one = 0.5 * (rest @ H @ rest + lr**2 * torch.trace(H @ Sigma)).item()
+    assert losses[1].item() == pytest.approx(one, rel=1e-10)
+
+
+def test_escape_simulates_the_expected_losses():
+    J, start = normal(6, 8) / 2, normal(8, seed=1)
+    run = dict(lr=0.3, batch_size=2, steps=5)
+    exact = alignment.expected_losses(J, start, **run)
+    simulated = alignment.escape(J, start, paths=20_000, seed=0, **run)
+    assert simulated.losses.shape == (6, 20_000)
+    assert torch.allclose(simulated.losses[0], exact[0], rtol=1e-14)
+    assert ((simulated.mean - exact).abs()[1:] < 4 * simulated.standard_error[1:]).all()
+
+
+def test_standard_error_of_the_escape_is_right():
+    J, start = normal(6, 8) / 2, normal(8, seed=1)
+    runs = [alignment.escape(J, start, lr=0.3, batch_size=2, steps=2, paths=100, seed=s) for s in range(200)]
+    means = torch.stack([run.mean[-1] for run in runs])
+    errors = torch.stack([run.standard_error[-1] for run in runs])
+    assert errors.square().mean().sqrt().item() == pytest.approx(means.std().item(), rel=0.2)
+    exact = alignment.expected_losses(J, start, lr=0.3, batch_size=2, steps=2)[-1]
+    assert abs(means.mean() - exact) < 4 * means.std() / 200**0.5
+
+
+def test_a_seed_gives_the_same_paths():
+    J, start = normal(4, 3), normal(3)
+    run = dict(lr=0.3, batch_size=2, steps=3, paths=5)
+    assert torch.equal(alignment.escape(J, start, seed=1, **run).losses, alignment.escape(J, start, seed=1, **run).losses)
+    assert not torch.equal(alignment.escape(J, start, seed=1, **run).losses, alignment.escape(J, start, seed=2, **run).losses)
+
+
+# --- bad input ----------------------------------------------------------------------------------------------
+
+
+def test_refusals():
+    J, e = normal(4, 3), normal(4)
+    with pytest.raises(ValueError, match="at an exact interpolation there is no noise"):
+        alignment.regression_alignment(J, torch.zeros(4, dtype=torch.float64))
+    with pytest.raises(ValueError, match="one row an example"):
+        alignment.regression_alignment(J, e[:3])
+    two_outputs = nn.Linear(3, 2).double().eval()
+    with pytest.raises(ValueError, match="one output an example"):
+        alignment.model_alignment(two_outputs, Split(J, e, 0, "noise"))
+    with pytest.raises(ValueError, match="mu0 must be"):
+        alignment.frobenius_bound(0.1, batch_size=1, mu0=0.0)
+    with pytest.raises(ValueError, match="batch_size must be"):
+        alignment.escape_rate(1.0, 0.1, batch_size=0, mu0=0.1)
+    with pytest.raises(ValueError, match="paths must be a whole number of at least 2"):
+        alignment.escape(J, e[:3], lr=0.1, batch_size=1, steps=1, paths=1, seed=0)
+    with pytest.raises(ValueError, match="a path overflowed within 400 steps"):
+        alignment.escape(J, e[:3], lr=100.0, batch_size=1, steps=400, paths=2, seed=0)

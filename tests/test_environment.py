@@ -1,0 +1,100 @@
+"""pyproject.toml, constraints.txt, environment.yml and the version numbers say the same thing."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import helpers
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+DIRECT = [Requirement(text) for text in chain(PROJECT["dependencies"], *EXTRAS.values())]
+CONSTRAINT_LINES = [
+    line
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+]
+PINS = {canonicalize_name(name): Version(version) for name, version in (line.split("==") for line in CONSTRAINT_LINES)}
+
+
+def closure(wanted: list[Requirement], seen: dict[str, frozenset[str]]) -> Iterator[str]:
+    """The names of all packages that ``wanted`` bring with them into this environment."""
+    for requirement in wanted:
+        name, extras = canonicalize_name(requirement.name), frozenset(requirement.extras)
+        if name in seen and extras <= seen[name]:
+            continue
+        seen[name] = seen.get(name, frozenset()) | extras
+        yield name
+        try:
+            further = [Requirement(text) for text in requires(name) or []]
+        except PackageNotFoundError:
+            continue  # needed on another platform only
+        environments = [{"extra": extra} for extra in extras or {""}]
+        asked = [r for r in further if r.marker is None or any(map(r.marker.evaluate, environments))]
+        yield from closure(asked, seen)
+
+
+def extras_in(text: str) -> set[str]:
+    """The extras that a command such as ``pip install -e '.[book,test]'`` asks for."""
+    found = re.search(r"\.\[([a-z,]+)\]", text)
+    return set(found[1].split(",")) if found else set()
+
+
+@pytest.mark.parametrize("requirement", DIRECT, ids=str)
+def test_every_pin_lies_in_the_range_of_pyproject(requirement: Requirement) -> None:
+    assert PINS[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+def test_constraints_are_the_full_closure() -> None:
+    assert sorted(set(closure(DIRECT, {})) - PINS.keys()) == []
+
+
+def test_constraints_are_exact_versions_and_nothing_else() -> None:
+    bad = [line for line in CONSTRAINT_LINES if not re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line)]
+    assert bad == []
+    assert list(PINS) == sorted(PINS)
+
+
+def test_conda_users_get_the_same() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    python = next(item for item in environment["dependencies"] if str(item).startswith("python="))
+    pip = next(item["pip"] for item in environment["dependencies"] if isinstance(item, dict))
+    assert environment["name"] == PROJECT["name"]
+    assert python.removeprefix("python=") in SpecifierSet(PROJECT["requires-python"])
+    assert pip[0] == "--constraint constraints.txt"
+    assert extras_in(pip[1]) == EXTRAS.keys()
+
+
+def test_make_installs_what_conda_users_get() -> None:
+    lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
+    install = next(line for line in lines if "pip install" in line)
+    assert "-c constraints.txt" in install
+    assert extras_in(install) == EXTRAS.keys()
+
+
+def test_one_version_everywhere() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    newest = re.search(r"^## (\S+) \((\S+)\)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest is not None
+    assert PROJECT["version"] == helpers.__version__ == str(citation["version"]) == newest[1]
+    assert str(citation["date-released"]) == newest[2]
+
+
+def test_import_of_the_package_is_light() -> None:
+    heavy = ("torch", "matplotlib", "ipywidgets", "numpy")
+    code = f"import sys, helpers; print(*(m for m in {heavy} if m in sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == ""

@@ -1,0 +1,203 @@
+"""Stability factors against enumeration of all batches, and the exact condition against the sufficient one."""
+
+import math
+from itertools import combinations, product
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import stability
+
+rates = st.floats(0.01, 3)
+
+
+def spread_hessians(k: int = 4, h: float = 1.2) -> torch.Tensor:
+    """h I +- h (u_0 u_j^T + u_j u_0^T), j = 1..k: positive semi-definite, one noisy plane for each pair."""
+    eye = torch.eye(k + 1, dtype=torch.float64)
+    swaps = [torch.outer(eye[0], eye[j]) + torch.outer(eye[j], eye[0]) for j in range(1, k + 1)]
+    return torch.stack([h * (eye + sign * swap) for swap in swaps for sign in (-1, 1)])
+
+
+def random_hessians(n: int, d: int, seed: int = 0) -> torch.Tensor:
+    factors = torch.randn(n, d, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return factors @ factors.mT / d
+
+
+# --- gradient descent ---------------------------------------------------------------------------------------
+
+
+def test_gradient_descent_sits_on_the_edge_at_two_over_lr():
+    assert stability.edge_of_stability(0.05) == pytest.approx(40)  # slides, EoS table: 40 at lr 0.05
+    spectrum = torch.tensor([0.0, 3.0, stability.edge_of_stability(0.05)], dtype=torch.float64)
+    assert stability.gd_factor(spectrum, 0.05) == pytest.approx(1)
+    assert stability.gd_factor(1.1 * spectrum, 0.05) == pytest.approx(1.2)
+    assert stability.gd_factor(-spectrum, 0.05) == pytest.approx(3)
+
+
+def test_gd_factor_is_the_norm_of_the_step():
+    H = random_hessians(1, 6)[0]
+    expected = torch.linalg.matrix_norm(torch.eye(6, dtype=torch.float64) - 0.3 * H, 2).item()
+    assert stability.gd_factor(torch.linalg.eigvalsh(H), 0.3) == pytest.approx(expected, abs=1e-12)
+
+
+# --- one dimension ------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(0, 5), min_size=1, max_size=5), rates, st.data())
+def test_sgd_factor_is_the_mean_over_all_batches(curvatures, lr, data):
+    n = len(curvatures)
+    B = data.draw(st.integers(1, n))
+    a, s = stability.sharpness_and_non_uniformity(curvatures)
+    for batches, size in [(list(combinations(curvatures, B)), n), (list(product(curvatures, repeat=B)), math.inf)]:
+        enumerated = sum((1 - lr * sum(batch) / B) ** 2 for batch in batches) / len(batches)
+        assert stability.sgd_factor(a, s, lr, batch_size=B, n=size) == pytest.approx(enumerated, rel=1e-10, abs=1e-10)
+
+
+def test_the_two_pairs_of_the_slides():
+    # theory 8: factor 0.4869 (stable) for the pair with the halves, 1.7476 (unstable) for the plotted one
+    for pair, expected in [(stability.HALVED_PAIR, 0.4869), (stability.PLOTTED_PAIR, 1.7476)]:
+        a, s = stability.sharpness_and_non_uniformity([one for _, one in pair])
+        assert stability.sgd_factor(a, s, 0.7) == pytest.approx(expected, abs=1e-12)
+    # the slides call the second function of the first pair unstable by itself; it contracts
+    assert stability.gd_factor(torch.tensor([1.9]), 0.7) == pytest.approx(0.33, abs=1e-6)
+
+
+def test_paths_stay_with_the_first_pair_and_leave_with_the_second():
+    runs = dict(lr=0.7, start=1 - 1e-5, steps=200, paths=100, seed=0)
+    stays = stability.valley_paths(stability.HALVED_PAIR, **runs)
+    leaves = stability.valley_paths(stability.PLOTTED_PAIR, **runs)
+    assert stays.shape == (201, 100)
+    assert (stays[-1] - 1).abs().max() < 1e-5
+    assert (leaves[-1] - 1).abs().min() > 0.5
+
+
+def test_valley_paths_follow_the_factor_on_average():
+    paths, start = 4000, 1 - 1e-5
+    squares = (stability.valley_paths(stability.HALVED_PAIR, lr=0.7, start=start, steps=3, paths=paths, seed=1) - 1) ** 2
+    ratio = squares[3] / (start - 1) ** 2
+    assert abs(ratio.mean() - 0.4869**3) < 4 * ratio.std() / paths**0.5
+
+
+def test_valleys_have_the_curvatures_they_say():
+    near = torch.tensor([0.0, 1e-3, 1.0, 1.001], dtype=torch.float64)
+    assert torch.allclose(stability.valley(near, 2.0, 3.8), torch.tensor([0, 1e-6, 0, 1.9e-6], dtype=torch.float64))
+    x = torch.tensor([-0.4, 0.1, 0.9, 1.3], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(stability.valley(x, 2.0, 3.8).sum(), x)
+    assert torch.allclose(stability.valley_slope(x.detach(), 2.0, 3.8), slope)
+
+
+def test_lyapunov_exponent_of_the_pairs():
+    assert stability.lyapunov_exponent([0.2, 3.8], 0.7) == pytest.approx(0.5 * math.log(0.86 * 1.66), abs=1e-14)
+    assert stability.lyapunov_exponent([0.2, 3.8], 0.7) > 0  # escapes on almost every path
+    assert stability.lyapunov_exponent([0.0, 1.0], 1.0) == -math.inf
+
+
+@given(st.lists(st.floats(0, 5), min_size=1, max_size=6), rates)
+def test_paths_grow_no_faster_than_second_moments(curvatures, lr):
+    a, s = stability.sharpness_and_non_uniformity(curvatures)
+    factor = stability.sgd_factor(a, s, lr)
+    assert math.exp(2 * stability.lyapunov_exponent(curvatures, lr)) <= factor * (1 + 1e-9) + 1e-12
+
+
+# --- the selection diagram ----------------------------------------------------------------------------------
+
+
+@given(st.floats(0, 1), rates, st.integers(1, 9))
+def test_on_the_boundary_the_factor_is_one(share, lr, B):
+    a = share * stability.edge_of_stability(lr)
+    s = stability.stable_non_uniformity(a, lr, batch_size=B, n=10)
+    assert stability.sgd_factor(a, s, lr, batch_size=B, n=10) == pytest.approx(1, abs=1e-9)
+    region = stability.selection_region(lr, batch_size=B, n=10)
+    assert a <= region.sharpness and s <= region.non_uniformity * (1 + 1e-9)
+
+
+def test_selection_region_by_hand():
+    region = stability.selection_region(0.1, batch_size=4, n=10)
+    assert region.sharpness == pytest.approx(20)
+    assert region.non_uniformity == pytest.approx(10 * math.sqrt(4 * 9 / 6))  # (1/lr) sqrt(B (n-1) / (n-B))
+    assert stability.stable_non_uniformity(10, 0.1, batch_size=4, n=10) == pytest.approx(region.non_uniformity)
+    assert stability.selection_region(0.1, batch_size=4).non_uniformity == pytest.approx(20)  # sqrt(B) / lr
+    assert stability.selection_region(0.1, batch_size=10, n=10).non_uniformity == math.inf
+    assert stability.stable_non_uniformity(10, 0.1, batch_size=10, n=10) == math.inf
+
+
+# --- d dimensions -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("replacement", [False, True])
+@pytest.mark.parametrize("B", [1, 2, 4])
+def test_operator_is_the_mean_over_all_batches(B, replacement):
+    H, lr = random_hessians(4, 3), 0.4
+    M = random_hessians(1, 3, seed=1)[0]
+    batches = list(product(range(4), repeat=B)) if replacement else list(combinations(range(4), B))
+    steps = [torch.eye(3, dtype=torch.float64) - lr * H[list(batch)].mean(0) for batch in batches]
+    expected = torch.stack([step @ M @ step for step in steps]).mean(0)
+    operator = stability.second_moment_operator(H, lr, batch_size=B, replacement=replacement)
+    assert torch.allclose((operator @ M.reshape(-1)).reshape(3, 3), expected, atol=1e-10, rtol=0)
+    # sufficient_factor bounds what one step can do to a squared length
+    one_step = torch.stack([step @ step for step in steps]).mean(0)
+    sufficient = stability.sufficient_factor(H, lr, batch_size=B, replacement=replacement)
+    assert sufficient == pytest.approx(torch.linalg.eigvalsh(one_step)[-1].item(), abs=1e-10)
+    radius = stability.second_moment_radius(H, lr, batch_size=B, replacement=replacement)
+    assert radius == pytest.approx(torch.linalg.eigvals(operator).abs().max().item(), abs=1e-10)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_radius_is_at_most_the_sufficient_factor_and_at_least_that_of_the_mean(seed):
+    H, lr = random_hessians(5, 4, seed), 0.05 + 0.1 * seed
+    radius = stability.second_moment_radius(H, lr, batch_size=2)
+    assert radius <= stability.sufficient_factor(H, lr, batch_size=2) + 1e-10
+    assert radius >= stability.gd_factor(torch.linalg.eigvalsh(H.mean(0)), lr) ** 2 - 1e-10
+
+
+def test_one_dimension_is_the_scalar_factor():
+    a = torch.tensor([0.1, 1.9, 0.7], dtype=torch.float64)
+    expected = stability.sgd_factor(*stability.sharpness_and_non_uniformity(a), 0.7, batch_size=2, n=3)
+    H = a.reshape(3, 1, 1)
+    assert stability.second_moment_radius(H, 0.7, batch_size=2) == pytest.approx(expected, abs=1e-12)
+    assert stability.sufficient_factor(H, 0.7, batch_size=2) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_matrix_condition_of_the_slides_is_not_necessary():
+    # by hand: (I - H)^2 = 0.04 I, Sigma = 1.44 (u_0 u_0^T + (1/4) sum_j u_j u_j^T); the operator swaps the
+    # two blocks
+    H = spread_hessians()
+    assert torch.linalg.eigvalsh(H).min() >= -1e-12
+    assert stability.sufficient_factor(H, 1.0) == pytest.approx(1.48, abs=1e-12)
+    assert stability.second_moment_radius(H, 1.0) == pytest.approx(0.04 + 1.44 / math.sqrt(4), abs=1e-12)
+    # nor is the bound on s that the slides draw from it: here s = 1.2 > 1 = (1/lr) sqrt(B (n-1) / (n-B))
+    Sigma = (H @ H).mean(0) - H.mean(0) @ H.mean(0)
+    assert torch.linalg.eigvalsh(Sigma)[-1].sqrt() > stability.selection_region(1.0, batch_size=1, n=8).non_uniformity
+
+
+def test_second_moments_shrink_at_the_rate_of_the_radius():
+    H = spread_hessians()
+    operator = stability.second_moment_operator(H, 1.0)
+    M = torch.eye(5, dtype=torch.float64).reshape(-1)
+    for _ in range(400):
+        M = operator @ M
+    after = operator @ M
+    assert (after.norm() / M.norm()).item() == pytest.approx(0.76, abs=1e-9)
+
+
+# --- bad input ----------------------------------------------------------------------------------------------
+
+
+def test_refusals():
+    H = random_hessians(3, 2)
+    with pytest.raises(ValueError, match="lr must be"):
+        stability.edge_of_stability(0.0)
+    with pytest.raises(ValueError, match="non_uniformity must be"):
+        stability.sgd_factor(1.0, -0.1, 0.1)
+    with pytest.raises(ValueError, match="cannot be drawn without replacement from n = 4"):
+        stability.sgd_factor(1.0, 0.1, 0.1, batch_size=5, n=4)
+    with pytest.raises(ValueError, match="unstable whatever the noise"):
+        stability.stable_non_uniformity(21.0, 0.1, batch_size=1)
+    with pytest.raises(ValueError, match="one symmetric Hessian for each example"):
+        stability.second_moment_radius(H[0], 0.1)
+    with pytest.raises(ValueError, match="one symmetric Hessian for each example"):
+        stability.sufficient_factor(H + torch.tensor([[0.0, 1.0], [0.0, 0.0]], dtype=torch.float64), 0.1)
+    with pytest.raises(ValueError, match="keep d at 48 or below"):
+        stability.second_moment_operator(torch.eye(49).expand(2, 49, 49), 0.1)
