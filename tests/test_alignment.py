@@ -2,13 +2,15 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from helpers import alignment, curvature, stability
 from helpers.data import Split
 from helpers.losses import HalfSquaredError
+
+anytime = settings(deadline=None)  # a busy machine is not a failure
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -25,7 +27,7 @@ def dense(J: torch.Tensor, e: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor,
 # --- alignment ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n, d", [(6, 8), (8, 6), (2, 30)])
+@pytest.mark.parametrize(("n", "d"), [(6, 8), (8, 6), (2, 30)])
 def test_kernel_form_is_the_dense_one(n, d):
     J, e = normal(n, d), normal(n, seed=1)
     Sigma, G, loss = dense(J, e)
@@ -43,6 +45,7 @@ def test_decoupled_noise_has_alignment_one():
     assert (found.alpha, found.beta, found.mu) == pytest.approx((1, 1, 1), abs=1e-12)
 
 
+@anytime
 @given(st.floats(-3, 3).filter(lambda c: abs(c) > 1e-3), st.floats(0.01, 100))
 def test_mu_does_not_depend_on_the_scale_of_residuals_or_features(c, scale):
     J, e = normal(5, 3), normal(5, seed=2)
@@ -94,7 +97,7 @@ def test_model_alignment_is_that_of_its_jacobian():
 # --- mu_0 and gamma -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n, d", [(6, 8), (8, 5)])
+@pytest.mark.parametrize(("n", "d"), [(6, 8), (8, 5)])
 def test_smallest_alignment_is_a_minimum_that_is_reached(n, d):
     J = normal(n, d)
     smallest = alignment.smallest_alignment(J)
@@ -150,7 +153,8 @@ def test_no_stable_minimum_breaks_the_frobenius_bound(B, seed):
         rate = alignment.escape_rate(frobenius, lr, batch_size=B, mu0=mu0)
         assert radius >= rate - 1e-9
         if frobenius > alignment.frobenius_bound(lr, batch_size=B, mu0=mu0):
-            assert rate > 1 and radius > 1
+            assert rate > 1
+            assert radius > 1
 
 
 def test_isotropic_noise_needs_the_trace_bound():
@@ -212,8 +216,9 @@ def test_standard_error_of_the_escape_is_right():
 def test_a_seed_gives_the_same_paths():
     J, start = normal(4, 3), normal(3)
     run = dict(lr=0.3, batch_size=2, steps=3, paths=5)
-    assert torch.equal(alignment.escape(J, start, seed=1, **run).losses, alignment.escape(J, start, seed=1, **run).losses)
-    assert not torch.equal(alignment.escape(J, start, seed=1, **run).losses, alignment.escape(J, start, seed=2, **run).losses)
+    first, again, other = (alignment.escape(J, start, seed=seed, **run).losses for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 # --- bad input ----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import torch
 from golden import Linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from instances import network, residual_network, sample
+from instances import network, sample
 
 from helpers import curvature, data, losses, models, omniscient, training, wang_mao
 from helpers.surrogate import solve_dense
@@ -195,13 +195,9 @@ def test_data_roles_matter():
     swapped = omniscient.estimate(ensemble, train, val2, val, loss=LOSS, lambdas=[1.0])[0]
     row = rows()[LAMBDAS.index(1.0)]
     assert swapped.value != pytest.approx(row.value, rel=1e-6)
-    held_out = np.mean(
-        [
-            curvature.values(m, LOSS, val2).mean() - curvature.values(m, LOSS, s).mean()
-            for m, s in zip(ensemble, train, strict=True)
-        ]
-    )
-    assert row.holdout_gap == pytest.approx(held_out, rel=1e-12)
+    pairs = zip(ensemble, train, strict=True)
+    gaps = [(curvature.values(m, LOSS, val2).mean() - curvature.values(m, LOSS, s).mean()).item() for m, s in pairs]
+    assert row.holdout_gap == pytest.approx(np.mean(gaps), rel=1e-12)
 
 
 @given(factor=st.floats(0.1, 10))
@@ -319,10 +315,8 @@ def test_standard_error_is_the_delta_method():
 def test_the_gap_is_test_minus_training_loss_with_both_errors():
     ensemble, train, _, _, test = trained()
     gap = omniscient.gap(ensemble, train, test, loss=LOSS)
-    gaps = [
-        (curvature.values(m, LOSS, test).mean() - curvature.values(m, LOSS, s).mean()).item()
-        for m, s in zip(ensemble, train, strict=True)
-    ]
+    pairs = zip(ensemble, train, strict=True)
+    gaps = [(curvature.values(m, LOSS, test).mean() - curvature.values(m, LOSS, s).mean()).item() for m, s in pairs]
     mean_losses = torch.stack([curvature.values(m, LOSS, test) for m in ensemble]).mean(0)
     assert gap.value == pytest.approx(np.mean(gaps), rel=1e-12)
     assert gap.standard_error == pytest.approx(
@@ -371,7 +365,8 @@ def test_bad_input_gets_one_clear_sentence():
     refused("every lambda must be positive and finite", lambdas=[])
     refused("no method 'magic'", method="magic")
     refused("number of steps must be at least 1", steps=0)
-    refused("training mode", models=[residual_network().train(), *ensemble[1:]])
+    refused("training mode", models=[network(width=6).train(), *ensemble[1:]])
+    refused("different numbers of weights", models=[network(width=5), *ensemble[1:]])
     broken = network(width=6)
     with torch.no_grad():
         next(broken.parameters()).fill_(float("nan"))

@@ -4,13 +4,15 @@ from math import comb, exp, log, pi, sqrt
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.stats import binom, chi2
 from torch.distributions import Normal, kl_divergence
 
 from helpers import pac_bayes
+
+anytime = settings(deadline=None)  # a busy machine is not a failure
 
 norms = st.floats(0, 1e3)
 sizes = st.integers(1, 10_000)
@@ -40,6 +42,7 @@ def test_isotropic_kl_in_one_dimension():
     )
 
 
+@anytime
 @given(norms, sizes, st.floats(1e-3, 10), st.floats(-5, 5))
 def test_no_prior_variance_beats_the_optimal_one(squared, k, variance, shift):
     best = pac_bayes.optimal_prior_variance(squared, k, variance=variance)
@@ -53,7 +56,7 @@ def test_no_prior_variance_beats_the_optimal_one(squared, k, variance, shift):
 def test_the_optimal_prior_variance_is_found_numerically():
     found = minimize_scalar(lambda v: pac_bayes.isotropic_kl(12.0, 5, variance=0.7, prior_variance=v), (1, 3))
     assert pac_bayes.optimal_prior_variance(12.0, 5, variance=0.7) == pytest.approx(found.x, rel=1e-6)
-    assert pac_bayes.smallest_kl(12.0, 5, variance=0.7) == pytest.approx(found.fun, abs=1e-11)  # theory: to 1e-11
+    assert pac_bayes.smallest_kl(12.0, 5, variance=0.7) == pytest.approx(found.fun, abs=1e-11)
 
 
 # --- bounds -------------------------------------------------------------------------------------------------
@@ -64,6 +67,7 @@ def test_mcallester_by_hand():
     assert bound == pytest.approx(0.1 + sqrt((3 + log(2 * 20 / 0.05)) / 800), abs=1e-15)
 
 
+@anytime
 @given(st.floats(0, 1), st.floats(0, 50), sizes, st.floats(0.01, 0.99), st.floats(0.1, 30))
 def test_bounds_scale_with_the_range_of_the_loss(share, kl, n, delta, clip):
     for bound in pac_bayes.mcallester, pac_bayes.maurer:
@@ -71,6 +75,7 @@ def test_bounds_scale_with_the_range_of_the_loss(share, kl, n, delta, clip):
         assert scaled == pytest.approx(clip * bound(share, kl, n=n, delta=delta), rel=1e-9)
 
 
+@anytime
 @given(st.floats(0, 1), st.floats(0, 50), sizes, st.floats(0.01, 0.99))
 def test_maurer_is_never_above_mcallester_nor_the_range(share, kl, n, delta):
     bound = pac_bayes.maurer(share, kl, n=n, delta=delta)
@@ -134,6 +139,7 @@ def test_sam_bound_by_hand():
     assert bound.value == pytest.approx(0.2 + 1 / sqrt(1000) + root, rel=1e-10)
 
 
+@anytime
 @given(norms, sizes, st.floats(1e-2, 1e2), sizes)
 def test_the_grid_of_priors_costs_at_most_half_a_nat(squared, k, rho, n):
     bound = pac_bayes.sam(0.0, squared, k=k, rho=rho, n=n, delta=0.05)
@@ -146,7 +152,7 @@ def test_the_grid_of_priors_costs_at_most_half_a_nat(squared, k, rho, n):
     assert best * (1 - 1e-9) <= bound.prior_variance <= best * exp(1 / k) * (1 + 1e-9)
 
 
-@pytest.mark.parametrize("k, n", [(1, 2), (3, 50), (100, 1000), (10**6, 50_000)])
+@pytest.mark.parametrize(("k", "n"), [(1, 2), (3, 50), (100, 1000), (10**6, 50_000)])
 def test_noise_leaves_the_ball_as_rarely_as_the_bound_says(k, n):
     bound = pac_bayes.sam(0.0, 1.0, k=k, rho=2.0, n=n, delta=0.05)
     assert chi2.sf((2.0 / bound.sigma) ** 2, k) <= 1 / sqrt(n) == bound.tail
@@ -168,7 +174,7 @@ def test_confidences_of_the_grid_sum_to_delta():
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("arguments", "message"),
     [
         (dict(empirical=1.2), "above loss_range"),
         (dict(empirical=-0.1), "empirical loss must be"),
@@ -188,7 +194,7 @@ def test_bounds_refuse(bound, arguments, message):
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("arguments", "message"),
     [(dict(rho=0.0), "rho must be"), (dict(k=0), "k must be"), (dict(squared_norm=-1.0), "squared_norm must be"),
      (dict(delta=1.3), "delta must lie"), (dict(worst=2.0), "above loss_range")],
 )  # fmt: skip
@@ -200,9 +206,9 @@ def test_sam_refuses(arguments, message):
 
 def test_divergences_refuse():
     w = torch.ones(3, dtype=torch.float64)
-    with pytest.raises(ValueError, match="variance .* must be positive"):
+    with pytest.raises(ValueError, match="every variance of the posterior and of the prior must be positive"):
         pac_bayes.gaussian_kl(w, 1.0, 0.0, 0.0)
-    with pytest.raises(ValueError, match="variance .* must be positive"):
+    with pytest.raises(ValueError, match="every variance of the posterior and of the prior must be positive"):
         pac_bayes.gaussian_kl(w, -w, 0.0, 1.0)
     with pytest.raises(ValueError, match="divergence must be a finite"):
         pac_bayes.gaussian_kl(w * float("inf"), 1.0, 0.0, 1.0)

@@ -5,10 +5,12 @@ from itertools import combinations, product
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import stability
+
+anytime = settings(deadline=None)  # a busy machine is not a failure
 
 rates = st.floats(0.01, 3)
 
@@ -45,6 +47,7 @@ def test_gd_factor_is_the_norm_of_the_step():
 # --- one dimension ------------------------------------------------------------------------------------------
 
 
+@anytime
 @given(st.lists(st.floats(0, 5), min_size=1, max_size=5), rates, st.data())
 def test_sgd_factor_is_the_mean_over_all_batches(curvatures, lr, data):
     n = len(curvatures)
@@ -56,7 +59,7 @@ def test_sgd_factor_is_the_mean_over_all_batches(curvatures, lr, data):
 
 
 def test_the_two_pairs_of_the_slides():
-    # theory 8: factor 0.4869 (stable) for the pair with the halves, 1.7476 (unstable) for the plotted one
+    # factor 0.4869 (stable) for the pair with the halves, 1.7476 (unstable) for the plotted one
     for pair, expected in [(stability.HALVED_PAIR, 0.4869), (stability.PLOTTED_PAIR, 1.7476)]:
         a, s = stability.sharpness_and_non_uniformity([one for _, one in pair])
         assert stability.sgd_factor(a, s, 0.7) == pytest.approx(expected, abs=1e-12)
@@ -75,8 +78,8 @@ def test_paths_stay_with_the_first_pair_and_leave_with_the_second():
 
 def test_valley_paths_follow_the_factor_on_average():
     paths, start = 4000, 1 - 1e-5
-    squares = (stability.valley_paths(stability.HALVED_PAIR, lr=0.7, start=start, steps=3, paths=paths, seed=1) - 1) ** 2
-    ratio = squares[3] / (start - 1) ** 2
+    x = stability.valley_paths(stability.HALVED_PAIR, lr=0.7, start=start, steps=3, paths=paths, seed=1)
+    ratio = (x[3] - 1) ** 2 / (start - 1) ** 2
     assert abs(ratio.mean() - 0.4869**3) < 4 * ratio.std() / paths**0.5
 
 
@@ -94,6 +97,7 @@ def test_lyapunov_exponent_of_the_pairs():
     assert stability.lyapunov_exponent([0.0, 1.0], 1.0) == -math.inf
 
 
+@anytime
 @given(st.lists(st.floats(0, 5), min_size=1, max_size=6), rates)
 def test_paths_grow_no_faster_than_second_moments(curvatures, lr):
     a, s = stability.sharpness_and_non_uniformity(curvatures)
@@ -104,13 +108,15 @@ def test_paths_grow_no_faster_than_second_moments(curvatures, lr):
 # --- the selection diagram ----------------------------------------------------------------------------------
 
 
+@anytime
 @given(st.floats(0, 1), rates, st.integers(1, 9))
 def test_on_the_boundary_the_factor_is_one(share, lr, B):
     a = share * stability.edge_of_stability(lr)
     s = stability.stable_non_uniformity(a, lr, batch_size=B, n=10)
     assert stability.sgd_factor(a, s, lr, batch_size=B, n=10) == pytest.approx(1, abs=1e-9)
     region = stability.selection_region(lr, batch_size=B, n=10)
-    assert a <= region.sharpness and s <= region.non_uniformity * (1 + 1e-9)
+    assert a <= region.sharpness
+    assert s <= region.non_uniformity * (1 + 1e-9)
 
 
 def test_selection_region_by_hand():

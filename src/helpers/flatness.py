@@ -177,7 +177,8 @@ def shaped_response(
     root = vectors * eigenvalues.clamp(min=0).sqrt()  # what is below zero is rounding, as just checked
 
     def draw() -> Tensor:
-        return (root @ torch.randn(len(w), dtype=torch.float64, generator=generator).to(root)).to(w)
+        normal: Tensor = torch.randn(len(w), dtype=torch.float64, generator=generator).to(root)
+        return (root @ normal).to(w)
 
     return _gaussian_response(model, loss, split, draw, radius, draws, "shaped Gaussian")
 
@@ -332,10 +333,9 @@ def squared_error_hessian(model: nn.Module, split: Split) -> SquaredErrorHessian
     """
     outputs = curvature.values(model, WeightedOutput(), replace(split, targets=torch.ones(len(split))))
     residuals = outputs - split.targets.to(outputs)
-    return SquaredErrorHessian(
-        gauss_newton=curvature.gauss_newton(model, HalfSquaredError(), split),
-        residual=curvature.hessian(model, WeightedOutput(), replace(split, targets=residuals)),
-    )
+    G = curvature.gauss_newton(model, HalfSquaredError(), split)
+    weighted = replace(split, targets=residuals)
+    return SquaredErrorHessian(G, curvature.hvp(model, WeightedOutput(), weighted, torch.eye(len(G)).to(G)))
 
 
 @dataclass(frozen=True)

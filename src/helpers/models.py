@@ -93,7 +93,8 @@ class TwoLayerReLU(nn.Module):
         self.register_buffer("signs", torch.randint(0, 2, (width,)) * 2.0 - 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.hidden(x.flatten(1))) @ self.signs / len(self.signs) ** 0.5
+        active: Tensor = F.relu(self.hidden(x.flatten(1)))
+        return active @ self.signs / len(self.signs) ** 0.5
 
 
 def mlp(inputs: int, width: int, outputs: int, *, depth: int = 1, activation: type[nn.Module] = nn.ReLU) -> nn.Module:
@@ -155,7 +156,8 @@ class _PreActResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.norm(x))
-        return self.residual(active) + (x if self.projection is None else self.projection(active))
+        residual: Tensor = self.residual(active)
+        return residual + (x if self.projection is None else self.projection(active))
 
 
 def _stages(block: Callable[[int, int, int], nn.Module], width: int) -> list[nn.Module]:

@@ -305,7 +305,10 @@ def _weights(models: Sequence[nn.Module], train: Sequence[Split], steps: int) ->
         raise ValueError(f"there are {len(models)} models but {len(train)} training splits; give one split a model")
     if steps < 1:
         raise ValueError(f"the number of steps must be at least 1, got {steps}")
-    W = torch.stack([weights(model) for model in models])
+    vectors = [weights(model) for model in models]
+    if len({len(vector) for vector in vectors}) > 1:
+        raise ValueError("the runs have different numbers of weights; give k models of one architecture")
+    W = torch.stack(vectors)
     if not torch.isfinite(W).all():
         raise ValueError("the weights of a run are not finite: it diverged, so there is nothing to bound")
     return W

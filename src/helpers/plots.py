@@ -57,6 +57,7 @@ def rc() -> dict[Any, Any]:
         "hatch.color": GREY,
         "hatch.linewidth": 0.6,
         "legend.frameon": False,
+        "legend.handlelength": 3.2,  # long enough to show a whole period of every dash
         "lines.linewidth": 1.6,
         "lines.markersize": 5.0,
         "savefig.facecolor": "none",

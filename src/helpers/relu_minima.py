@@ -186,7 +186,8 @@ def sphere_trace(net: TwoLayer) -> float:
         ValueError: if the network has biases.
     """
     _no_biases(net)
-    return weighted_norm(net, net.w.shape[1]) ** 2 / 2
+    norm = weighted_norm(net, net.w.shape[1])
+    return norm * norm / 2
 
 
 def weighted_norm(net: TwoLayer, q: float) -> float:
@@ -232,16 +233,17 @@ def memorising(x: Tensor, y: Tensor, *, radius: float) -> TwoLayer:
 
     w_j = x_j / sqrt(d), b_j = -(d - 2 radius) / sqrt(d), a_j = y_j sqrt(d) / (2 radius). The slides take radius =
     d / 4, b = -sqrt(d) / 2. Such a network is not 0 off its training set, as they say, but fires on a share of
-    about n exp(-d/8) of all inputs; with radius = 1 it is 0 everywhere else, and E (f - y)^2 = 1 - n / 2^d
+    about n exp(-d/8) of all inputs; with radius at most 1 it is 0 everywhere else, and E (f - y)^2 = 1 - n / 2^d
     exactly for targets +-1. Neither is flattest as it stands; ``flattest_rescaling`` makes both so.
 
     Args:
         x: entries +-1, shape (n, d).
         y: targets, shape (n,).
-        radius: in (0, d], at most the smallest distance between two of the points.
+        radius: above 0, at most d, below the smallest distance between two of the points. An input at exactly this
+            distance activates the unit with 0, up to rounding.
 
     Raises:
-        ValueError: if an entry is not +-1, the radius is not in (0, d], or two points are closer than the radius.
+        ValueError: if an entry is not +-1, the radius is out of range, or two points are as close as the radius.
     """
     if not (x.abs() == 1).all():
         raise ValueError("memorising networks are for inputs with entries +1 and -1")
@@ -249,8 +251,8 @@ def memorising(x: Tensor, y: Tensor, *, radius: float) -> TwoLayer:
     if positive("radius", radius) > d:
         raise ValueError(f"radius must be at most d = {d}, got {radius}")
     closest = smallest_distance(x)
-    if closest < radius:
-        raise ValueError(f"two points differ in {closest} coordinates and would share a unit; take radius <= {closest}")
+    if closest <= radius:
+        raise ValueError(f"two points differ in {closest} coordinates and would share a unit; take radius < {closest}")
     root = math.sqrt(d)
     bias = torch.full((len(x),), -(d - 2 * radius) / root, dtype=x.dtype, device=x.device)
     return TwoLayer(y * (root / (2 * radius)), x / root, bias)

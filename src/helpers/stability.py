@@ -54,12 +54,12 @@ def noise_share(batch_size: int, n: float) -> float:
     Raises:
         ValueError: if the batch is larger than the sample, or a size is not a positive whole number.
     """
-    B = whole("batch_size", batch_size)
+    batch = whole("batch_size", batch_size)
     if math.isinf(n):
-        return 1 / B
-    if B > whole("n", int(n)):
-        raise ValueError(f"a batch of {B} cannot be drawn without replacement from n = {n} examples; pass n=math.inf")
-    return 0.0 if B == n else (n - B) / (B * (n - 1))
+        return 1 / batch
+    if batch > whole("n", int(n)):
+        raise ValueError(f"a batch of {batch} cannot be drawn without replacement from n = {n}; pass n=math.inf")
+    return 0.0 if batch == n else (n - batch) / (batch * (n - 1))
 
 
 def sgd_factor(

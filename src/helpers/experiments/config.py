@@ -33,10 +33,10 @@ class Config:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return
         least = "zero or more" if name in self.may_be_zero else "positive"
+        if abs(value) > 1e15 and value != float("inf"):
+            raise ConfigError(f"{name} is beyond anything this code can run: give a number below 1e15")
         if not isfinite(value) or value < 0 or (value == 0 and name not in self.may_be_zero):
             raise ConfigError(f"{name} must be finite and {least}, got {value}")
-        if value > 1e15:
-            raise ConfigError(f"{name} = {value} is beyond anything this code can run")
 
     def as_json(self) -> dict[str, Any]:
         """The settings with tuples as lists."""

@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from helpers import data, omniscient, wang_mao
-from helpers.curvature import trace, values
+from helpers.curvature import extreme_eigenvalues, trace, values
 from helpers.data import Split
 from helpers.losses import ClippedCrossEntropy, ZeroOneError
 from helpers.training import Run
+
+MOST_ITERATIONS = 60
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,19 @@ def default_device() -> torch.device:
 
 
 def measure(
-    run: Run, roles: Roles, *, clip_factor: float, lambdas: Sequence[float], trace_rtol: float, seed: int
+    run: Run,
+    roles: Roles,
+    *,
+    clip_factor: float,
+    lambdas: Sequence[float],
+    trace_rtol: float,
+    solve_rtol: float,
+    seed: int,
 ) -> dict[str, Any]:
-    """Gap, accuracies, traces, and every bound on the same runs, JSON-ready."""
+    """Gap, accuracies, traces, and every bound on the same runs, JSON-ready.
+
+    The edge of the spectrum is that of the first run; everything else is a mean over runs.
+    """
     models, train = run.models, roles.train
     loss = ClippedCrossEntropy.per_class(train[0].classes, clip_factor)
     n, R = len(train[0]), loss.R
@@ -68,9 +80,12 @@ def measure(
         "loss": loss,
         "lambdas": lambdas,
         "steps": run.steps,
-        "trace_rtol": trace_rtol,
         "seed": seed,
+        "trace_rtol": trace_rtol,
+        "rtol": solve_rtol,
+        "max_iterations": MOST_ITERATIONS,
     }
+    edge = extreme_eigenvalues(models[0], loss, train[0], rtol=0.05, max_iterations=20, seed=seed)
     return {
         "steps": run.steps,
         "epochs": len(run.losses),
@@ -90,6 +105,10 @@ def measure(
         "trace_standard_error": _pooled(t.standard_error for t in traces),
         "trace_val2": mean_trace - difference,
         "trace_method": traces[0].method,
+        "largest_eigenvalue": edge.largest.item(),
+        "largest_eigenvalue_error": edge.largest_error.item(),
+        "smallest_eigenvalue": edge.smallest.item(),
+        "smallest_eigenvalue_error": edge.smallest_error.item(),
         "wang_mao_eq3": asdict(wang_mao.closed_form(run.dispersion, max(mean_trace, 0.0), n=n, steps=run.steps, R=R)),
         "terminal": asdict(wang_mao.terminal(models, difference, n=n, steps=run.steps, R=R)),
         "omniscient": [

@@ -31,6 +31,7 @@ class Grid(Config):
         clip_factor: the evaluation loss is clipped at this times log(classes).
         lambdas: trade-offs of the omniscient bound.
         trace_rtol: relative standard error of every trace.
+        solve_rtol: relative residual of the surrogate's systems.
     """
 
     dataset: str
@@ -45,6 +46,7 @@ class Grid(Config):
     epochs: int
     lambdas: tuple[float, ...]
     trace_rtol: float
+    solve_rtol: float = 1e-2
     until_loss: float | None = None
     momentum: float = 0.9
     weight_decay: float = 0.0
@@ -58,7 +60,7 @@ PROFILES = {
     ),
     "laptop": Grid(
         dataset="cifar10-jpeg", width=8, k=4, n=1000, n_val=1000, n_test=4000, batch_sizes=(25, 100, 250),
-        lrs=(0.005, 0.01, 0.02), seeds=(0, 1), epochs=30, lambdas=(0.1, 1.0, 10.0, 1e2, 1e3, 1e6), trace_rtol=0.1,
+        lrs=(0.005, 0.01, 0.02), seeds=(0, 1), epochs=30, lambdas=(0.3, 1.0, 3.0, 10.0, 1e2, 1e3, 1e6), trace_rtol=0.1,
     ),
     "paper": Grid(
         dataset="cifar10", width=64, k=6, n=7233, n_val=3300, n_test=10_000, batch_sizes=(30, 60, 120, 240, 480),
@@ -96,6 +98,7 @@ def row(config: Grid, point: Json) -> Json:
         clip_factor=config.clip_factor,
         lambdas=config.lambdas,
         trace_rtol=config.trace_rtol,
+        solve_rtol=config.solve_rtol,
         seed=seed,
     )
     return {"status": "ok", **measured}

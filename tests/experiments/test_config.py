@@ -1,0 +1,70 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy import Squares
+
+from helpers import experiments
+from helpers.experiments.config import ConfigError, parse_settings
+
+
+def test_settings_are_parsed_by_type():
+    text = {"count": "7", "power": "1e-3", "seeds": "3, 4", "name": "cubes", "noise": "0.5", "loud": "true"}
+    config = Squares().with_settings(text)
+    assert config == Squares(count=7, power=1e-3, seeds=(3, 4), name="cubes", noise=0.5, loud=True)
+    assert Squares(noise=1.0).with_settings({"noise": "none"}).noise is None
+    assert config.as_json()["seeds"] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("count=0", "count must be finite and positive, got 0"),
+        ("count=-3", "count must be finite and positive"),
+        ("count=1.5", "count takes a whole number, got '1.5'"),
+        ("count=1e400", "count takes a whole number"),
+        ("count=" + "9" * 400, "beyond anything this code can run|finite"),
+        ("power=nan", "power must be finite"),
+        ("power=inf", "power must be finite"),
+        ("power=two", "power takes a number, got 'two'"),
+        ("seeds=", "seeds needs at least one value"),
+        ("seeds=-1", "seeds must be finite and zero or more"),
+        ("loud=yes", "loud takes true or false"),
+        ("size=3", "there is no setting 'size'; choose from count"),
+        ("count", "--set takes key=value, got 'count'"),
+        ("=3", "--set takes key=value"),
+    ],
+)
+def test_settings_that_make_no_sense_get_one_sentence(text, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        Squares().with_settings(parse_settings([text]))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_given_twice_is_refused():
+    with pytest.raises(ConfigError, match="gives 'count' twice"):
+        parse_settings(["count=1", "count=2"])
+
+
+@given(key=st.text(max_size=8), value=st.text(max_size=20))
+@settings(max_examples=500)
+def test_any_text_parses_or_is_refused_in_words(key, value):
+    try:
+        Squares().with_settings(parse_settings([f"{key}={value}"]))
+    except ConfigError as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize("name", experiments.EXPERIMENTS)
+def test_every_experiment_has_three_profiles_and_a_grid(name):
+    experiment = experiments.find(name)
+    assert set(experiment.profiles) == {"smoke", "laptop", "paper"}
+    for profile in experiment.profiles:
+        points = experiment.points(experiments.settings(experiment, profile))
+        assert len(points) == len({tuple(sorted(point.items())) for point in points}) > 0
+
+
+def test_unknown_names_list_the_known():
+    with pytest.raises(ConfigError, match="choose from resnet18-grid"):
+        experiments.find("resnet19")
+    with pytest.raises(ConfigError, match="choose from smoke, laptop, paper"):
+        experiments.settings(experiments.find("resnet18-grid"), "cluster")
