@@ -1,9 +1,6 @@
 """The exact linear instance of the tests: numbers, and the models and splits that they belong to.
 
-``../shared/golden`` holds it beside the project; tests that need the files skip where they are not there. The
-population is represented exactly by 2d weighted points: x = +-sqrt(d) Sigma^{1/2} e_j has second moment Sigma, and
-y = x . w* +- s has mean x . w* and variance s^2, so gradient, trace and quadratic losses over these 2d points *are*
-the population's.
+``../shared/golden`` holds it beside the project; tests that need the files skip where they are not there.
 """
 
 import json
@@ -15,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers.data import Split
+from helpers.linear_gaussian import LinearGaussian
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 
@@ -34,7 +32,8 @@ class Linear:
         self.train = [_split(self.arrays[f"X_{i}"], self.arrays[f"y_{i}"]) for i in range(config["k"])]
         self.val = _split(self.arrays["X_val"], self.arrays["y_val"])
         self.val2 = _split(self.arrays["X_val2"], self.arrays["y_val2"])
-        self.population = _population(self.arrays["Sigma"], self.arrays["w_star"], config["noise_std"])
+        self.distribution = LinearGaussian(self.arrays["Sigma"], self.arrays["w_star"], config["noise_std"])
+        self.population = self.distribution.population()
 
 
 def _linear(w: Tensor) -> nn.Module:
@@ -45,12 +44,3 @@ def _linear(w: Tensor) -> nn.Module:
 
 def _split(X: Tensor, y: Tensor) -> Split:
     return Split(X, y, 0, "linear-Gaussian")
-
-
-def _population(Sigma: Tensor, w_star: Tensor, s: float) -> Split:
-    d = len(w_star)
-    eigenvalues, vectors = torch.linalg.eigh(Sigma)
-    root = d**0.5 * (vectors * eigenvalues.sqrt()) @ vectors.T
-    X = torch.cat([root, root])
-    noise = torch.cat([torch.full((d,), s), torch.full((d,), -s)]).double()
-    return _split(X, X @ w_star + noise)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from golden import GOLDEN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.polynomial.hermite_e import hermegauss
@@ -15,7 +16,6 @@ from scipy.stats import binom, chi2, linregress, norm
 
 from helpers import convex
 from helpers.convex import Construction, log_log_slope
-from tests.golden import GOLDEN
 
 SIZES = (16, 64, 256, 1024, 4096)
 constructions = st.builds(Construction, n=st.integers(1, 200), d=st.integers(1, 200))
@@ -102,7 +102,10 @@ def test_descent_turns_aside_where_the_closed_form_leaves_the_ball():
     sample = case.sample(0).abs()  # all signs equal, of probability 2^-192: the closed form has norm sqrt(2)
     with pytest.raises(ValueError, match="leaves the unit ball"):
         case.closed_form(sample)
-    assert 1 < float(case.gradient_descent(sample, steps=50).norm()) < math.sqrt(2)
+    assert float(case.gradient_descent(sample, steps=400).norm()) == pytest.approx(1, abs=0.02)
+    assert float(case.gradient_descent(sample, steps=1).norm()) == pytest.approx(math.sqrt(2), abs=1e-12)
+    larger = Construction(1024, 2)  # one step of length 4 sqrt(2), back to the ball of radius 2
+    assert float(larger.gradient_descent(larger.sample(0).abs(), steps=1).norm()) == pytest.approx(2, abs=1e-12)
 
 
 def test_the_gap_of_simulated_runs():
@@ -137,6 +140,8 @@ def test_the_isotropic_columns():
     assert [ghost.value for ghost in found] == pytest.approx([0.2299, 0.1899, 0.1616, 0.1438, 0.1353], abs=1e-4)
     exact = [0.22993410222, 0.18992986464, 0.16157028958, 0.14377364246, 0.13534171866]
     assert [ghost.value for ghost in found] == pytest.approx(exact, abs=1e-10)
+    lemma_4 = [Construction(n, n).isotropic_lemma_4().value for n in SIZES]
+    assert lemma_4 == pytest.approx([0.23718, 0.20771, 0.19338, 0.18677, 0.18420], abs=1e-4)
     for ghost in found:
         assert ghost.value == pytest.approx(ghost.information + ghost.residual, abs=1e-15)
 
@@ -183,6 +188,19 @@ def test_the_hinge_has_converged_in_its_nodes(scaled, monkeypatch):
         monkeypatch.setattr(convex, "NODES", nodes)
         values.append([Construction(n, n).hinge(scaled / math.sqrt(n)) for n in (4, 256)])
     assert values[0] == pytest.approx(values[1], abs=1e-12)
+
+
+def test_the_hinge_by_the_law_of_large_numbers():
+    for scaled in (0.5, 0.9, 1.3):
+
+        def height(u, scaled=scaled):
+            length = math.sqrt(u * u / 64 + 1 / 64 + scaled**2)
+            return min(max(length - 1, 0), 1) * 2 * norm.pdf(u)
+
+        kinks = sorted(8 * math.sqrt(max(edge - 1 / 64 - scaled**2, 0)) for edge in (1, 4))
+        ends = [0.0, *kinks, 40.0]
+        expected = sum(quad(height, *pair)[0] for pair in itertools.pairwise(ends) if pair[0] < pair[1])
+        assert Construction(10**8, 10**8).hinge(scaled / 10**4) == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_hinge_of_the_binomial_means():

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from golden import GOLDEN
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -16,7 +17,6 @@ from helpers.data import Split
 from helpers.information import LinearChain
 from helpers.losses import HalfSquaredError
 from helpers.models import weights
-from tests.golden import GOLDEN
 
 H = torch.tensor([[2.0, 0.5, 0.0], [0.5, 1.0, -0.3], [0.0, -0.3, 0.2]], dtype=torch.float64)
 W = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
@@ -142,6 +142,13 @@ def test_sensitivities_accumulate_the_noise_before_the_step():
     check_estimates([steps[1] for steps in found], 0.01 * norm)
     check_estimates([steps[2] for steps in found], 0.26 * norm)
     assert len(found[0]) == 3
+
+
+def test_sensitivities_are_taken_at_the_weights_before_the_step():
+    path, seen = [10.0 * (t + 1) * W for t in range(4)], []
+    neu.sensitivities(lambda w: seen.append(w) or gradient(w), path, 1.0, draws=2, seed=0)
+    centres = [any(torch.equal(w, point) for w in seen) for point in path]
+    assert centres == [False, True, True, False]  # no noise before the first step, no step after the last weights
 
 
 def test_steps_and_seeds_draw_independently():

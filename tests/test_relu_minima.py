@@ -131,7 +131,7 @@ def test_rescaling_refuses_what_would_change_the_function():
         relu_minima.rescale(nn.Sequential(nn.Linear(3, 3), nn.TransformerEncoderLayer(3, 1), nn.Linear(3, 3)), 2.0)
 
 
-# --- two-layer networks ------------------------------------------------------------------------------------------------
+# --- two-layer networks -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("biases", [False, True])
@@ -209,7 +209,7 @@ def test_balance_at_q_d_is_the_flattest_on_the_sphere():
     assert lowest < relu_minima.sphere_trace(net)
 
 
-# --- memorising networks -----------------------------------------------------------------------------------------------
+# --- memorising networks ----------------------------------------------------------------------------------------------
 
 
 def test_memorising_network_of_the_slides():
@@ -233,7 +233,7 @@ def test_memorising_network_of_the_slides():
 
 
 def test_flattest_rescaling_of_the_slides_network():
-    # theory 8, d = 200, |y| = 1: ||grad f||^2 = d/4 + 4 (d+1)/d = 54.02 against 2 sqrt(d+1) = 28.35
+    # d = 200, |y| = 1: ||grad f||^2 = d/4 + 4 (d+1)/d = 54.02 against 2 sqrt(d+1) = 28.35
     x, y = corners(20, 200), torch.sign(normal(20))
     net = relu_minima.memorising(x, y, radius=50)
     assert relu_minima.gradient_trace(net, x) == pytest.approx(54.02, abs=1e-9)

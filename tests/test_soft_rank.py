@@ -96,7 +96,7 @@ def test_predictions_carry_the_n():
     assert gap.trace_ratio == pytest.approx((C.trace() / F.trace()).item() / 50)
 
 
-# --- where the predictions are exact -----------------------------------------------------------------------------------
+# --- where the predictions are exact ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lam", [0.01, 0.5, 4.0])

@@ -11,6 +11,7 @@ import pytest
 import traitlets
 
 from helpers import plots, widgets
+from helpers._chart import STATIC, Chart, plain
 
 PATH = [
     {"lam": 0.1, "value": 3.25, "penalty": 2.68, "information": 0.57, "clipped_share": 0.85, "converged": True},
@@ -25,7 +26,7 @@ GRID = [
 ]
 
 
-def family() -> list[widgets.Chart]:
+def family() -> list[Chart]:
     """One widget of each kind."""
     x = np.array([1.0, 2.0, 4.0])
     curves = widgets.Curves(
@@ -35,14 +36,14 @@ def family() -> list[widgets.Chart]:
 
 
 @pytest.mark.parametrize("widget", family(), ids=lambda w: type(w).__name__)
-def test_repr_names_no_address_and_state_is_strict_json(widget: widgets.Chart) -> None:
+def test_repr_names_no_address_and_state_is_strict_json(widget: Chart) -> None:
     assert re.search(r"0x[0-9a-f]+", repr(widget)) is None
     assert repr(widget).startswith(f"{type(widget).__name__}(")
     json.dumps(widget.get_state(), allow_nan=False)
 
 
 @pytest.mark.parametrize("widget", family(), ids=lambda w: type(w).__name__)
-def test_output_carries_the_widget_a_table_and_plain_text(widget: widgets.Chart) -> None:
+def test_output_carries_the_widget_a_table_and_plain_text(widget: Chart) -> None:
     data, _ = widget._repr_mimebundle_()
     assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == widget.model_id
     assert data["text/plain"] == repr(widget)
@@ -51,7 +52,7 @@ def test_output_carries_the_widget_a_table_and_plain_text(widget: widgets.Chart)
 
 
 @pytest.mark.parametrize("widget", family(), ids=lambda w: type(w).__name__)
-def test_position_can_be_observed_and_must_exist(widget: widgets.Chart) -> None:
+def test_position_can_be_observed_and_must_exist(widget: Chart) -> None:
     seen: list[list[int]] = []
     widget.observe(lambda change: seen.append(change["new"]), names="position")
     first = [0] * len(widget.position)
@@ -172,11 +173,11 @@ def test_curves_refuse_what_they_cannot_draw(x: list[float], series: dict[str, A
     [(0, "0"), (64, "64"), (0.03, "0.03"), (-2.5, "−2.5"), (10000, "10000"), (1e9, "1 × 10⁹"), (2.5e-7, "2.5 × 10⁻⁷")],
 )
 def test_numbers_in_words(value: float, text: str) -> None:
-    assert widgets.plain(value) == text
+    assert plain(value) == text
 
 
 def test_widgets_and_figures_share_their_colours() -> None:
-    css = (widgets.STATIC / "widget.css").read_text(encoding="utf-8")
+    css = (STATIC / "widget.css").read_text(encoding="utf-8")
     used = re.findall(r"--fi-\d: (#[0-9a-f]{6});", css)
     assert tuple(used[:5]) == plots.PALETTE
     brighter = [
@@ -187,7 +188,7 @@ def test_widgets_and_figures_share_their_colours() -> None:
 
 
 def test_widgets_and_figures_share_their_dashes() -> None:
-    script = (widgets.STATIC / "widget.js").read_text(encoding="utf-8")
+    script = (STATIC / "widget.js").read_text(encoding="utf-8")
     listed = re.search(r"const DASHES = \[(.*?)\]", script)
     assert listed is not None
     assert [tuple(map(float, text.split())) for text in re.findall(r'"([^"]*)"', listed[1])] == list(plots.DASHES)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from golden import GOLDEN
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
@@ -13,7 +14,6 @@ from scipy.integrate import quad
 from helpers import xu_raginsky
 from helpers.information import gaussian_information
 from helpers.xu_raginsky import Coins, GaussianLocation, best_ghost
-from tests.golden import GOLDEN
 
 locations = st.builds(GaussianLocation, n=st.integers(1, 1000), s=st.floats(0.1, 10), tau=st.floats(1e-3, 1e3))
 

@@ -19,6 +19,7 @@ __all__ = [
     "data",
     "experiments",
     "flatness",
+    "linear_gaussian",
     "losses",
     "models",
     "neu",

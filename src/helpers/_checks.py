@@ -6,6 +6,7 @@ the right number, so every public function checks what it is given.
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 
 def positive(name: str, value: float) -> float:
@@ -46,7 +47,8 @@ def per_step(name: str, value: float | Iterable[float], steps: int) -> list[floa
     Raises:
         ValueError: if a sequence does not have ``steps`` entries, or an entry is not positive and finite.
     """
-    numbers = list(value) if isinstance(value, Iterable) and getattr(value, "ndim", 1) else [value] * steps
+    several = isinstance(value, Iterable) and getattr(value, "ndim", None) != 0  # a 0-d tensor is a number
+    numbers: list[Any] = list(value) if several else [value] * steps  # type: ignore[arg-type]
     if len(numbers) != steps:
         raise ValueError(f"{name} must hold one number for each of the {steps} steps, got {len(numbers)}")
     return [positive(f"every entry of {name}", number) for number in numbers]

@@ -6,8 +6,8 @@ from the sample and from the weights; for full-batch gradient descent two of the
 the gap is not.
 
 All return one number a step, shape (T,), with the squared learning rate included; their sum enters the
-bounds. ``training.train_ensemble`` reports the sum of the first as ``run.dispersion``. The dtype of the input
-is kept.
+bounds. ``within_batch_dispersion`` is a second way to the third number. ``training.train_ensemble`` reports
+the sum of the first as ``run.dispersion``. The dtype of the input is kept.
 """
 
 from collections.abc import Iterable

@@ -174,7 +174,7 @@ def shaped_response(
             f"a covariance needs a positive semi-definite shape, this one has eigenvalue {eigenvalues[0].item():.3g}; "
             "use the Gauss-Newton matrix"
         )
-    root = vectors * eigenvalues.clamp(min=0).sqrt()  # what is below zero is rounding, as just checked
+    root: Tensor = vectors * eigenvalues.clamp(min=0).sqrt()  # what is below zero is rounding, as just checked
 
     def draw() -> Tensor:
         normal: Tensor = torch.randn(len(w), dtype=torch.float64, generator=generator).to(root)

@@ -106,8 +106,7 @@ def sensitivity(gradient: Gradient, w: Tensor, variance: float, *, draws: int, s
     """Psi(w) = E||G(w) - G(w + zeta)||^2, zeta ~ N(0, variance I): a mean over draws.
 
     Unbiased for the gradient function that is given. For a quadratic it is variance * ||H||_F^2. No noise, no
-    sensitivity:
-    variance 0 gives exactly 0.
+    sensitivity: variance 0 gives exactly 0.
 
     Args:
         gradient: G; from held-out data, its sampling noise adds to the result.

@@ -399,7 +399,7 @@ def _row(lam: float, points: Sequence[_Point], R: float, steps: int, d: int) -> 
             lambda p: p.squared_offset / p.n / scale + p.trace_term / trace_term
         )
     return Row(
-        lam=lam,
+        lam=float(lam),
         value=noise.value + penalty,
         information=noise.value,
         penalty=penalty,

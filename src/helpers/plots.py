@@ -1,8 +1,9 @@
 """The one figure style of the book, shared with the widgets.
 
-Five colours that stay apart for colour-blind readers (four of Okabe and Ito's, and a violet) and that reach a contrast of 3 on white and
-on the dark theme alike; each comes with a marker and a line style of its own, so a figure reads without colour too.
-Figures are SVG with a transparent ground: the page behind them decides whether they are light or dark.
+Five colours that stay apart for colour-blind readers (four of Okabe and Ito's, and a violet) and that reach a contrast
+of 3 on white and on the dark theme alike; each comes with a marker and a line style of its own, so a figure reads
+without colour too. Figures are SVG with a transparent ground: the page behind them decides whether they are light or
+dark.
 """
 
 import math

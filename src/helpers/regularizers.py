@@ -255,7 +255,28 @@ class AbsoluteGMP(GMP):
 # --- gradients clipped by their own history -----------------------------------------------------------------
 
 
-class DynamicClipping(_Wrapper):
+class _Clipping(_Wrapper):
+    """The base sees the gradient, shortened to a norm that depends on the norms before."""
+
+    def _target(self, norm: float) -> float:
+        """Norm that is left of a gradient of this norm."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def step(self, closure: Closure | None = None) -> Tensor | None:  # type: ignore[override]
+        """One step on the gradients at hand, or on those of the closure, whose loss is returned."""
+        loss = None if closure is None else self._evaluate(closure)
+        gradients = self._gradients()
+        norm = _norm(gradients)
+        target = self._target(norm)
+        if target < norm:
+            for gradient in gradients.values():
+                gradient.mul_(target / norm)
+        self.base.step()
+        return loss
+
+
+class DynamicClipping(_Clipping):
     """Wang & Mao's Algorithm 1. At step t > start, with g the gradient and G the state:
 
         ||g|| > G:  the base sees alpha G g / ||g||, and G stays;    else  G <- ||g||, and the base sees g.
@@ -269,15 +290,15 @@ class DynamicClipping(_Wrapper):
         initial: first value of G; infinity makes the first norm after ``start`` the first minimum.
 
     Raises:
-        ValueError: if alpha or initial is not positive or start negative; in ``step``, if no parameter has a
-            gradient or the gradient norm is not finite.
+        ValueError: if alpha is not in (0, 1], initial not positive or start negative; in ``step``, if no
+            parameter has a gradient or the gradient norm is not finite.
     """
 
     def __init__(
         self, base_optimizer: torch.optim.Optimizer, alpha: float, start: int, initial: float = math.inf
     ) -> None:
         super().__init__(base_optimizer)
-        self.alpha, self.start = positive("alpha", alpha), whole("start", start, least=0)
+        self.alpha, self.start = _fraction(alpha), whole("start", start, least=0)
         self.minimum = initial if initial == math.inf else positive("initial", initial)
         self.steps = 0
 
@@ -287,23 +308,16 @@ class DynamicClipping(_Wrapper):
     def _recall(self, memory: dict) -> None:
         self.minimum, self.steps = memory["minimum"], memory["steps"]
 
-    @torch.no_grad()
-    def step(self, closure: Closure | None = None) -> Tensor | None:  # type: ignore[override]
-        """One step on the gradients at hand, or on those of the closure, whose loss is returned."""
-        loss = None if closure is None else self._evaluate(closure)
-        gradients = self._gradients()
-        norm = _norm(gradients)
+    def _target(self, norm: float) -> float:
         self.steps += 1
         if self.steps > self.start:
             if norm > self.minimum:
-                _scale(gradients, self.alpha * self.minimum / norm)
-            else:
-                self.minimum = norm
-        self.base.step()
-        return loss
+                return self.alpha * self.minimum
+            self.minimum = norm
+        return norm
 
 
-class LaggedClipping(_Wrapper):
+class LaggedClipping(_Clipping):
     """The rule in Wang & Mao's main text, which is not that of their Algorithm 1: at step t > K,
 
         ||g_t|| > ||g_{t-K}||:  the base sees alpha ||g_{t-K}|| g_t / ||g_t||.
@@ -315,13 +329,13 @@ class LaggedClipping(_Wrapper):
         lag: K.
 
     Raises:
-        ValueError: if alpha is not positive or lag not a positive whole number; in ``step``, if no parameter
+        ValueError: if alpha is not in (0, 1] or lag not a positive whole number; in ``step``, if no parameter
             has a gradient or the gradient norm is not finite.
     """
 
     def __init__(self, base_optimizer: torch.optim.Optimizer, alpha: float, lag: int) -> None:
         super().__init__(base_optimizer)
-        self.alpha, self.lag = positive("alpha", alpha), whole("lag", lag)
+        self.alpha, self.lag = _fraction(alpha), whole("lag", lag)
         self._norms: deque[float] = deque(maxlen=self.lag)
 
     def _memory(self) -> dict:
@@ -330,22 +344,16 @@ class LaggedClipping(_Wrapper):
     def _recall(self, memory: dict) -> None:
         self._norms = deque(memory["norms"], maxlen=self.lag)
 
-    @torch.no_grad()
-    def step(self, closure: Closure | None = None) -> Tensor | None:  # type: ignore[override]
-        """One step on the gradients at hand, or on those of the closure, whose loss is returned."""
-        loss = None if closure is None else self._evaluate(closure)
-        gradients = self._gradients()
-        norm = _norm(gradients)
-        if len(self._norms) == self.lag and norm > self._norms[0]:
-            _scale(gradients, self.alpha * self._norms[0] / norm)
+    def _target(self, norm: float) -> float:
+        earlier = self._norms[0] if len(self._norms) == self.lag else math.inf
         self._norms.append(norm)
-        self.base.step()
-        return loss
+        return self.alpha * earlier if norm > earlier else norm
 
 
-def _scale(gradients: dict[Tensor, Tensor], factor: float) -> None:
-    for gradient in gradients.values():
-        gradient.mul_(factor)
+def _fraction(alpha: float) -> float:
+    if not 0 < alpha <= 1:
+        raise ValueError(f"alpha must lie in (0, 1], got {alpha}")
+    return alpha
 
 
 # --- regularisers of the loss and of the data, for comparison -----------------------------------------------

@@ -1,7 +1,7 @@
 """Flat minima of ReLU networks: rescaling, norms, and flattest minima that memorise.
 
 A unit a relu(w . x + b) computes the same function as (a / t) relu(t w . x + t b) for every t > 0, yet every sharpness
-measure of ``helpers.flatness`` changes with t. So sharpness cannot be necessary for generalization. What is left
+measure of ``helpers.flatness`` changes with t. So flatness is not necessary for generalization. What is left
 when the best t is taken is a norm (two-layer networks without bias: the path norm, which does control the gap), and
 with biases not even that: among the flattest of all interpolating networks there are some that know nothing but
 their training set, next to some that generalize perfectly.
@@ -202,7 +202,7 @@ def path_norm(net: TwoLayer) -> float:
     At most ||theta||_{2,q}^2 / (2 sqrt(q)) for every q, with equality for ``balanced`` weights.
     """
     _no_biases(net)
-    return (net.a.abs() * net.w.norm(dim=1)).sum().item()
+    return float((net.a.abs() * net.w.norm(dim=1)).sum())
 
 
 def balanced(net: TwoLayer, q: float) -> TwoLayer:

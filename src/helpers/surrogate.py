@@ -98,7 +98,7 @@ def solve_path(
     Raises:
         ValueError: if a lambda is not positive, or if Tr H = 0, where C = 0 and lambda has no effect.
     """
-    if not lambdas or not all(isfinite(lam) and lam > 0 for lam in lambdas):
+    if len(lambdas) == 0 or not all(isfinite(lam) and lam > 0 for lam in lambdas):
         raise ValueError(f"every lambda must be positive and finite, and there must be one, got {list(lambdas)}")
     nu = weights(model) - centre
     C = 1.5 * (loss.R**2 / len(train) * abs(solver.trace(model, loss, train))) ** (1 / 3)

@@ -9,75 +9,19 @@ Numbers are rounded to four digits on their way to the page. Infinity is drawn a
 "infinite"; NaN and missing keys are refused with a sentence that names the row.
 """
 
-import html
 import math
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
 from itertools import product
 from typing import Any
 
-import anywidget
 import numpy as np
-import traitlets
 from numpy.typing import ArrayLike
 
+from helpers._chart import Chart, plain, rounded
 from helpers.plots import degenerate_regions, mapping
 
 Row = Mapping[str, Any]
-STATIC = files("helpers") / "static"
-TABLE_ROWS = 24  # a fallback table has at most about this many
 WORDS = {"batch_size": "batch size", "lr": "learning rate", "lam": "λ", "n": "n", "width": "width", "sigma": "σ"}
-
-
-class Chart(anywidget.AnyWidget):
-    """Base of the family: sliders, one drawing, its numbers in words and as a table.
-
-    ``position`` holds one index for each slider and ``log`` whether the vertical axis is logarithmic; both follow the
-    reader and may be set from Python. ``chart`` is the drawing itself; assigning a new one redraws it.
-    """
-
-    _esm = (STATIC / "widget.js").read_text(encoding="utf-8")
-    _css = (STATIC / "widget.css").read_text(encoding="utf-8")
-    chart = traitlets.Dict().tag(sync=True)
-    position = traitlets.List(traitlets.Int()).tag(sync=True)
-    log = traitlets.Bool(True).tag(sync=True)
-
-    @traitlets.validate("position")
-    def _position_exists(self, proposal: dict[str, Any]) -> list[int]:
-        sizes = [len(slider["text"]) for slider in self.chart.get("sliders", [])]
-        value = list(proposal["value"])
-        if len(value) != len(sizes) or any(not 0 <= i < size for i, size in zip(value, sizes, strict=True)):
-            raise traitlets.TraitError(
-                f"position must hold one index for each slider, below {sizes}: {value} does not."
-            )
-        return value
-
-    def __repr__(self) -> str:
-        """The class and its title, without the address that would differ from run to run."""
-        return f"{type(self).__name__}({self.chart.get('title', '')!r})"
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The widget, and beside it a table for readers without JavaScript."""
-        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        return {**data, "text/html": self._fallback()}, metadata
-
-    def _fallback(self) -> str:
-        title, description = (html.escape(self.chart[key]) for key in ("title", "description"))
-        head, rows = self._table()
-        cells = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in head)
-        body = "".join(
-            f'<tr><th scope="row">{html.escape(first)}</th>'
-            + "".join(f"<td>{html.escape(text)}</td>" for text in rest)
-            + "</tr>"
-            for first, *rest in rows
-        )
-        return (
-            f"<p><strong>{title}</strong> {description}</p>"
-            f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
-        )
-
-    def _table(self) -> tuple[list[str], list[list[str]]]:
-        raise NotImplementedError
 
 
 class Curves(Chart):
@@ -137,16 +81,6 @@ class Curves(Chart):
             chart["gap"] = _interval(gap, title)
         middle = [len(control["text"]) // 2 for control in controls]
         super().__init__(chart=chart, position=list(middle if start is None else start), log=log)
-
-    def _table(self) -> tuple[list[str], list[list[str]]]:
-        choosing = self.chart["sliders"][:-1] if self.chart["mark"] else self.chart["sliders"]
-        frame = self.chart["frames"][_flat([len(s["text"]) for s in choosing], self.position)]
-        xs = self.chart["x"]["values"]
-        every = math.ceil(len(xs) / TABLE_ROWS)
-        rows = [[plain(v), *(plain(ys[j]) for ys in frame)] for j, v in enumerate(xs)]
-        at = ", ".join(f"{s['label']} = {s['text'][i]}" for s, i in zip(choosing, self.position, strict=False))
-        head = self.chart["x"]["label"] + (f" (at {at})" if at else "")
-        return [head, *self.chart["series"]], rows[::every]
 
 
 class LambdaPath(Curves):
@@ -252,33 +186,6 @@ class BoundExplorer(Chart):
         """The row that the sliders point at; None if no run has these settings."""
         return self._cells[tuple(self.position)]
 
-    def _table(self) -> tuple[list[str], list[list[str]]]:
-        sliders, series = self.chart["sliders"], self.chart["series"]
-        settings = list(product(*(slider["text"] for slider in sliders)))
-        every = math.ceil(len(settings) / TABLE_ROWS)
-        rows = [
-            [*setting, *(map(plain, frame) if frame else ["no run"] * len(series)), plain(gap[0]) if gap else "none"]
-            for setting, frame, gap in zip(settings, self.chart["frames"], self.chart["gaps"], strict=True)
-        ]
-        return [*(slider["label"] for slider in sliders), *series, self.chart["gapLabel"]], rows[::every]
-
-
-def rounded(value: float, digits: int = 4) -> float | str:
-    """``value`` to ``digits`` significant digits; infinity becomes "inf", since JSON has no infinity."""
-    return "inf" if value == math.inf else float(f"{float(value):.{digits}g}")
-
-
-def plain(value: float | str) -> str:
-    """A number as it is written beside a slider: at most four digits, powers of ten as such."""
-    number = float(value)
-    if number == math.inf:
-        return "infinite"
-    if number == 0 or 1e-3 <= abs(number) < 1e5:
-        return f"{number:.4g}".replace("-", "−") if abs(number) < 1e4 else f"{number:.0f}".replace("-", "−")
-    mantissa, exponent = f"{number:.3g}".split("e") if "e" in f"{number:.3g}" else f"{number:.2e}".split("e")
-    power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{float(mantissa):g} × 10{power}".replace("-", "−", 1)
-
 
 def _checked(rows: Sequence[Any], keys: Sequence[str], title: str) -> list[Row]:
     """The rows, if there are any and each holds a number under every key."""
@@ -365,11 +272,3 @@ def _note(row: Row) -> str:
     if not row.get("converged", True):
         notes.append("The solver did not converge.")
     return " ".join(notes)
-
-
-def _flat(sizes: Sequence[int], position: Sequence[int]) -> int:
-    """Row-major index of a slider position."""
-    index = 0
-    for size, i in zip(sizes, position, strict=False):
-        index = index * size + i
-    return index

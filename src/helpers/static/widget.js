@@ -253,16 +253,17 @@ const interval = ([value, low, high]) =>
 
 function lineWords(chart, position) {
   const at = marked(chart, position);
-  const frame = chart.frames[frameIndex(chart, position)];
-  const parts = frame.map((ys, i) => {
-    if (at !== null) return `${chart.series[i]} ${format(number(ys[at]))}`;
-    const finite = ys.map(number);
-    const least = finite.indexOf(Math.min(...finite));
-    return `${chart.series[i]} at least ${format(finite[least])} (at ${format(chart.x.values[least])})`;
+  const parts = chart.frames[frameIndex(chart, position)].map((raw, i) => {
+    const ys = raw.map(number);
+    if (at !== null) return `${chart.series[i]} ${format(ys[at])}`;
+    const least = ys.indexOf(Math.min(...ys));
+    const inside = least > 0 && least < ys.length - 1; // a least value at an end is the end of the picture, no finding
+    return inside && `${chart.series[i]} is least at ${format(chart.x.values[least])}, with ${format(ys[least])}`;
   });
   if (chart.gap) parts.push(`${chart.gapLabel} ${interval(chart.gap.map(number))}`);
   const note = at === null ? "" : (chart.notes?.[at] ?? "");
-  return `${where(chart, position)}: ${parts.join("; ")}.${note && ` ${note}`}`;
+  const sentence = [where(chart, position), parts.filter(Boolean).join("; ")].filter(Boolean).join(": ");
+  return [sentence && `${sentence}.`, note].filter(Boolean).join(" ");
 }
 
 function barWords(chart, position) {
