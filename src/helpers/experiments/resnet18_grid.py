@@ -59,8 +59,8 @@ PROFILES = {
         epochs=2, lambdas=(1.0, 1e3), trace_rtol=0.2,
     ),
     "laptop": Grid(
-        dataset="cifar10-jpeg", width=8, k=4, n=1000, n_val=1000, n_test=4000, batch_sizes=(25, 100, 250),
-        lrs=(0.005, 0.01, 0.02), seeds=(0, 1), epochs=30, lambdas=(0.3, 1.0, 3.0, 10.0, 1e2, 1e3, 1e6), trace_rtol=0.1,
+        dataset="cifar10-jpeg", width=8, k=4, n=400, n_val=400, n_test=2000, batch_sizes=(20, 50, 200),
+        lrs=(0.005, 0.01, 0.02), seeds=(0,), epochs=40, lambdas=(0.3, 1.0, 3.0, 10.0, 1e2, 1e4), trace_rtol=0.1,
     ),
     "paper": Grid(
         dataset="cifar10", width=64, k=6, n=7233, n_val=3300, n_test=10_000, batch_sizes=(30, 60, 120, 240, 480),
