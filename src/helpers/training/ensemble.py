@@ -1,9 +1,4 @@
-"""k models from one initialisation on disjoint data, and what the bounds need from the way there.
-
-The k runs advance in step. Their weights are the rows of one buffer (k, d) of which the modules' parameters are
-views, so the SGD update of all runs is one expression, and so is the cross-run variance of that update: Wang & Mao's
-gradient dispersion (Lemma 5, estimator 1), which costs nothing extra.
-"""
+"""Train k models from one initialisation, each on its own data, and record what the bounds need."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -14,7 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helpers.data import Split
-from helpers.models import trainable, weights
+from helpers.models import weights
+from helpers.training.lockstep import Lockstep, PerExampleLoss, release
+from helpers.training.steppers import stepper_for
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 class Diverged(RuntimeError):
@@ -42,7 +41,7 @@ class Run:
 
     @property
     def dispersion(self) -> float:
-        """Sum over steps of the cross-run variance of the update (theory 4, estimator 1)."""
+        """Sum over steps of the cross-run variance of the update: estimates sum_t lr_t^2 E[V_t] for plain SGD."""
         return self.step_dispersion.sum().item()
 
 
@@ -61,8 +60,8 @@ def train_ensemble(
     weight_decay: float = 0.0,
     seed: int,
     device: torch.device | str | None = None,
-    loss: Callable[[Tensor, Tensor], Tensor] = _cross_entropy,
-    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    loss: PerExampleLoss = _cross_entropy,
+    augment: Augment | None = None,
     until_loss: float | None = None,
     observe: Callable[[int, list[nn.Module]], None] | None = None,
 ) -> Run:
@@ -70,6 +69,10 @@ def train_ensemble(
 
     Each epoch visits a run's examples in a fresh random order, independent between runs; a last batch that is not
     full is dropped, so that every step averages ``batch_size`` examples. The update is that of ``torch.optim.SGD``.
+    Same seed, same device: same weights, on a processor to the bit.
+
+    On CUDA a step is one recorded graph, and float32 models run forward and backward in bfloat16; weights, momentum
+    and update stay float32. float64 models stay float64 throughout.
 
     Args:
         make_model: called once, under ``seed``; its k copies are the runs.
@@ -77,10 +80,11 @@ def train_ensemble(
         epochs: passes over the data; with ``until_loss``, the most passes.
         lr: learning rate, or a function of the epoch (0, 1, ...).
         loss: per-example training loss; cross-entropy unless given.
-        augment: maps a batch of inputs and a generator to a batch of inputs.
+        augment: maps inputs (n, ...) and a generator to inputs of the same shape; called for every run and epoch on
+            the run's whole sample, on the device (``augment.crop_and_flip``).
         until_loss: stop after the first epoch in which the mean training loss over runs is at most this.
         observe: called with the epoch and the models in evaluation mode, before training (epoch 0) and after
-            every epoch (1, 2, ...).
+            every epoch (1, 2, ...). It must leave the weights as they are.
 
     Raises:
         ValueError: if there is no split, a batch is larger than a split, or a number is out of range.
@@ -93,11 +97,15 @@ def train_ensemble(
     first = first.to(device)
     models = [deepcopy(first) for _ in splits]
     initial = weights(first)
-    buffer, gradients = _flatten(models, initial)
-    velocity = torch.zeros_like(buffer)
     data = [split.to(device=initial.device, dtype=initial.dtype) for split in splits]
     generators = [torch.Generator(initial.device).manual_seed(1_000_003 * seed + run) for run in range(len(splits))]
-    batches = min(len(split) for split in splits) // batch_size
+    lockstep = Lockstep(
+        models, data, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay, loss=loss,
+        autocast=_autocast(initial),
+    )  # fmt: skip
+    if augment is not None:
+        lockstep.inputs = [own.clone() for own in lockstep.inputs]
+    step = stepper_for(lockstep)
 
     def watch(epoch: int) -> None:
         if observe is not None:
@@ -109,36 +117,26 @@ def train_ensemble(
     losses: list[Tensor] = []
     watch(0)
     for epoch in range(epochs):
-        rate = lr(epoch) if callable(lr) else lr
         orders = [
             torch.randperm(len(s), generator=g, device=initial.device) for s, g in zip(data, generators, strict=True)
         ]
-        totals = initial.new_zeros(len(models))
-        for model in models:
-            model.train()
-        for batch in range(batches):
-            gradients.zero_()
-            for run, (model, split, order) in enumerate(zip(models, data, orders, strict=True)):
-                rows = order[batch * batch_size : (batch + 1) * batch_size]
-                inputs = split.inputs[rows]
-                inputs = inputs if augment is None else augment(inputs, generators[run])
-                value = loss(model(inputs), split.targets[rows]).mean()
-                value.backward()
-                totals[run] += value.detach()
-            with torch.no_grad():
-                velocity.mul_(momentum).add_(gradients).add_(buffer, alpha=weight_decay)
-                buffer.sub_(velocity, alpha=rate)
-                dispersion.append(rate**2 * _trace_covariance(velocity))
-        losses.append(totals / batches)
-        _refuse_divergence(buffer, losses[-1], epoch)
+        if augment is not None:
+            for own, split, generator in zip(lockstep.inputs, data, generators, strict=True):
+                own.copy_(augment(split.inputs, generator))
+        lockstep.begin_epoch(orders, lr(epoch) if callable(lr) else lr)
+        for _ in range(lockstep.batches):
+            step()
+        dispersion.append(lockstep.dispersion.cpu().clone())
+        losses.append((lockstep.losses / lockstep.batches).cpu())
+        _refuse_divergence(lockstep.weights, losses[-1], epoch)
         watch(epoch + 1)
         if until_loss is not None and losses[-1].mean() <= until_loss:
             break
     for model in models:
-        _release(model)
-    steps = torch.stack(dispersion).cpu() if dispersion else torch.zeros(0, dtype=torch.float64)
-    history = torch.stack(losses).cpu() if losses else torch.zeros(0, len(models))
-    return Run(models, initial, len(dispersion), steps, history)
+        release(model)
+    steps = torch.cat(dispersion) if dispersion else torch.zeros(0, dtype=torch.float64)
+    history = torch.stack(losses) if losses else torch.zeros(0, len(models))
+    return Run(models, initial, len(steps), steps, history)
 
 
 def _check(splits: Sequence[Split], epochs: int, batch_size: int, lr: float | Callable[[int], float]) -> None:
@@ -155,36 +153,13 @@ def _check(splits: Sequence[Split], epochs: int, batch_size: int, lr: float | Ca
         raise ValueError(f"the learning rate must be positive, got {lr}")
 
 
-def _flatten(models: list[nn.Module], initial: Tensor) -> tuple[Tensor, Tensor]:
-    """Make the parameters of model i views into row i of one buffer (k, d), and their gradients of another."""
-    buffer = initial.repeat(len(models), 1)
-    gradients = torch.zeros_like(buffer)
-    for model, row, gradient in zip(models, buffer, gradients, strict=True):
-        parameters = trainable(model)
-        sizes = [p.numel() for p in parameters]
-        for p, values, slopes in zip(parameters, row.split(sizes), gradient.split(sizes), strict=True):
-            p.data = values.view_as(p)
-            p.grad = slopes.view_as(p)
-    return buffer, gradients
+def _autocast(like: Tensor) -> torch.dtype | None:
+    """bfloat16 for float32 weights on CUDA, which needs no scaling of gradients; else the weights' own type."""
+    return torch.bfloat16 if like.is_cuda and like.dtype == torch.float32 else None
 
 
-def _release(model: nn.Module) -> None:
-    """Give a model storage of its own again, and the state it is handed out in: evaluation mode, no gradients."""
-    for p in trainable(model):
-        p.data = p.data.clone()
-        p.grad = None
-    model.eval()
-
-
-def _trace_covariance(rows: Tensor) -> Tensor:
-    """Trace of the sample covariance (ddof 1) of the rows (k, d), in float64; zero for a single row."""
-    if len(rows) == 1:
-        return torch.zeros((), dtype=torch.float64, device=rows.device)
-    return (rows - rows.mean(0)).square().sum(dtype=torch.float64) / (len(rows) - 1)
-
-
-def _refuse_divergence(buffer: Tensor, losses: Tensor, epoch: int) -> None:
-    finite = torch.isfinite(buffer).all(1) & torch.isfinite(losses)
+def _refuse_divergence(rows: Tensor, losses: Tensor, epoch: int) -> None:
+    finite = torch.isfinite(rows).all(1).cpu() & torch.isfinite(losses)
     if not finite.all():
         runs = (~finite).nonzero().flatten().tolist()
         raise Diverged(
