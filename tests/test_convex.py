@@ -25,7 +25,7 @@ constructions = st.builds(Construction, n=st.integers(1, 200), d=st.integers(1, 
 
 
 def test_the_exact_columns():
-    # theory, section 7, and golden `clb`: d = n
+    # with d = n
     cases = [Construction(n, n) for n in SIZES]
     assert [case.gap for case in cases] == [0.03125, 0.015625, 0.0078125, 0.00390625, 0.001953125]
     assert [case.omniscient for case in cases] == [case.gap for case in cases]

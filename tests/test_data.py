@@ -38,7 +38,7 @@ def test_partition_is_random_and_repeatable():
 
 def test_overlap_is_refused_only_within_one_origin():
     whole = numbered(10)
-    with pytest.raises(ValueError, match="splits 0 and 1 share 2 examples of n"):
+    with pytest.raises(ValueError, match=r"splits 0 and 1 share 2 examples of n"):
         data.check_disjoint(whole.take(torch.arange(5)), whole.take(torch.arange(3, 8)))
     elsewhere = data.Split(whole.inputs, whole.targets, 10, "other", "m", whole.indices)
     unknown = data.Split(whole.inputs, whole.targets, 10, "unknown")
@@ -52,7 +52,7 @@ def test_impossible_partitions_are_refused(sizes, message):
 
 
 def test_empty_and_ragged_splits_are_refused():
-    with pytest.raises(ValueError, match="it is empty|this one is empty"):
+    with pytest.raises(ValueError, match="this one is empty"):
         data.Split(torch.zeros(0, 2), torch.zeros(0), 2, "none")
     with pytest.raises(ValueError, match="3 inputs but 2 targets"):
         data.Split(torch.zeros(3, 2), torch.zeros(2), 2, "ragged")
@@ -100,7 +100,7 @@ def test_a_missing_file_names_itself_and_the_ways_out(tmp_path):
         data.DataError, match=r"train\.parquet is missing; point HELPERS_DATA .* or use dataset 'digits'"
     ):
         data.load("cifar10-jpeg", root=tmp_path)
-    with pytest.raises(data.DataError, match="CIFAR-10 was not found whole .* download=True"):
+    with pytest.raises(data.DataError, match=r"CIFAR-10 was not found whole .* download=True"):
         data.load("cifar10", root=tmp_path)
 
 

@@ -37,7 +37,7 @@ def rows(**changes):
     return omniscient.estimate(ensemble, train, val, val2, **{"loss": LOSS, "lambdas": tuple(LAMBDAS), **changes})
 
 
-# --- The exact linear instance: every term has a closed form -----------------------------------------------------------
+# --- The exact linear instance: every term has a closed form --------------------------------------
 
 KEYS = {
     "value": "bound",
@@ -99,7 +99,7 @@ def test_C_and_the_limit_of_large_lambda(linear):
 
 
 def test_the_first_order_expansion_at_large_lambda(linear):
-    """Delta = -nu + (H nu - (g_emp - g_pop)) / (2 lambda C) + O(lambda^-2), theory 6."""
+    """Delta = -nu + (H nu - (g_emp - g_pop)) / (2 lambda C) + O(lambda^-2)."""
     model, train = linear.models[0], linear.train[0]
     W = torch.stack([models.weights(m) for m in linear.models])
     nu = W[0] - omniscient.leave_one_out(W)[0]
@@ -110,7 +110,7 @@ def test_the_first_order_expansion_at_large_lambda(linear):
         assert torch.linalg.norm(e - (H @ nu - slope) / c) < 20 / c**2
 
 
-# --- What the theorem says, on a network ------------------------------------------------------------------------------
+# --- What the theorem says, on a network ----------------------------------------------------------
 
 
 def test_the_value_is_the_same_for_every_number_of_steps():
@@ -179,7 +179,7 @@ def test_as_lambda_grows_the_bound_becomes_a_hold_out_estimate():
 
 
 def test_zero_perturbation_is_the_isotropic_terminal_bound():
-    """theory 5.10: M is k/(k-1) times the unbiased variance under leave-one-out."""
+    """M is k/(k-1) times the unbiased variance under leave-one-out."""
     ensemble, train, _, val2, _ = trained()
     W = torch.stack([models.weights(model) for model in ensemble])
     row = omniscient.evaluate(ensemble, train, val2, 0 * W, loss=LOSS)
@@ -238,11 +238,11 @@ def test_clipped_share_counts_examples_at_the_moved_weights():
     assert far.clipped_share > 0.1
 
 
-# --- Centres -----------------------------------------------------------------------------------------------------------
+# --- Centres --------------------------------------------------------------------------------------
 
 
 def test_leave_one_out_plain_and_split_half_second_moments():
-    """theory 5.5: k/(k-1) and (k-1)/k of the variance, and the identity between them."""
+    """k/(k-1) and (k-1)/k of the variance, and the identity between them."""
     W = torch.randn(6, 1000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     variance = W.var(0).sum().item()
     loo, plain, half = (
@@ -258,7 +258,7 @@ def test_leave_one_out_plain_and_split_half_second_moments():
 
 
 def test_plain_mean_under_reports_a_perturbation_chosen_against_it():
-    """theory 5.5: Delta = -0.9 nu, k = 4, tr Cov = 0.05. Conditional variances are exact, not sampled."""
+    """Delta = -0.9 nu, k = 4, tr Cov = 0.05. Conditional variances are exact, not sampled."""
     k, variance, theta = 4, 0.05, 0.9
     generator = torch.Generator().manual_seed(0)
     W = torch.randn(40_000, k, generator=generator, dtype=torch.float64) * variance**0.5
@@ -279,7 +279,7 @@ def test_majorise_minimise_lambda_is_the_tangent_of_the_cube_root():
         omniscient.majorise_minimise_lambda(0)
 
 
-# --- Uncertainty, the gap, refusals ------------------------------------------------------------------------------------
+# --- Uncertainty, the gap, refusals ---------------------------------------------------------------
 
 
 def test_standard_error_is_the_delta_method():

@@ -31,7 +31,8 @@ class LinearGaussian:
     @property
     def _root(self) -> Tensor:
         eigenvalues, vectors = torch.linalg.eigh(self.covariance)
-        return (vectors * eigenvalues.clamp(min=0).sqrt()) @ vectors.T
+        root: Tensor = (vectors * eigenvalues.clamp(min=0).sqrt()) @ vectors.T
+        return root
 
     def sample(self, n: int, *, seed: int) -> Split:
         """n independent examples."""

@@ -94,7 +94,8 @@ class TwoLayerReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         active: Tensor = F.relu(self.hidden(x.flatten(1)))
-        return active @ self.signs / len(self.signs) ** 0.5
+        outputs: Tensor = active @ self.signs / len(self.signs) ** 0.5
+        return outputs
 
 
 def mlp(inputs: int, width: int, outputs: int, *, depth: int = 1, activation: type[nn.Module] = nn.ReLU) -> nn.Module:

@@ -27,6 +27,17 @@ FIELDS = {
     "rows",
     "digest",
 }
+ORIGIN: dict[str, Any] = {
+    "code": str,
+    "commit": str,
+    "data": str,
+    "device": str,
+    "libraries": dict,
+    "resumed": list,
+    "row_seconds": int | float,
+    "seconds": int | float,
+    "peak_memory_bytes": int,
+}
 
 Json = dict[str, Any]
 
@@ -109,33 +120,43 @@ class Artefact:
         return {**body, "digest": fingerprint(body)}
 
     def save(self, path: Path) -> None:
-        """Write the artefact atomically.
+        """Write the artefact atomically; call it while holding ``exclusive(path)``.
 
         Raises:
             ArtefactError: if it cannot be written; what was on disk before is then still there, whole.
         """
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = path.with_name(f".{path.name}.tmp")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("w") as file:
                 json.dump(self.content(), file, indent=1, sort_keys=True, allow_nan=False)
                 file.write("\n")
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+            _flush_folder(path.parent)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise ArtefactError(
                 f"{path} could not be written ({error.strerror}); rows saved before are still there: make room or "
                 "choose another --out, and run again to resume"
             ) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename within the folder last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def load(path: Path) -> Artefact:
-    """Read an artefact and check schema, hashes and digest.
+    """Read an artefact and check schema, form, hashes and digest.
 
     Raises:
-        ArtefactError: if the file is missing, is not JSON, has another schema, or was altered.
+        ArtefactError: if the file is missing, is not JSON, has another schema or form, or was altered.
     """
     try:
         content = json.loads(path.read_text())
@@ -145,16 +166,17 @@ def load(path: Path) -> Artefact:
         raise ArtefactError(
             f"{path} cannot be read as JSON ({error}); restore it or run the experiment again"
         ) from error
-    if not isinstance(content, dict) or set(content) != FIELDS:
-        raise ArtefactError(f"{path} is not an artefact of this book: its fields differ; run the experiment again")
+    if not isinstance(content, dict) or "schema" not in content:
+        raise ArtefactError(f"{path} is not an artefact of this book: it names no schema; run the experiment again")
     if content["schema"] != SCHEMA:
-        raise ArtefactError(
-            f"{path} has schema {content['schema']}, this version reads {SCHEMA}; run the experiment again"
-        )
+        schema = repr(content["schema"])[:40]
+        raise ArtefactError(f"{path} has schema {schema}, this version reads {SCHEMA}; run the experiment again")
+    if not _well_formed(content):
+        raise ArtefactError(f"{path} is not an artefact of this book: its fields differ; run the experiment again")
     digest = content.pop("digest")
     try:
         intact = digest == fingerprint(content) and content["config_hash"] == fingerprint(content["config"])
-    except ValueError:  # NaN or infinity as bare JSON tokens, which the writer never produces
+    except (ValueError, RecursionError):  # bare NaN or infinity, or depths, which the writer never produces
         intact = False
     if not intact:
         raise ArtefactError(f"{path} was altered after it was written (its digest differs); restore it or run again")
@@ -165,6 +187,28 @@ def load(path: Path) -> Artefact:
         provenance=content["provenance"],
         points=content["points"],
         rows=restored(content["rows"]),
+    )
+
+
+def _well_formed(content: Json) -> bool:
+    """Whether the fields are there, of their types, with one row (or None) for each point."""
+    if set(content) != FIELDS:
+        return False
+    texts = all(isinstance(content[name], str) for name in ("experiment", "profile", "config_hash", "digest"))
+    origin, points, rows = content["provenance"], content["points"], content["rows"]
+    return (
+        texts
+        and isinstance(content["config"], dict)
+        and isinstance(origin, dict)
+        and all(isinstance(origin.get(name), kind) for name, kind in ORIGIN.items())
+        and isinstance(points, list)
+        and isinstance(rows, list)
+        and len(points) == len(rows)
+        and all(isinstance(point, dict) for point in points)
+        and all(
+            row is None or (isinstance(row, dict) and row | point == row)
+            for row, point in zip(rows, points, strict=True)
+        )
     )
 
 
@@ -185,4 +229,6 @@ def exclusive(path: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ArtefactError(f"another run is writing {path}; wait for it, or choose another --out") from error
+        except OSError as error:
+            raise ArtefactError(f"{path} cannot be locked ({error.strerror}); choose --out on a local disk") from error
         yield

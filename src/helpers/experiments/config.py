@@ -24,6 +24,8 @@ class Config:
                 self._check_number(name, item)
             if isinstance(value, tuple) and not value:
                 raise ConfigError(f"{name} needs at least one value")
+            if isinstance(value, tuple) and len(set(value)) < len(value):
+                raise ConfigError(f"{name} gives a value twice; give each once")
 
     @property
     def may_be_zero(self) -> frozenset[str]:
@@ -42,6 +44,21 @@ class Config:
         """The settings with tuples as lists."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
+    @classmethod
+    def from_json(cls, settings: Mapping[str, Any]) -> Self:
+        """The inverse of ``as_json``.
+
+        Raises:
+            ConfigError: if a field is missing, unknown, of another type, or out of range.
+        """
+        hints = {f.name: get_type_hints(cls)[f.name] for f in fields(cls)}
+        if differing := sorted(set(hints) ^ set(settings)):
+            raise ConfigError(f"the settings {', '.join(differing)} are missing or unknown")
+        for name, value in settings.items():
+            if not _fits(value, hints[name]):
+                raise ConfigError(f"{name} has a value of the wrong type, {value!r:.80}")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()})
+
     def with_settings(self, settings: Mapping[str, str]) -> Self:
         """A copy with some fields replaced, from text as the command line gives it; lists are comma-separated.
 
@@ -56,6 +73,17 @@ class Config:
                 raise ConfigError(f"there is no setting {key!r}; choose from {', '.join(known)}")
             changes[key] = _parse(key, text, hints[key])
         return replace(self, **changes)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value has the type of a field; a whole number may stand for a float, never a truth value."""
+    if get_origin(hint) is tuple:
+        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
+    if isinstance(hint, types.UnionType):
+        return any(_fits(value, option) for option in get_args(hint))
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    return isinstance(value, int | float if hint is float else hint)
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import os
 import platform
 import resource
 import subprocess
@@ -16,24 +17,53 @@ import torch
 
 import helpers
 
-MACHINERY = {"artefact", "config", "provenance", "runner"}  # of this folder: they carry rows and do not change them
+MACHINERY = {
+    "artefact",
+    "cluster",
+    "config",
+    "library",
+    "provenance",
+    "runner",
+    "verify",
+}  # of this folder: they carry rows and do not change them
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
 
 
 def provenance(edition: str, module: str) -> dict[str, Any]:
-    """What an artefact made by ``module`` says about its origin; seconds and peak memory grow as rows are added."""
+    """What an artefact made by ``module`` says about its origin.
+
+    ``seconds`` (wall-clock of the runs that added rows), ``row_seconds`` (sum over rows), ``peak_memory_bytes`` (most of
+    any process that computed a row) and ``device`` (every one that did) grow as rows are added.
+    """
     return {
         "package": helpers.__version__,
         "code": code_fingerprint(module),
-        "commit": commit(),
         "data": edition,
-        "device": device_name(),
-        "libraries": {name: version(name) for name in LIBRARIES},
-        "python": platform.python_version(),
+        **environment(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "resumed": [],
         "seconds": 0.0,
+        "row_seconds": 0.0,
         "peak_memory_bytes": 0,
     }
+
+
+def environment() -> dict[str, Any]:
+    """Commit, device, processors of the machine, libraries and Python of this process."""
+    return {
+        "commit": commit(),
+        "device": device_name(),
+        "processors": os.cpu_count(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+    }
+
+
+def resumed(origin: dict[str, Any]) -> None:
+    """Note in the provenance of an unfinished artefact that this process goes on, and what is different here."""
+    here = environment()
+    differing = {name: value for name, value in here.items() if name != "device" and value != origin.get(name)}
+    origin["resumed"].append({"at": datetime.now(UTC).isoformat(timespec="seconds"), **differing})
 
 
 @cache
@@ -67,7 +97,11 @@ def _files(root: Path, module: str) -> list[Path]:
     if base == root:
         return []  # the package itself only loads others by name
     candidates = [base.with_suffix(".py"), base / "__init__.py"]
-    return [path for path in candidates if path.is_file() and path.stem not in MACHINERY]
+    return [path for path in candidates if path.is_file() and not _is_machinery(path)]
+
+
+def _is_machinery(path: Path) -> bool:
+    return path.parent.name == "experiments" and path.stem in MACHINERY
 
 
 def _imports(tree: ast.AST) -> list[str]:
@@ -102,10 +136,22 @@ def commit() -> str:
 
 
 def device_name() -> str:
-    """The accelerator that ``default_device`` uses, else the processor and its number of threads."""
+    """The accelerator that experiments use, else the processor and the number of threads they use of it."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+@cache
+def _processor() -> str:
+    """The processor's own name where the system tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.processor() or platform.machine()} CPU"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names and names[0] not in ("", "unknown") else f"{platform.machine()} CPU"
 
 
 def peak_memory() -> int:

@@ -60,26 +60,22 @@ class GraphStepper:
         return replay
 
 
-def cuda_graph(work: Callable[[], None]) -> Callable[[], None]:
-    """Warm up on a stream of its own, as recording asks for, then record on the current device: a replay is one launch."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP):
-            work()
-    torch.cuda.current_stream().wait_stream(stream)
+def cuda_graph(device: torch.device, work: Callable[[], None]) -> Callable[[], None]:
+    """Warm up on a stream of its own, as recording asks for, then record: a replay is one launch."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
-    return graph.replay
-
-
-def _on_device(device: torch.device, work: Callable[[], None]) -> Callable[[], None]:
     with torch.cuda.device(device):
-        return cuda_graph(work)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                work()
+        torch.cuda.current_stream().wait_stream(stream)
+        with torch.cuda.graph(graph):
+            work()
+    return graph.replay
 
 
 def stepper_for(lockstep: Lockstep) -> Stepper:
     """A recorded graph on CUDA, the plain step elsewhere."""
     device = lockstep.weights.device
-    return GraphStepper(lockstep, partial(_on_device, device)) if device.type == "cuda" else EagerStepper(lockstep)
+    return GraphStepper(lockstep, partial(cuda_graph, device)) if device.type == "cuda" else EagerStepper(lockstep)

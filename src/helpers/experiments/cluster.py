@@ -1,0 +1,33 @@
+"""Rows on a Dask cluster that is already there; setting one up is the business of its own tools."""
+
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+
+from helpers.experiments.config import ConfigError
+
+SECONDS_TO_ANSWER = 10
+ROWS_PER_THREAD = 2  # one at work, one waiting, so that no thread idles
+
+
+@contextmanager
+def executor(address: str) -> Iterator[tuple[Executor, int]]:
+    """The cluster's executor and the number of rows to keep in flight; the connection is closed at the end.
+
+    Raises:
+        ConfigError: if Dask is not installed, no scheduler answers, or it has no workers.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ConfigError("--scheduler needs Dask: install the optional extra 'cluster'") from error
+    try:
+        client = Client(address, timeout=SECONDS_TO_ANSWER, set_as_default=False)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise ConfigError(f"no Dask scheduler answers at {address!r}; start one, or leave --scheduler out") from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=SECONDS_TO_ANSWER)
+        except TimeoutError as error:
+            raise ConfigError(f"the Dask scheduler at {address!r} has no workers; start some and run again") from error
+        yield client.get_executor(), ROWS_PER_THREAD * max(1, sum(client.nthreads().values()))
