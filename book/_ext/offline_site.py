@@ -6,6 +6,7 @@
 - The theme starts in the reader's light or dark mode before the first paint (by itself it logs an error first).
 - Icons come from one style sheet and its fonts. The theme also loads the same icons as a script of 1.5 MB, and asks for
   the fonts ahead in a way that browsers refuse on pages opened from the file system; both are taken out.
+- A wide table scrolls inside its box, so the box can be reached by keyboard.
 - Lists of references get roles that assistive technology knows (those of docutils contradict each other).
 - A cell output that is both a widget and HTML (``helpers.widgets``) is written as both. The HTML is what a reader
   without JavaScript sees; ``static-widgets.js`` and ``book.css`` hide it where the widget is alive.
@@ -74,6 +75,9 @@ def tidy_pages(app: Sphinx, exception: Exception | None) -> None:
     for page in Path(app.outdir).rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         tidy = ICONS_TWICE.sub("", text).replace('role="doc-biblioentry"', 'role="listitem"')
+        tidy = tidy.replace(
+            'class="pst-scrollable-table-container"', 'class="pst-scrollable-table-container" tabindex="0"'
+        )
         if tidy != text:
             page.write_text(tidy, encoding="utf-8")
 
