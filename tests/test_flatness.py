@@ -53,6 +53,13 @@ def scalar_network(activation: type[nn.Module] = nn.Tanh) -> tuple[nn.Module, Sp
     return model, Split(torch.randn(6, 3, dtype=torch.float64), torch.randn(6, dtype=torch.float64), 0, "noise")
 
 
+def test_mean_loss_is_summed_in_double_precision():
+    model = nn.Linear(1, 1, bias=False).eval()
+    nn.init.ones_(model.weight)
+    inputs = torch.tensor([[1e8], [1.0], [-1e8]])
+    assert flatness.mean_loss(model, Height(), Split(inputs, torch.zeros(3), 0, "three")) == 1 / 3
+
+
 # --- limits -----------------------------------------------------------------------------------------------------
 
 
@@ -193,6 +200,9 @@ def test_keskar_stays_in_the_box_and_above_zero():
     peak = flatness.keskar(Landscape(-torch.eye(3, dtype=torch.float64)), Height(), POINT)
     assert peak.value == 0
     assert not peak.perturbation.any()
+    # here the ascent runs into a corner that lies below the centre of the box: -x^2 + 90 x^4 at x = 0.1
+    rimmed = Landscape(-2 * torch.eye(4, dtype=torch.float64), quartic=90.0)
+    assert flatness.keskar(rimmed, Height(), POINT, epsilon=0.1).value >= 0
 
 
 def test_keskar_in_a_subspace():

@@ -1,17 +1,24 @@
 """``python -m helpers``: list, run, show and verify experiments."""
 
 import argparse
+import os
 import re
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from helpers import experiments
 from helpers.data import DataError
-from helpers.experiments.artefact import Artefact, ArtefactError, load
+from helpers.experiments import cluster, verify
+from helpers.experiments.artefact import ArtefactError, load
 from helpers.experiments.config import ConfigError, parse_settings
+from helpers.experiments.runner import RowError
 
+BENCHMARK = "bench-"  # files of the benchmarks, which lie beside the artefacts and are not grids
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -19,13 +26,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; what goes wrong in a foreseen way is one sentence on stderr and exit status 2."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.command(options))
-    except (ConfigError, DataError, ArtefactError) as error:
+        with _terminated_as_interrupted():
+            status = int(options.command(options))
+            sys.stdout.flush()
+            return status
+    except (ConfigError, DataError, ArtefactError, RowError) as error:
         print(f"helpers: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("helpers: stopped; finished rows are saved, run the same command again to resume", file=sys.stderr)
         return 130
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Within the block SIGTERM, with which batch systems end a job, is handled as Ctrl-C is: cleanly."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,9 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--out", type=Path, default=experiments.RESULTS, metavar="DIR")
     show.set_defaults(command=_show)
 
-    verify = commands.add_parser("verify", help="check every artefact: schema, hashes, version of the code")
-    verify.add_argument("--out", type=Path, default=experiments.RESULTS, metavar="DIR")
-    verify.set_defaults(command=_verify)
+    check = commands.add_parser("verify", help="check every artefact: schema, hashes, settings, version of the code")
+    check.add_argument("--out", type=Path, default=experiments.RESULTS, metavar="DIR")
+    check.set_defaults(command=_verify)
     return parser
 
 
@@ -68,11 +94,11 @@ def _list(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     experiment = experiments.find(options.experiment)
     config = experiments.settings(experiment, options.profile).with_settings(parse_settings(options.set))
-    executor, in_flight = _executor(options.scheduler)
-    artefact = experiments.run(
-        experiment, options.profile, config,
-        out=options.out, executor=executor, in_flight=in_flight, budget=_seconds(options.budget),
-    )  # fmt: skip
+    budget = _seconds(options.budget)
+    with _executor(options.scheduler) as (executor, in_flight):
+        artefact = experiments.run(
+            experiment, options.profile, config, out=options.out, executor=executor, in_flight=in_flight, budget=budget
+        )
     path = experiments.artefact_path(options.out, experiment.name, options.profile)
     print(f"{path}: {len(artefact.finished)} of {len(artefact.rows)} rows, {artefact.provenance['data']}")
     return 0
@@ -87,19 +113,9 @@ def _seconds(text: str | None) -> float | None:
     return float(match[1]) * UNITS[match[2]]
 
 
-def _executor(address: str | None) -> tuple[Executor | None, int]:
-    """The Dask cluster's executor, with two rows in flight a thread, or None for this process."""
-    if address is None:
-        return None, 1
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise ConfigError("--scheduler needs Dask: install the optional extra 'cluster'") from error
-    try:
-        client = Client(address, timeout=10)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"no Dask scheduler answers at {address!r}; start one, or leave --scheduler out") from error
-    return client.get_executor(), 2 * max(1, sum(client.nthreads().values()))
+def _executor(address: str | None) -> AbstractContextManager[tuple[Executor | None, int]]:
+    """Where rows are computed, and how many at a time: this process, or the Dask cluster at an address."""
+    return nullcontext((None, 1)) if address is None else cluster.executor(address)
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -124,26 +140,16 @@ def _short(value: object) -> str:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    paths = sorted(options.out.glob("*.json"))
+    paths = [path for path in sorted(options.out.glob("*.json")) if not path.name.startswith(BENCHMARK)]
     failures = 0
     for path in paths:
         try:
-            print(f"{path}: {_state(load(path))}")
+            print(f"{path}: {verify.state(path, experiments.EXPERIMENTS)}")
         except ArtefactError as error:
             failures += 1
             print(f"FAILED {error}")
     print(f"{len(paths)} artefacts, {failures} failed")
     return 1 if failures else 0
-
-
-def _state(artefact: Artefact) -> str:
-    state = (
-        "complete"
-        if artefact.complete
-        else f"{len(artefact.finished)} of {len(artefact.rows)} rows, run it again to finish"
-    )
-    current = artefact.provenance["code"] == experiments.find(artefact.experiment).code
-    return state if current else f"{state}; stale: made by an earlier version of the code"
 
 
 if __name__ == "__main__":

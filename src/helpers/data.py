@@ -126,12 +126,17 @@ def with_label_noise(split: Split, share: float, *, seed: int) -> Split:
     """
     if not 0 <= share <= 1:
         raise ValueError(f"the share of noisy labels must lie in [0, 1], got {share}")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(_seed_for("label noise", seed))
     rows = torch.randperm(len(split), generator=generator)[: round(share * len(split))]
     targets = split.targets.clone()
     targets[rows] = torch.randint(split.classes, (len(rows),), generator=generator)
     noisy = f"{split.edition}, {share:.0%} of the labels random" if share else split.edition
     return replace(split, targets=targets, edition=noisy)
+
+
+def _seed_for(purpose: str, seed: int) -> int:
+    """A seed of its own for a purpose: else the noisy examples would be the first that ``partition`` hands out."""
+    return int.from_bytes(hashlib.sha256(f"{purpose} {seed}".encode()).digest()[:7], "big")
 
 
 def as_images(split: Split) -> Split:

@@ -19,7 +19,7 @@ shrinks, W + Delta can leave the region where the surrogate means anything, ever
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite, nan, sqrt
+from math import hypot, isfinite, nan, sqrt
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,7 @@ class Row:
         trajectory, flatness: A / sigma and B sigma^2.
         M: mean |W + Delta - centre|^2.
         trace_term: mean |Tr H_emp - Tr H_val2| at W + Delta.
+        trace_error: standard error of that mean from the random trace estimators alone; 0 where traces are exact.
         A, B, sigma: coefficients and optimal noise a step; they scale with ``steps``, the value does not.
         C: mean factor of M^{1/3} in the surrogate.
         delta_norm: mean |Delta|.
@@ -68,6 +69,7 @@ class Row:
     flatness: float
     M: float
     trace_term: float
+    trace_error: float
     A: float
     B: float
     sigma: float
@@ -142,7 +144,7 @@ def estimate(
     seed: int = 0,
     centre: Centre = leave_one_out,
     max_iterations: int = 200,
-    trace_rtol: float = 0.1,
+    value_rtol: float = 0.02,
 ) -> list[Row]:
     """The bound for each lambda, in order (Peng et al., Theorem 2, as restated above).
 
@@ -154,7 +156,7 @@ def estimate(
         loss: the evaluation loss, with its constant R.
         lambdas: trade-offs of the surrogate, positive.
         steps: T; the value does not depend on it.
-        method, rtol, max_iterations, trace_rtol, seed: see ``surrogate.Solver``.
+        method, rtol, max_iterations, value_rtol, seed: see ``surrogate.Solver``.
         centre: ``leave_one_out`` or ``split_half``.
 
     Raises:
@@ -163,7 +165,7 @@ def estimate(
     """
     W = _weights(models, train, steps)
     check_disjoint(*train, val, val2)
-    solver = Solver(method, rtol, max_iterations, trace_rtol, seed)
+    solver = Solver(method, rtol, max_iterations, value_rtol, seed).settled(models[0], loss, train[0])
     centres = centre(W)
     paths = [
         solve_path(model, own, m, gradient(model, loss, val), loss=loss, lambdas=lambdas, solver=solver)
@@ -184,7 +186,7 @@ def self_certified(
     seed: int = 0,
     centre: Centre = leave_one_out,
     max_iterations: int = 200,
-    trace_rtol: float = 0.1,
+    value_rtol: float = 0.02,
 ) -> list[Row]:
     """The variant without held-out data: Delta from the training gradient alone, population terms left out.
 
@@ -194,7 +196,7 @@ def self_certified(
     """
     W = _weights(models, train, steps)
     check_disjoint(*train)
-    solver = Solver(method, rtol, max_iterations, trace_rtol, seed)
+    solver = Solver(method, rtol, max_iterations, value_rtol, seed).settled(models[0], loss, train[0])
     centres = centre(W)
     paths = [
         solve_path(model, own, m, torch.zeros_like(m), loss=loss, lambdas=lambdas, solver=solver)
@@ -214,7 +216,7 @@ def evaluate(
     method: str = "auto",
     seed: int = 0,
     centre: Centre = leave_one_out,
-    trace_rtol: float = 0.1,
+    value_rtol: float = 0.02,
 ) -> Row:
     """The bound at perturbations Delta of your own, shape (k, d), chosen without looking at ``val2``.
 
@@ -230,7 +232,7 @@ def evaluate(
         raise ValueError(f"give one perturbation a run, shape {tuple(W.shape)}, got {tuple(perturbations.shape)}")
     centres = centre(W)
     paths = [[Perturbation(offset)] for offset in W + perturbations - centres]
-    solver = Solver(method, trace_rtol=trace_rtol, seed=seed)
+    solver = Solver(method, value_rtol=value_rtol, seed=seed).settled(models[0], loss, train[0])
     return _rows(models, train, val2, centres, paths, loss=loss, lambdas=[nan], steps=steps, solver=solver)[0]
 
 
@@ -270,7 +272,7 @@ def majorise_minimise_lambda(M: float) -> float:
 
 @dataclass(frozen=True)
 class _Point:
-    """One run at one perturbation. Without held-out data the ``_pop`` changes and trace are 0, ``loss_pop`` NaN."""
+    """One run at one perturbation. Without held-out data ``loss_pop`` is NaN, trace and penalty are of L_S alone."""
 
     n: int
     found: Perturbation
@@ -278,23 +280,14 @@ class _Point:
     weight_norm: float
     loss_emp: float
     loss_pop: float
-    change_emp: float
-    change_pop: float
-    trace_emp: float
-    trace_pop: float
+    squared_offset: float
+    penalty: float
+    trace: Estimate
     clipped: float
 
     @property
-    def squared_offset(self) -> float:
-        return self.found.offset.double().square().sum().item()
-
-    @property
-    def penalty(self) -> float:
-        return abs(self.change_emp - self.change_pop)
-
-    @property
     def trace_term(self) -> float:
-        return abs(self.trace_emp - self.trace_pop)
+        return abs(self.trace.value)
 
 
 def _weights(models: Sequence[nn.Module], train: Sequence[Split], steps: int) -> Tensor:
@@ -350,14 +343,16 @@ def _measure(
     points = []
     for found in path:
         V = centre + found.offset
+        squared_offset = found.offset.double().square().sum().item()
         with at(model, V):
             losses = values(model, loss, train).double()
-            change_emp, trace_emp = losses.mean().item() - emp, solver.trace(model, loss, train)
-            change_pop = trace_pop = 0.0
+            change = losses.mean().item() - emp
             if val2 is not None:
                 held_out = values(model, loss, val2).double()
-                change_pop, trace_pop = held_out.mean().item() - pop, solver.trace(model, loss, val2)
+                change -= held_out.mean().item() - pop
                 losses = torch.cat([losses, held_out])
+            factor = 1.5 * (loss.R**2 / len(train) * squared_offset) ** (1 / 3)
+            trace = solver.trace_term(model, loss, train, val2, factor=factor, penalty=abs(change))
         points.append(
             _Point(
                 n=len(train),
@@ -366,10 +361,9 @@ def _measure(
                 weight_norm=W.norm().item(),
                 loss_emp=emp,
                 loss_pop=pop,
-                change_emp=change_emp,
-                change_pop=change_pop,
-                trace_emp=trace_emp,
-                trace_pop=trace_pop,
+                squared_offset=squared_offset,
+                penalty=abs(change),
+                trace=trace,
                 clipped=clipped_share(losses, loss),
             )
         )
@@ -407,6 +401,7 @@ def _row(lam: float, points: Sequence[_Point], R: float, steps: int, d: int) -> 
         flatness=noise.flatness,
         M=mean(lambda p: p.squared_offset),
         trace_term=trace_term,
+        trace_error=hypot(*(p.trace.standard_error for p in points)) / len(points),
         A=noise.A,
         B=noise.B,
         sigma=noise.sigma,

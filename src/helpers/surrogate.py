@@ -15,14 +15,23 @@ large vectors is taken: at lambda = 1e9, e is ten orders of magnitude smaller th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
-from math import isfinite, nan
+from dataclasses import dataclass, replace
+from math import inf, isfinite, nan
 
 import torch
 from torch import Tensor, nn
 
-from helpers.curvature import Shifted, gradient, hessian, hvp, solve_shifted, trace
+from helpers.curvature import (
+    Estimate,
+    Shifted,
+    choose_method,
+    gradient,
+    hessian,
+    hessian_operator,
+    solve_shifted,
+    trace,
+    trace_difference,
+)
 from helpers.data import Split
 from helpers.losses import Loss
 from helpers.models import weights
@@ -37,27 +46,57 @@ class Solver:
     Attributes:
         method: "exact" (dense eigendecomposition), "krylov" (Hessian-vector products), or "auto": exact to d = 700.
         rtol, max_iterations: of the Krylov solve. Any Delta is valid, so an unconverged one is loose, not wrong.
-        trace_rtol: relative standard error of each trace; a trace enters the bound as its cube root.
-        seed: of the random trace estimators.
+        value_rtol: standard error that the traces may add to a run's bound, as a share of it. The traces enter as a
+            cube root, so theirs may be three times larger, and more where the penalty dominates.
+        seed: of the random trace estimators; the same along a path, so that it is smooth.
+        trace_method: of ``curvature.trace``; "auto" decides anew each time, see ``settled``.
     """
 
     method: str = "auto"
     rtol: float = 1e-6
     max_iterations: int = 200
-    trace_rtol: float = 0.1
+    value_rtol: float = 0.02
     seed: int = 0
+    trace_method: str = "auto"
 
     def __post_init__(self) -> None:
         if self.method not in ("auto", "exact", "krylov"):
             raise ValueError(f"there is no method {self.method!r}; choose auto, exact or krylov")
+        if self.value_rtol <= 0:
+            raise ValueError(f"value_rtol must be positive, got {self.value_rtol}")
 
     def is_exact(self, d: int) -> bool:
         return self.method == "exact" or (self.method == "auto" and d <= EXACT_LIMIT)
 
+    def settled(self, model: nn.Module, loss: Loss, split: Split) -> "Solver":
+        """The same solver with the trace method decided for an architecture: exact wherever the solve is."""
+        method = "exact" if self.is_exact(len(weights(model))) else choose_method(model, loss, split, seed=self.seed)[0]
+        return replace(self, trace_method=method)
+
     def trace(self, model: nn.Module, loss: Loss, split: Split) -> float:
-        """Trace of the Hessian of the mean loss, exact wherever the solve is."""
-        method = "exact" if self.is_exact(len(weights(model))) else "auto"
-        return trace(model, loss, split, method=method, rtol=self.trace_rtol, seed=self.seed).value
+        """Trace of the Hessian of the mean loss, for C."""
+        return trace(model, loss, split, method=self.trace_method, rtol=3 * self.value_rtol, seed=self.seed).value
+
+    def trace_term(
+        self, model: nn.Module, loss: Loss, train: Split, held_out: Split | None, *, factor: float, penalty: float
+    ) -> Estimate:
+        """Tr H_emp - Tr H_held_out, or Tr H_emp, to the accuracy that ``factor |trace|^{1/3} + penalty`` needs.
+
+        A standard error s of a trace t moves the cube root by (|t| + s)^{1/3} - |t|^{1/3} at most; s is allowed to be
+        what makes that ``value_rtol`` of the whole.
+        """
+
+        def tolerance(t: float) -> float:
+            if factor == 0:
+                return inf
+            root = float(abs(t) ** (1 / 3))
+            return (root + self.value_rtol * (root + penalty / factor)) ** 3 - abs(t)
+
+        if held_out is None:
+            return trace(model, loss, train, method=self.trace_method, tolerance=tolerance, seed=self.seed)
+        return trace_difference(
+            model, loss, train, held_out, method=self.trace_method, tolerance=tolerance, seed=self.seed
+        )
 
 
 @dataclass(frozen=True)
@@ -113,7 +152,7 @@ def solve_path(
         H = hessian(model, loss, train)
         solve = solve_dense(H, H @ nu - slope, shifts)
     else:
-        product = partial(hvp, model, loss, train)
+        product = hessian_operator(model, loss, train)
         rhs = product(nu) - slope
         solve = solve_shifted(product, rhs, shifts, rtol=solver.rtol, max_iterations=solver.max_iterations)
     status = zip(solve.residuals.tolist(), solve.converged.tolist(), solve.negative_curvature.tolist(), strict=True)

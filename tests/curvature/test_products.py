@@ -5,7 +5,7 @@ from torch import nn
 
 from helpers import curvature, data, models
 from helpers.curvature import products
-from helpers.losses import ClippedCrossEntropy, HalfSquaredError
+from helpers.losses import ClippedCrossEntropy, HalfSquaredError, ZeroOneError
 
 CASES = {
     "relu": (network(), sample()),
@@ -30,14 +30,14 @@ def test_gradient_is_the_mean_over_examples_whatever_the_batching(case, batch, m
     model, split = CASES[case]
     expected = torch.func.grad(total_loss(model, CLIPPED, split))(models.weights(model))
     monkeypatch.setattr(products, "BATCH", batch)
-    monkeypatch.setattr(products.batches, "__defaults__", (batch,))
     torch.testing.assert_close(curvature.gradient(model, CLIPPED, split), expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("batch", [1, 4, 1000])
 def test_hessian_products_match_the_dense_hessian(small, batch, monkeypatch):
     model, split = small
-    monkeypatch.setattr(products.batches, "__defaults__", (batch,))
+    monkeypatch.setattr(products, "BATCH", batch)
+    monkeypatch.setattr(products, "PRODUCT_BATCH", batch)
     H = one_by_one(model, CLIPPED, split)
     block = torch.randn(len(H), 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(curvature.hvp(model, CLIPPED, split, block), H @ block, rtol=1e-10, atol=1e-12)
@@ -57,6 +57,101 @@ def test_hvp_is_the_derivative_of_the_gradient_on_a_residual_network():
             slopes.append(curvature.gradient(model, CLIPPED, split))
     difference = (slopes[0] - slopes[1]) / 2e-6
     torch.testing.assert_close(curvature.hvp(model, CLIPPED, split, v), difference, rtol=1e-5, atol=1e-6)
+
+
+class Recurrent(nn.Module):
+    """An operation without a forward derivative."""
+
+    def __init__(self):
+        super().__init__()
+        self.cells, self.top = nn.LSTM(1, 3, batch_first=True), nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.top(self.cells(x[..., None])[0][:, -1])
+
+
+class Tied(nn.Module):
+    """Two layers that share a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.top = nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.top(self.second(torch.tanh(self.first(x))))
+
+
+ARCHITECTURES = {
+    "relu": (network, True),
+    "in-place": (lambda: nn.Sequential(nn.Linear(5, 4), nn.ReLU(inplace=True), nn.Linear(4, 3)), True),
+    "gelu": (lambda: network(nn.GELU), True),
+    "layer used twice": (lambda: nn.Sequential(*[nn.Linear(5, 5)] * 2, nn.Tanh(), nn.Linear(5, 3)), True),
+    "tied weights": (Tied, False),
+    "layer norm": (lambda: nn.Sequential(nn.Linear(5, 4), nn.LayerNorm(4), nn.Linear(4, 3)), False),
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_products_are_right_whichever_way_the_network_allows(name):
+    torch.manual_seed(0)
+    make, forward = ARCHITECTURES[name]
+    model, split = make().double().eval(), sample(7)
+    before = list(model.parameters())
+    chosen = products.batch_product(model, split)
+    assert all(p is q for p, q in zip(model.parameters(), before, strict=True))
+    assert chosen is (products.reverse_over_forward if forward else products.reverse_over_reverse)
+    v = torch.randn(len(models.weights(model)), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(
+        curvature.hvp(model, CLIPPED, split, v), curvature.hessian(model, CLIPPED, split) @ v, rtol=1e-10, atol=1e-12
+    )
+
+
+def test_an_operation_without_forward_derivative_is_multiplied_backwards():
+    torch.manual_seed(0)
+    model, split = Recurrent().eval(), sample(7)
+    assert products.batch_product(model, split) is products.reverse_over_reverse  # in float32: oneDNN has none
+    v = models.weights(model)
+    found = curvature.hvp(model, CLIPPED, split, v)
+    exact = curvature.hessian(model.double(), CLIPPED, split) @ v.double()
+    torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=1e-5)
+
+
+def test_a_loss_without_derivative_or_curvature_has_zero_products():
+    model, split = network(), sample()
+    v = models.weights(model)
+    assert not curvature.hvp(model, ZeroOneError(), split, v).any()
+    linear = models.linear(5, 1).double().eval()
+    for multiply in (products.reverse_over_forward, products.reverse_over_reverse):
+        assert not multiply(linear, lambda outputs, targets: outputs[:, 0], split, models.weights(linear)).any()
+
+
+class Small(nn.Module):
+    """A network on a device that holds so many examples at a time."""
+
+    def __init__(self, model, most):
+        super().__init__()
+        self.model, self.most = model, most
+
+    def forward(self, x):
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("simulated")
+        return self.model(x)
+
+
+def test_running_out_of_memory_halves_the_batch_and_says_so(small):
+    model, split = small
+    v = models.weights(model)
+    tight = Small(model, 5).eval()
+    for function in (curvature.values, curvature.gradient, lambda *a: curvature.hvp(*a, v)):
+        with pytest.warns(UserWarning, match="out of memory: going on with batches of 4 examples"):
+            found = function(tight, CLIPPED, split)
+        torch.testing.assert_close(found, function(model, CLIPPED, split), rtol=1e-12, atol=1e-14)
+    with (
+        pytest.raises(torch.OutOfMemoryError, match="simulated"),
+        pytest.warns(UserWarning, match="batches of 1 examples"),
+    ):
+        curvature.gradient(Small(model, 0).eval(), CLIPPED, split)
 
 
 def test_order_of_examples_does_not_matter(small):
@@ -144,3 +239,19 @@ def test_dense_work_has_a_limit():
         curvature.hessian(models.mlp(64, 100, 10).eval(), CLIPPED, sample(inputs=64))
     with pytest.raises(ValueError, match="the vector has shape"):
         curvature.hvp(network(), CLIPPED, sample(), torch.ones(3, dtype=torch.float64))
+
+
+class SumOfOutputs:
+    """Linear in the outputs: the gradient does not depend on the last bias."""
+
+    R = 1.0
+
+    def __call__(self, outputs, targets):
+        return outputs.sum(1)
+
+
+def test_a_parameter_without_curvature_has_zero_rows():
+    model, split = network(nn.Tanh), sample()
+    H = curvature.hessian(model, SumOfOutputs(), split)
+    torch.testing.assert_close(H, one_by_one(model, SumOfOutputs(), split), rtol=1e-10, atol=1e-12)
+    assert (H[-3:] == 0).all()

@@ -1,11 +1,20 @@
 import json
+import signal
 import subprocess
 import sys
+import time
+from functools import cache
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from helpers import experiments
 from helpers.__main__ import main
+from helpers.experiments import verify
+from helpers.experiments.artefact import fingerprint, load
+
+NAME = "dispersion.smoke.json"
 
 
 def test_list_names_every_experiment(capsys):
@@ -27,10 +36,113 @@ def test_run_show_and_verify_a_smoke_run(name, tmp_path, capsys):
     assert "complete" in capsys.readouterr().out
 
 
-def test_verify_fails_on_an_edited_artefact(tmp_path, capsys):
-    (tmp_path / "x.json").write_text("{}")
+@cache
+def smoke_run(folder):
+    """A finished smoke run of the fast experiment, as text."""
+    assert main(["run", "dispersion", "--profile", "smoke", "--set", "epochs=1", "--out", str(folder)]) == 0
+    return (folder / NAME).read_text()
+
+
+def forged(text, **changes):
+    """An artefact with other fields, and hashes that fit them."""
+    content = {**json.loads(text), **changes}
+    content.pop("digest")
+    content["config_hash"] = fingerprint(content["config"])
+    return json.dumps({**content, "digest": fingerprint(content)})
+
+
+def config_with(text, **changes):
+    return {"config": {**json.loads(text)["config"], **changes}}
+
+
+FORGERIES = [
+    (lambda text: {"experiment": "alchemy"}, NAME, "is of an unknown experiment, 'alchemy'; remove it"),
+    (lambda text: {"profile": "huge"}, NAME, "is of an unknown profile, 'huge'; remove it"),
+    (lambda text: {}, "dispersion.paper.json", "holds dispersion.smoke; give the file that name"),
+    (lambda text: config_with(text, k="many"), NAME, "k has a value of the wrong type, 'many'"),
+    (lambda text: config_with(text, k=True), NAME, "k has a value of the wrong type, True"),
+    (lambda text: config_with(text, k=1), NAME, "the variance over runs needs two"),
+    (lambda text: config_with(text, colour="red"), NAME, "the settings colour are missing or unknown"),
+    (lambda text: config_with(text, noise_levels=[0.0, 0.1]), NAME, "holds another grid than its settings give"),
+]
+
+
+@pytest.mark.parametrize(("changes", "name", "message"), FORGERIES)
+def test_verify_refuses_what_no_run_could_have_written(tmp_path, tmp_path_factory, capsys, changes, name, message):
+    text = smoke_run(tmp_path_factory.getbasetemp() / "smoke")
+    (tmp_path / name).write_text(forged(text, **changes(text)))
     assert main(["verify", "--out", str(tmp_path)]) == 1
-    assert "1 artefacts, 1 failed" in capsys.readouterr().out
+    printed = capsys.readouterr().out.splitlines()
+    failed = [line for line in printed if line.startswith("FAILED")]
+    assert len(failed) == 1
+    assert message in failed[0]
+    assert printed[-1] == "1 artefacts, 1 failed"
+
+
+def test_verify_says_what_differs_from_the_book_without_failing(tmp_path, tmp_path_factory, capsys):
+    text = smoke_run(tmp_path_factory.getbasetemp() / "smoke")
+    (tmp_path / NAME).write_text(forged(text, provenance={**json.loads(text)["provenance"], "code": "old"}))
+    assert main(["verify", "--out", str(tmp_path)]) == 0
+    remarks = "complete; stale: made by an earlier version of the code; not the smoke profile of now: epochs=1"
+    assert remarks in capsys.readouterr().out
+
+
+def test_verify_fails_on_an_edited_artefact_and_passes_over_benchmarks(tmp_path, tmp_path_factory, capsys):
+    text = smoke_run(tmp_path_factory.getbasetemp() / "smoke")
+    (tmp_path / NAME).write_text(text.replace('"steps": 5', '"steps": 6'))
+    (tmp_path / "bench-training.json").write_text("{}")
+    assert main(["verify", "--out", str(tmp_path)]) == 1
+    printed = capsys.readouterr().out
+    assert "was altered after it was written" in printed
+    assert "1 artefacts, 1 failed" in printed
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_says_how_to_go_on_and_does(tmp_path, signal_number):
+    """A real process, stopped as a batch system or Ctrl-C does while it computes; it ends as if never stopped."""
+    arguments = ["run", "dispersion", "--profile", "smoke", "--set", "epochs=30", "--set", "noise_levels=0,0.5"]
+    command = [sys.executable, "-m", "helpers", *arguments, "--out", str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (tmp_path / NAME).exists():
+        time.sleep(0.01)
+    process.send_signal(signal_number)
+    _, error = process.communicate()
+    assert process.returncode == 130
+    assert error.splitlines()[-1] == ("helpers: stopped; finished rows are saved, run the same command again to resume")
+    assert "Traceback" not in error
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    assert main([*arguments, "--out", str(tmp_path / "whole")]) == 0
+    assert load(tmp_path / NAME).rows == load(tmp_path / "whole" / NAME).rows
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+    command = f"{sys.executable} -m helpers list | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+VALUES = st.one_of(
+    st.text(max_size=12), st.integers().map(str), st.floats().map(str), st.sampled_from(["0", "1", "none"])
+)
+
+
+@given(
+    name=st.sampled_from(["dispersion", "resnet18-grid"]),
+    pairs=st.lists(
+        st.tuples(st.sampled_from(["k", "n", "lr", "model", "dataset", "seeds", "noise_levels", "x"]), VALUES)
+    ),
+    budget=st.sampled_from(["0s", "0m", "00.0h", "1", "s", "-1s", "١s"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_no_settings_end_in_a_traceback(tmp_path_factory, name, pairs, budget):
+    """With no time to start a row, a command either makes an empty artefact or says in words what is wrong."""
+    folder = tmp_path_factory.getbasetemp() / "fuzzed"
+    arguments = [part for key, value in pairs for part in ("--set", f"{key}={value}")]
+    status = main(["run", name, "--profile", "smoke", "--out", str(folder), f"--budget={budget}", *arguments])
+    assert status in (0, 2)
+    for path in folder.glob("*.json"):
+        assert verify.state(path, experiments.EXPERIMENTS)
+        path.unlink()
 
 
 @pytest.mark.parametrize(
@@ -40,6 +152,10 @@ def test_verify_fails_on_an_edited_artefact(tmp_path, capsys):
         (["run", "resnet18-grid", "--profile", "huge"], "no profile 'huge'"),
         (["run", "resnet18-grid", "--profile", "smoke", "--set", "k=many"], "k takes a whole number"),
         (["run", "resnet18-grid", "--profile", "smoke", "--budget", "soon"], "--budget takes a time"),
+        (["run", "resnet18-grid", "--profile", "../x"], "no profile '../x'"),
+        (["run", "dispersion", "--profile", "smoke", "--set", "seeds=1,1"], "seeds gives a value twice"),
+        (["run", "dispersion", "--profile", "smoke", "--out", "/proc/none"], "cannot be written to"),
+        (["run", "dispersion", "--profile", "smoke", "--out", "x" * 300], "cannot be written to"),
         (["show", "resnet18-grid", "--out", "nowhere"], "there is no artefact of resnet18-grid"),
     ],
 )

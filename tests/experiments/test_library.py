@@ -6,7 +6,7 @@ from helpers.experiments.artefact import ArtefactError
 
 
 def test_the_best_profile_there_is_comes_back(tmp_path):
-    with pytest.raises(ArtefactError, match="squares has not been run: .* --profile laptop"):
+    with pytest.raises(ArtefactError, match=r"squares has not been run: .* --profile laptop"):
         library.best("squares", within=tmp_path)
     for profile in ("smoke", "laptop"):
         runner.run(SQUARES, profile, Squares(), out=tmp_path, quiet=True)

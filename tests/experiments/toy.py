@@ -1,14 +1,14 @@
-"""A small experiment of the tests: each row squares a number, and can be told to take time or to fail."""
+"""A small experiment of the tests: each row squares a number, takes the time it is told to, or kills its worker."""
 
 import os
-import sys
+import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from helpers.experiments.artefact import Json
 from helpers.experiments.config import Config
-from helpers.experiments.runner import Experiment, run
+from helpers.experiments.runner import Experiment
 
 
 @dataclass(frozen=True)
@@ -41,5 +41,15 @@ SQUARES = Experiment(
 )
 
 
-if __name__ == "__main__":  # a run of its own process, for the tests that kill it
-    run(SQUARES, "smoke", Squares(pause=float(os.environ["PAUSE"])), out=Path(sys.argv[1]), quiet=True)
+def deadly_row(config: Squares, point: Json) -> Json:
+    """Kills its process at x = 2, the first time; ``config.name`` is the file that remembers it."""
+    if point["x"] == 2:
+        try:
+            Path(config.name).touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGKILL)
+        except FileExistsError:
+            pass
+    return row(config, point)
+
+
+DEADLY = replace(SQUARES, row=deadly_row)

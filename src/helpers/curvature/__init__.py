@@ -2,7 +2,7 @@
 
 ==============  ===================================================================================
 ``products``    gradient, Hessian-vector products, dense Hessian and Gauss-Newton matrix
-``traces``      the trace with its standard error: exact, Gauss-Newton sketch, Hutchinson
+``traces``      traces and their differences with standard errors: exact, Gauss-Newton sketch, Hutchinson
 ``krylov``      one Krylov space: shifted solves, extreme eigenvalues, spectral density
 ==============  ===================================================================================
 """
@@ -21,11 +21,12 @@ from helpers.curvature.products import (
     gauss_newton,
     gradient,
     hessian,
+    hessian_operator,
     hvp,
     per_example_gradients,
     values,
 )
-from helpers.curvature.traces import is_piecewise_affine, trace
+from helpers.curvature.traces import choose_method, is_piecewise_affine, trace, trace_difference
 
 __all__ = [
     "Edge",
@@ -33,15 +34,18 @@ __all__ = [
     "Lanczos",
     "Shifted",
     "SpectralDensity",
+    "choose_method",
     "extreme_eigenvalues",
     "gauss_newton",
     "gradient",
     "hessian",
+    "hessian_operator",
     "hvp",
     "is_piecewise_affine",
     "per_example_gradients",
     "solve_shifted",
     "spectral_density",
     "trace",
+    "trace_difference",
     "values",
 ]

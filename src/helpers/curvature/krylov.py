@@ -7,19 +7,19 @@ Hessian of a network cost far more than that, and without it Ritz values repeat 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from scipy.linalg import eigh_tridiagonal, solve
 from torch import Tensor, nn
 
-from helpers.curvature.products import hvp
+from helpers.curvature.products import hessian_operator, total
 from helpers.data import Split
 from helpers.losses import Loss
 from helpers.models import trainable
 
 Matvec = Callable[[Tensor], Tensor]
+ROWS = 8  # basis vectors stored in one block
 
 
 class Lanczos:
@@ -38,10 +38,11 @@ class Lanczos:
         if not (torch.isfinite(norm) and norm > 0):
             raise ValueError("the Lanczos process needs a finite start vector that is not zero")
         self._matvec = matvec
-        self._basis = [start / norm]
+        self._blocks: list[Tensor] = []  # (ROWS, d) each; rows still to come are zero
         self.diagonal: list[float] = []
         self.off_diagonal: list[float] = []
         self.exhausted = False
+        self._append(start / norm)
 
     @property
     def size(self) -> int:
@@ -50,12 +51,12 @@ class Lanczos:
 
     def extend(self) -> None:
         """One more product, one more row of T."""
-        vector = self._basis[-1]
+        vector = self._blocks[-1][self.size % ROWS]
         product = self._matvec(vector)
         self.diagonal.append(torch.dot(vector, product).item())
-        basis = torch.stack(self._basis)
-        for _ in range(2):  # classical Gram-Schmidt, twice, is orthogonal to machine precision
-            product = product - basis.T @ (basis @ product)
+        for _ in range(2):  # Gram-Schmidt, twice, is orthogonal to machine precision
+            for block in self._blocks:
+                product = product - block.T @ (block @ product)
         coupling = product.norm().item()
         if not np.isfinite(coupling):
             raise ValueError("a Hessian-vector product is not finite; the weights or the loss diverged")
@@ -65,12 +66,18 @@ class Lanczos:
             self.size == len(product)
         )
         if not self.exhausted:
-            self._basis.append(product / coupling)
+            self._append(product / coupling)
+
+    def _append(self, vector: Tensor) -> None:
+        if self.size % ROWS == 0:
+            self._blocks.append(vector.new_zeros(ROWS, len(vector)))
+        self._blocks[-1][self.size % ROWS] = vector
 
     def combine(self, coefficients: np.ndarray) -> Tensor:
         """V y: coefficients (size, m) in the basis to vectors (m, d)."""
-        basis = torch.stack(self._basis[: len(coefficients)])
-        return torch.as_tensor(coefficients.T, dtype=basis.dtype, device=basis.device) @ basis
+        like = self._blocks[0]
+        rows = torch.as_tensor(coefficients.T, dtype=like.dtype, device=like.device).split(ROWS, dim=1)
+        return total(piece @ block[: piece.shape[1]] for piece, block in zip(rows, self._blocks, strict=False))
 
 
 # --- (H + c I) x = b for many c -------------------------------------------------------------------------------------
@@ -218,7 +225,7 @@ def extreme_eigenvalues(
     Raises:
         ValueError: if count is not between 1 and d.
     """
-    krylov = Lanczos(partial(hvp, model, loss, split), _random_signs(model, seed))
+    krylov = Lanczos(hessian_operator(model, loss, split), _random_signs(model, seed))
     d = sum(p.numel() for p in trainable(model))
     if not 1 <= count <= d:
         raise ValueError(f"count must lie between 1 and d = {d}, got {count}")
@@ -276,7 +283,7 @@ def spectral_density(
     nodes = torch.zeros(probes, iterations, dtype=torch.float64)
     weights = torch.zeros_like(nodes)
     for probe in range(probes):
-        krylov = Lanczos(partial(hvp, model, loss, split), _random_signs(model, seed + 7919 * probe))
+        krylov = Lanczos(hessian_operator(model, loss, split), _random_signs(model, seed + 7919 * probe))
         while krylov.size < iterations and not krylov.exhausted:
             krylov.extend()
         ritz, vectors, _ = _ritz(krylov)

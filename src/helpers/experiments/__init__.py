@@ -5,21 +5,26 @@
 ``artefact``     the JSON file: atomic writes, hashes, a lock
 ``provenance``   code, commit, libraries, machine
 ``runner``       row by row through any executor, resuming what is there
+``cluster``      the executor of a Dask cluster
+``verify``       whether an artefact can be trusted
+``samples``      the data, samples and device of a row
 ``measure``      every bound on one ensemble
-``resnet18_grid``, ...   one module an experiment
 ===============  ================================================================================
+
+``resnet18_grid`` and ``dispersion`` are the experiments, one module each.
 """
 
 from pathlib import Path
 
 from helpers.experiments.artefact import Artefact, ArtefactError, load
 from helpers.experiments.config import Config, ConfigError
+from helpers.experiments.dispersion import EXPERIMENT as _dispersion
 from helpers.experiments.resnet18_grid import EXPERIMENT as _resnet18_grid
 from helpers.experiments.runner import Experiment, artefact_path, run
 
 RESULTS = Path("book") / "results"
 
-EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (_resnet18_grid,)}
+EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (_resnet18_grid, _dispersion)}
 
 __all__ = [
     "EXPERIMENTS",

@@ -27,14 +27,12 @@ FIELDS = {
     "rows",
     "digest",
 }
-ORIGIN: dict[str, Any] = {
+ORIGIN: dict[str, Any] = {  # what every provenance has, with its type
     "code": str,
     "commit": str,
     "data": str,
     "device": str,
     "libraries": dict,
-    "resumed": list,
-    "row_seconds": int | float,
     "seconds": int | float,
     "peak_memory_bytes": int,
 }

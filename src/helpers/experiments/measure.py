@@ -1,56 +1,21 @@
 """One trained ensemble, every bound of the book on it: the measurements that a row holds."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict
 from math import hypot
 from typing import Any
 
 import torch
 from torch import nn
 
-from helpers import data, omniscient, wang_mao
+from helpers import omniscient, wang_mao
 from helpers.curvature import extreme_eigenvalues, trace, values
 from helpers.data import Split
+from helpers.experiments.samples import Roles
 from helpers.losses import ClippedCrossEntropy, ZeroOneError
 from helpers.training import Run
 
 MOST_ITERATIONS = 60
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Disjoint data for the k runs of one row: train, val (builds Delta), val2 (evaluates it), test (the gap)."""
-
-    train: list[Split]
-    val: Split
-    val2: Split
-    test: Split
-
-
-@cache
-def _images(dataset: str, train: bool) -> Split:
-    """A data set as images, read once in a process."""
-    return data.as_images(data.load(dataset, train=train))
-
-
-def edition(dataset: str) -> str:
-    """The data set's edition, as captions say it, without reading its images."""
-    return data.EDITIONS.get(dataset, dataset)
-
-
-def draw_roles(dataset: str, *, k: int, n: int, n_val: int, n_test: int, seed: int) -> Roles:
-    """Draw k training samples, val and val2 from the training images, and test from the test images."""
-    *train, val, val2 = data.partition(_images(dataset, True), [n] * k + [n_val] * 2, seed=seed)
-    test = data.partition(_images(dataset, False), [n_test], seed=seed)[0]
-    return Roles(train, val, val2, test)
-
-
-def default_device() -> torch.device:
-    """The accelerator if there is one, else the processor."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def measure(
@@ -81,7 +46,7 @@ def measure(
         "lambdas": lambdas,
         "steps": run.steps,
         "seed": seed,
-        "trace_rtol": trace_rtol,
+        "value_rtol": trace_rtol / 3,  # a trace enters as its cube root
         "rtol": solve_rtol,
         "max_iterations": MOST_ITERATIONS,
     }

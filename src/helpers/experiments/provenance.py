@@ -32,8 +32,8 @@ LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
 def provenance(edition: str, module: str) -> dict[str, Any]:
     """What an artefact made by ``module`` says about its origin.
 
-    ``seconds`` (wall-clock of the runs that added rows), ``row_seconds`` (sum over rows), ``peak_memory_bytes`` (most of
-    any process that computed a row) and ``device`` (every one that did) grow as rows are added.
+    As rows are added, ``seconds`` (wall-clock of the runs that added them), ``row_seconds`` (sum over rows),
+    ``peak_memory_bytes`` (the most of a process that computed one) and ``device`` (each that did) are kept up to date.
     """
     return {
         "package": helpers.__version__,
@@ -63,7 +63,7 @@ def resumed(origin: dict[str, Any]) -> None:
     """Note in the provenance of an unfinished artefact that this process goes on, and what is different here."""
     here = environment()
     differing = {name: value for name, value in here.items() if name != "device" and value != origin.get(name)}
-    origin["resumed"].append({"at": datetime.now(UTC).isoformat(timespec="seconds"), **differing})
+    origin.setdefault("resumed", []).append({"at": datetime.now(UTC).isoformat(timespec="seconds"), **differing})
 
 
 @cache
@@ -122,8 +122,9 @@ def _without_docstrings(path: Path) -> str:
     return ast.unparse(tree)
 
 
+@cache
 def commit() -> str:
-    """The checkout's commit, with "+" if files differ from it; "unknown" outside a checkout."""
+    """The checkout's commit when first asked, with "+" if files differ from it; "unknown" outside a checkout."""
     root = Path(helpers.__file__).parent
 
     def git(*arguments: str) -> str:

@@ -9,8 +9,9 @@ from functools import partial
 
 from helpers.experiments.artefact import Json
 from helpers.experiments.config import Config
-from helpers.experiments.measure import default_device, draw_roles, edition, measure
+from helpers.experiments.measure import measure
 from helpers.experiments.runner import Experiment
+from helpers.experiments.samples import default_device, draw_roles, edition
 from helpers.models import resnet18
 from helpers.training import Diverged, train_ensemble
 

@@ -182,8 +182,8 @@ class _Grid:
         self.artefact.rows[index] = outcome.row
         origin = self.artefact.provenance
         origin["device"] = _joined(origin["device"], outcome.device, first=len(self.artefact.finished) == 1)
-        origin["seconds"] = round(self.before + self._elapsed(), 1)
-        origin["row_seconds"] = round(origin["row_seconds"] + outcome.seconds, 1)
+        origin["seconds"] = round(self.before + self._elapsed(), 3)
+        origin["row_seconds"] = round(origin.get("row_seconds", 0.0) + outcome.seconds, 3)
         origin["peak_memory_bytes"] = max(origin["peak_memory_bytes"], outcome.peak_memory_bytes)
         self.artefact.save(self.path)
         self.tell()
@@ -200,6 +200,8 @@ class _Grid:
         if _lost(error):
             reason = f"{row} was lost with its worker ({type(error).__name__})"
             return _caused(f"{reason}; finished rows are saved, run the same command again to resume", error)
+        if isinstance(error, ModuleNotFoundError) or "during deserialization of the task graph" in str(error):
+            return _caused(f"{row} met a cluster with other packages; install this version there and run again", error)
         if isinstance(error, ValueError):
             return _caused(f"{row} failed: {error}", error)
         error.add_note(f"in {row}; finished rows are saved")

@@ -1,0 +1,105 @@
+"""What the benchmarks share: clocks, counts of work, peak memory, and the file that the book reads."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from helpers.experiments.provenance import commit, device_name
+
+RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    """Wall-clock seconds of one call, accelerator included."""
+    start = time.perf_counter()
+    function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def interleaved(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each function, called in turns so that a busy machine slows all of them alike; one warm-up each."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for turn in range(repeats + 1):
+        for name, function in functions.items():
+            elapsed = seconds(function)
+            if turn:
+                times[name].append(elapsed)
+    return times
+
+
+def median(values: Sequence[float]) -> tuple[float, float]:
+    """Median and its standard error, that of a mean times 1.25."""
+    tensor = torch.tensor(values, dtype=torch.float64)
+    error = 1.25 * tensor.std().item() / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return tensor.quantile(0.5).item(), error
+
+
+def flops(function: Callable[[], Any]) -> int:
+    """Floating-point operations of matrix products and convolutions in one call."""
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return int(counter.get_total_flops())
+
+
+def peak_memory(function: Callable[[], Any]) -> int:
+    """Most bytes of tensors that one call holds beyond what was there before."""
+    function()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        function()
+    events = profiler.profiler.kineto_results.events()
+    held = peak = 0
+    for _, change in sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"):
+        held += change
+        peak = max(peak, held)
+    return peak
+
+
+def origin(edition: str, libraries: Sequence[str]) -> dict[str, Any]:
+    """Where the numbers come from: machine, versions, data, commit, day."""
+    return {
+        "commit": commit(),
+        "cores": os.cpu_count(),
+        "data": edition,
+        "date": datetime.now(UTC).date().isoformat(),
+        "device": device_name(),
+        "libraries": {name: version(name) for name in libraries},
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names and names[0] != "unknown" else platform.machine()
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Write the artefact whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    os.replace(temporary, path)
+    print(f"written: {path}")

@@ -1,0 +1,237 @@
+"""k = 6 ResNet-18 on their own samples: ``train_ensemble`` beside the plain loop, the same work in one run.
+
+The plain loop is what one would write first: for each model in turn a ``DataLoader`` with shuffling and a
+``torch.optim.SGD``. Both take the same number of steps on the same images with the same settings. Repetitions
+alternate, medians are compared, and the ratio of each pair gives the spread.
+
+On a processor the network has width 8 and both sides compute in float32. On CUDA it has width 64; ``train_ensemble``
+uses bfloat16 there, and so does the plain loop (autocast), so that the ratio is of the organisation alone. The time of
+200 epochs on 8,333 images is extrapolated from the steps and set against the floor: the arithmetic at the device's
+peak.
+
+    python benchmarks/bench_training.py [--quick] [--out FILE]
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import functional_call, grad, vmap
+from torch.utils.data import DataLoader, TensorDataset
+
+from helpers import models
+from helpers.augment import crop_and_flip
+from helpers.data import Split, disjoint
+from helpers.experiments.provenance import commit, device_name, environment, peak_memory
+from helpers.training import train_ensemble
+
+OUT = Path("book") / "results" / "bench-training.json"
+RUNS, LR, MOMENTUM = 6, 0.01, 0.9
+FLOP_A_SAMPLE = 3 * 1.11e9  # forward and backward of ResNet-18, width 64, one 32 x 32 image
+FULL = {"epochs": 200, "n": 8_333, "batch_size": 60}
+PEAK_BF16 = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # dense, by the makers' data sheets, FLOP a second
+
+
+@dataclass(frozen=True)
+class Size:
+    """What both sides train: ``n`` images for each of the runs, one epoch a repetition."""
+
+    width: int
+    n: int
+    batch_size: int
+    repetitions: int
+
+    @property
+    def steps(self) -> int:
+        """Steps of the ensemble in a repetition."""
+        return self.n // self.batch_size
+
+
+SIZES = {
+    ("cpu", True): Size(width=4, n=20, batch_size=10, repetitions=1),
+    ("cpu", False): Size(width=8, n=120, batch_size=60, repetitions=7),
+    ("cuda", True): Size(width=64, n=600, batch_size=60, repetitions=1),
+    ("cuda", False): Size(width=64, n=8_333, batch_size=60, repetitions=5),
+}
+
+
+def images(n: int) -> Split:
+    """n random images with random labels: the time of a step does not depend on what they show."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(n, 3, 32, 32, generator=generator)
+    return Split(inputs, torch.randint(10, (n,), generator=generator), 10, "random images")
+
+
+def plain_loop(
+    make: Callable[[], nn.Module], splits: Sequence[Split], size: Size, device: torch.device
+) -> list[nn.Module]:
+    """One model after the other, each with a loader and an optimiser of its own."""
+    torch.manual_seed(0)
+    first = make().to(device)
+    trained = []
+    for split in splits:
+        model = deepcopy(first).train()
+        loader = DataLoader(
+            TensorDataset(split.inputs, split.targets), size.batch_size, shuffle=True, drop_last=True,
+            pin_memory=device.type == "cuda",
+        )  # fmt: skip
+        optimizer = torch.optim.SGD(model.parameters(), LR, MOMENTUM)
+        for inputs, targets in loader:
+            optimizer.zero_grad()
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                value = F.cross_entropy(model(inputs.to(device)), targets.to(device))
+            value.backward()
+            optimizer.step()
+        trained.append(model)
+    return trained
+
+
+def ensemble(
+    make: Callable[[], nn.Module], splits: Sequence[Split], size: Size, device: torch.device, **changes: Any
+) -> None:
+    """The same work by the package, which records the dispersion on the way."""
+    train_ensemble(
+        make, splits, epochs=1, batch_size=size.batch_size, lr=LR, momentum=MOMENTUM, seed=0, device=device, **changes
+    )
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Wall-clock of one call, the device's queue included."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def alternated(
+    works: dict[str, Callable[[], object]], repetitions: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds of each work, one after the other in every repetition, after one call of each that is not counted."""
+    for work in works.values():
+        work()
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repetitions):
+        for name, work in works.items():
+            found[name].append(seconds(work, device))
+    return found
+
+
+def side_by_side(size: Size, device: torch.device) -> dict[str, Any]:
+    """Medians of both sides, and the ratio with its spread over repetitions."""
+    splits = disjoint(images(RUNS * size.n), RUNS, size.n, seed=0)
+    make = partial(models.resnet18, size.width)
+    times = alternated(
+        {
+            "plain": lambda: plain_loop(make, splits, size, device),
+            "ensemble": lambda: ensemble(make, splits, size, device),
+            "augmented": lambda: ensemble(make, splits, size, device, augment=crop_and_flip),
+        },
+        size.repetitions,
+        device,
+    )
+    ratios = sorted(plain / fast for plain, fast in zip(times["plain"], times["ensemble"], strict=True))
+    return {
+        **asdict(size),
+        "runs": RUNS,
+        "steps": size.steps,
+        "seconds_a_step": {name: statistics.median(values) / size.steps for name, values in times.items()},
+        "ratio": statistics.median(ratios),
+        "ratio_range": [ratios[0], ratios[-1]],
+    }
+
+
+def against_the_floor(row: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """200 epochs at the measured speed, and the share of the device's peak that this is."""
+    steps = FULL["epochs"] * (FULL["n"] // FULL["batch_size"])
+    floating = RUNS * steps * FULL["batch_size"] * FLOP_A_SAMPLE
+    total = steps * row["seconds_a_step"]["augmented"]
+    name = torch.cuda.get_device_name(device)
+    peak = next((value for key, value in PEAK_BF16.items() if key in name), None)
+    share = None if peak is None else floating / peak / total
+    return {**FULL, "petaflop": floating / 1e15, "seconds": total, "peak_flop_a_second": peak, "share_of_peak": share}
+
+
+def loop_or_vmap(repetitions: int) -> list[dict[str, Any]]:
+    """Gradients of k small networks on a processor: a loop over them, and ``torch.func.vmap`` over their weights."""
+    networks = {
+        "MLP 64-64-10, batch 16": (partial(models.mlp, 64, 64, 10), (16, 64)),
+        "MLP 64-128-128-10, batch 16": (partial(models.mlp, 64, 128, 10, depth=2), (16, 64)),
+        "MLP 3072-256-256-10, batch 50": (partial(models.mlp, 3072, 256, 10, depth=2), (50, 3072)),
+        "CNN with 8 filters, batch 50": (partial(models.cnn, 8), (50, 3, 32, 32)),
+    }
+    rows = []
+    for name, (make, shape) in networks.items():
+        times = alternated(_both_ways(make, shape), repetitions, torch.device("cpu"))
+        medians = {way: statistics.median(values) for way, values in times.items()}
+        rows.append({"network": name, **medians, "loop_over_vmap": medians["loop"] / medians["vmap"]})
+    return rows
+
+
+def _both_ways(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
+    torch.manual_seed(0)
+    networks = [make() for _ in range(RUNS)]
+    rows = torch.stack([models.weights(network) for network in networks])
+    inputs, targets = torch.randn(RUNS, *shape), torch.randint(10, (RUNS, shape[0]))
+    names = [name for name, _ in networks[0].named_parameters()]
+
+    def loop() -> list[Any]:
+        values = [F.cross_entropy(network(x), y) for network, x, y in zip(networks, inputs, targets, strict=True)]
+        return [torch.autograd.grad(v, models.trainable(network)) for v, network in zip(values, networks, strict=True)]
+
+    def loss(row: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        parameters = dict(zip(names, models.split_like(networks[0], row), strict=True))
+        return F.cross_entropy(functional_call(networks[0], parameters, (x,)), y)
+
+    together = vmap(grad(loss))
+    return {"loop": loop, "vmap": lambda: together(rows, inputs, targets)}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; the numbers mean little")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="FILE")
+    options = parser.parse_args(arguments)
+    started = time.monotonic()
+    results: dict[str, Any] = {"cpu": side_by_side(SIZES["cpu", options.quick], torch.device("cpu"))}
+    _tell("processor, width {width}", results["cpu"])
+    results["loop_or_vmap"] = loop_or_vmap(3 if options.quick else 15)
+    for row in results["loop_or_vmap"]:
+        print(f"{row['network']}: loop {1e3 * row['loop']:.2f} ms, vmap {1e3 * row['vmap']:.2f} ms")
+    if torch.cuda.is_available():
+        device = torch.device("cuda")
+        results["cuda"] = side_by_side(SIZES["cuda", options.quick], device)
+        results["cuda"]["full"] = against_the_floor(results["cuda"], device)
+        _tell("CUDA, width {width}", results["cuda"])
+        print("200 epochs: {seconds:.0f} s, share of the peak: {share_of_peak}".format(**results["cuda"]["full"]))
+    else:
+        results["cuda"] = None
+        print("No CUDA device here: the comparison at width 64 and the share of the peak were not measured.")
+    origin = {**environment(), "seconds": time.monotonic() - started, "peak_memory_bytes": peak_memory()}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(
+        json.dumps({"quick": options.quick, "provenance": origin, **results}, indent=1, sort_keys=True) + "\n"
+    )
+    print(f"{options.out}: {device_name()}, commit {commit()}")
+
+
+def _tell(where: str, row: dict[str, Any]) -> None:
+    times = ", ".join(f"{name} {1e3 * value:.1f} ms" for name, value in row["seconds_a_step"].items())
+    ratio = "{:.2f} ({:.2f} to {:.2f})".format(row["ratio"], *row["ratio_range"])
+    print(f"{where.format(**row)}: a step of {RUNS} runs: {times}; plain / ensemble {ratio}")
+
+
+if __name__ == "__main__":
+    main()

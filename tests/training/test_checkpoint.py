@@ -1,0 +1,92 @@
+import errno
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from instances import residual_network, sample
+from safetensors.torch import save_file
+
+from helpers import data, models, training
+from helpers.training import CheckpointError, checkpoint
+
+
+def make():
+    return models.mlp(5, 4, 3).double()
+
+
+@cache
+def trained(network=make):
+    splits = data.disjoint(sample(40), 2, 20, seed=0)
+    if network is residual_network:
+        splits = [data.Split(s.inputs.repeat(1, 13)[:, :64].view(-1, 1, 8, 8), s.targets, 3, "x") for s in splits]
+    return training.train_ensemble(network, splits, epochs=2, batch_size=5, lr=0.1, seed=0)
+
+
+@pytest.mark.parametrize("network", [make, residual_network])
+def test_a_run_comes_back_to_the_bit(tmp_path, network):
+    run = trained(network)
+    training.save(run, tmp_path / "new" / "run.safetensors")
+    found = training.load(network, tmp_path / "new" / "run.safetensors")
+    assert found.steps == run.steps
+    for name in ("initial", "step_dispersion", "losses"):
+        assert torch.equal(getattr(found, name), getattr(run, name))
+    for one, other in zip(run.models, found.models, strict=True):
+        assert not other.training
+        for (name, value), again in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+            assert torch.equal(value, again), name
+
+
+def test_the_type_of_the_weights_is_that_of_the_file(tmp_path):
+    training.save(trained(), tmp_path / "run")
+    found = training.load(lambda: models.mlp(5, 4, 3), tmp_path / "run")
+    assert torch.equal(models.weights(found.models[0]), models.weights(trained().models[0]))
+
+
+def test_loading_leaves_the_callers_random_state_alone(tmp_path):
+    training.save(trained(), tmp_path / "run")
+    before = torch.get_rng_state()
+    training.load(make, tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@given(position=st.integers(0, 10**6), bit=st.integers(0, 7), length=st.integers(0, 10**6))
+@settings(max_examples=150, deadline=None)
+def test_a_file_that_was_cut_or_altered_is_refused_in_a_sentence(tmp_path_factory, position, bit, length):
+    path = tmp_path_factory.getbasetemp() / "altered.safetensors"
+    training.save(trained(), path)
+    content = bytearray(path.read_bytes())
+    content[position % len(content)] ^= 1 << bit
+    for damaged in (bytes(content), path.read_bytes()[: length % len(content)]):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"altered\.safetensors"):
+            training.load(make, path)
+
+
+def test_other_files_and_other_models_are_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="does not exist; train and save the run first"):
+        training.load(make, tmp_path / "none")
+    save_file({"x": torch.zeros(2)}, tmp_path / "other")
+    with pytest.raises(CheckpointError, match="is not a checkpoint of a run"):
+        training.load(make, tmp_path / "other")
+    torch.save(trained().models[0].state_dict(), tmp_path / "pickle")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        training.load(make, tmp_path / "pickle")
+    training.save(trained(), tmp_path / "run")
+    with pytest.raises(CheckpointError, match="holds models of another kind"):
+        training.load(lambda: models.mlp(5, 3, 3), tmp_path / "run")
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    training.save(trained(), tmp_path / "run")
+    before = (tmp_path / "run").read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"could not be written \(No space left on device\)"):
+        training.save(trained(), tmp_path / "run")
+    assert (tmp_path / "run").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
