@@ -6,7 +6,7 @@ import pytest
 from instances import CLIPPED, network, sample
 
 from helpers import curvature, omniscient
-from helpers.surrogate import Solver
+from helpers.surrogate import Solver, allowed_error
 
 MODEL, TRAIN, HELD_OUT = network(width=100), sample(60), sample(50, seed=1)
 EXACT = curvature.trace_difference(MODEL, CLIPPED, TRAIN, HELD_OUT, method="exact").value
@@ -20,6 +20,15 @@ def test_the_trace_method_is_settled_once():
     assert solver().trace_method == "gauss-newton"
     assert solver(method="exact").trace_method == "exact"
     assert Solver().settled(network(), CLIPPED, TRAIN).trace_method == "exact"
+
+
+@pytest.mark.parametrize("t", [0.0, -3.0, 50.0])
+@pytest.mark.parametrize(("factor", "penalty"), [(1.0, 0.0), (0.3, 2.0), (1e-3, 0.5)])
+def test_the_allowed_error_moves_the_value_by_its_tolerance(t, factor, penalty):
+    s = allowed_error(t, factor=factor, penalty=penalty, rtol=0.02)
+    moved = factor * (abs(t) + s) ** (1 / 3) + penalty
+    assert moved == pytest.approx(1.02 * (factor * abs(t) ** (1 / 3) + penalty), rel=1e-12)
+    assert allowed_error(t, factor=0.0, penalty=penalty, rtol=0.02) == inf
 
 
 @pytest.mark.parametrize(("factor", "penalty"), [(1.0, 0.0), (1.0, 2.0), (0.3, 5.0)])

@@ -1,7 +1,7 @@
 """Put notebooks into the book's one form, or with ``--check`` say which are not in it.
 
 The form: nbformat 4.5, sorted keys, one space of indentation, a newline at the end, cell ids kept, no execution
-counts, one kernel entry, and no outputs except in code cells tagged ``nbval-check-output``, whose short text output is
+counts (1 where an output is kept), one kernel entry, and no outputs except in code cells tagged ``nbval-check-output``, whose short text output is
 the record that the tests compare with. Figures and widgets are made by the build and never stored.
 
     python tools/normalize_notebooks.py [--check] NOTEBOOK ...
@@ -47,7 +47,8 @@ def normal_cell(cell: dict[str, Any]) -> dict[str, Any]:
     if cell["cell_type"] == "code":
         keep = KEEP_OUTPUT in metadata.get("tags", [])
         outputs = [normal_output(output) for output in cell.get("outputs", [])] if keep else []
-        normal |= {"execution_count": None, "outputs": outputs}
+        # nbval takes a cell without a count for one that was never run, and refuses to compare with its output
+        normal |= {"execution_count": 1 if outputs else None, "outputs": outputs}
     return normal
 
 

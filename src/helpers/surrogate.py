@@ -80,23 +80,24 @@ class Solver:
     def trace_term(
         self, model: nn.Module, loss: Loss, train: Split, held_out: Split | None, *, factor: float, penalty: float
     ) -> Estimate:
-        """Tr H_emp - Tr H_held_out, or Tr H_emp, to the accuracy that ``factor |trace|^{1/3} + penalty`` needs.
-
-        A standard error s of a trace t moves the cube root by (|t| + s)^{1/3} - |t|^{1/3} at most; s is allowed to be
-        what makes that ``value_rtol`` of the whole.
-        """
+        """Tr H_emp - Tr H_held_out, or Tr H_emp, to the accuracy that ``factor |trace|^{1/3} + penalty`` needs."""
 
         def tolerance(t: float) -> float:
-            if factor == 0:
-                return inf
-            root = float(abs(t) ** (1 / 3))
-            return (root + self.value_rtol * (root + penalty / factor)) ** 3 - abs(t)
+            return allowed_error(t, factor=factor, penalty=penalty, rtol=self.value_rtol)
 
         if held_out is None:
             return trace(model, loss, train, method=self.trace_method, tolerance=tolerance, seed=self.seed)
         return trace_difference(
             model, loss, train, held_out, method=self.trace_method, tolerance=tolerance, seed=self.seed
         )
+
+
+def allowed_error(t: float, *, factor: float, penalty: float, rtol: float) -> float:
+    """The s for which replacing |t| by |t| + s raises ``factor |t|^{1/3} + penalty`` by the share ``rtol``."""
+    if factor == 0:
+        return inf
+    root = float(abs(t) ** (1 / 3))
+    return (root + rtol * (root + penalty / factor)) ** 3 - abs(t)
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,9 @@ def reverse_over_forward(model: nn.Module, loss: Callable[[Tensor, Tensor], Tens
     forward passes against 6 for two gradients, where two backward passes need 9.
     """
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    with forward_ad.dual_level():
+    with forward_ad.dual_level(), warnings.catch_warnings():
+        # PyTorch loads its own rules at the first dual number, by a route that it warns against itself.
+        warnings.filterwarnings("ignore", ".*torch.jit.script. is deprecated", FutureWarning)
         pieces = zip(named.items(), split_like(model, v), strict=True)
         moved = {name: forward_ad.make_dual(p, piece) for (name, p), piece in pieces}
         z, dz = forward_ad.unpack_dual(functional_call(model, moved, (batch.inputs,), tie_weights=False))
