@@ -1,8 +1,8 @@
 """Put notebooks into the book's one form, or with ``--check`` say which are not in it.
 
 The form: nbformat 4.5, sorted keys, one space of indentation, a newline at the end, cell ids kept, one kernel entry,
-and no outputs or execution counts except in code cells tagged ``nbval-check-output``, whose short text output is the record
-that the tests compare with (their count is 1). Figures and widgets are made by the build and never stored.
+and no outputs or execution counts except in code cells tagged ``nbval-check-output``, whose short text output is the
+record that the tests compare with (their count is 1). Figures and widgets are made by the build and never stored.
 
     python tools/normalize_notebooks.py [--check] NOTEBOOK ...
 """
