@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
@@ -59,6 +59,11 @@ class Visit:
         if message.type in ("error", "warning"):
             self.problems.append(f"console {message.type}: {message.text}")
 
+    def on_failure(self, request: Request) -> None:
+        """Report a request that failed; one that the browser itself cancels when it leaves a page did not."""
+        if request.failure != "net::ERR_ABORTED":
+            self.problems.append(f"request failed: {request.url}")
+
     def guard(self, route: Route) -> None:
         """Let requests to the book pass; stop and report every other one."""
         if route.request.url.startswith(("http://127.0.0.1:", "file:")):
@@ -105,7 +110,7 @@ def visit(browser: Browser, site: str) -> Callable[..., Any]:
         context.route("**/*", seen.guard)
         seen.page.on("console", seen.on_console)
         seen.page.on("pageerror", lambda error: seen.problems.append(f"script error: {error}"))
-        seen.page.on("requestfailed", lambda request: seen.problems.append(f"request failed: {request.url}"))
+        seen.page.on("requestfailed", seen.on_failure)
         seen.page.on(
             "response",
             lambda answer: answer.status >= 400 and seen.problems.append(f"{answer.status}: {answer.url}"),
