@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from instances import network, sample
 
-from helpers import curvature, data, losses, models, omniscient, training, wang_mao
-from helpers.surrogate import solve_dense
+from helpers import curvature, data, losses, models, omniscient, perturbed, training, wang_mao
+from helpers.surrogate import Solver, solve_dense
 
 LOSS = losses.ClippedCrossEntropy.per_class(3)
 LAMBDAS = [0.1, 1.0, 10.0, 1e3, 1e9]
@@ -291,10 +291,10 @@ def test_standard_error_is_the_delta_method():
     for i in range(4):
         path = omniscient.solve_path(
             ensemble[i], train[i], omniscient.leave_one_out(W)[i], curvature.gradient(ensemble[i], LOSS, val),
-            loss=LOSS, lambdas=[10.0], solver=omniscient.Solver(),
+            loss=LOSS, lambdas=[10.0], solver=Solver(),
         )  # fmt: skip
-        (point,) = omniscient._measure(
-            ensemble[i], train[i], val2, omniscient.leave_one_out(W)[i], path, LOSS, omniscient.Solver()
+        (point,) = perturbed.measure_run(
+            ensemble[i], train[i], val2, omniscient.leave_one_out(W)[i], path, LOSS, Solver()
         )
         singles.append((point.penalty, point.squared_offset, point.trace_term))
     table = np.array(singles)

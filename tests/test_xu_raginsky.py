@@ -55,6 +55,55 @@ def test_the_individual_bound_is_a_mean_of_roots():
     assert xu_raginsky.individual_sample_bound([0.5, 0.125], R=2.0) == pytest.approx(expected, abs=1e-15)
 
 
+# --- Donsker and Varadhan -----------------------------------------------------------------------------------
+
+
+@st.composite
+def tilts(draw):
+    """Two distributions and values on the same points."""
+    size = draw(st.integers(1, 8))
+    weights = st.lists(st.floats(0.01, 1), min_size=size, max_size=size).map(lambda w: np.array(w) / sum(w))
+    return draw(weights), draw(weights), np.array(draw(st.lists(st.floats(-30, 30), min_size=size, max_size=size)))
+
+
+@given(tilts())
+def test_no_distribution_beats_the_log_partition(tilt):
+    p, prior, values = tilt
+    assert xu_raginsky.tilted_value(p, prior, values) <= xu_raginsky.log_partition(prior, values) + 1e-10
+
+
+@given(tilts())
+def test_the_gibbs_distribution_reaches_it_and_others_miss_it_by_their_divergence_from_gibbs(tilt):
+    p, prior, values = tilt
+    top, best = xu_raginsky.log_partition(prior, values), xu_raginsky.gibbs(prior, values)
+    assert xu_raginsky.tilted_value(best, prior, values) == pytest.approx(top, abs=1e-10)
+    miss = sum(a * (math.log(a) - math.log(b * math.exp(v - top))) for a, b, v in zip(p, prior, values, strict=True))
+    assert xu_raginsky.tilted_value(p, prior, values) == pytest.approx(top - miss, abs=1e-9)
+
+
+def test_the_log_partition_is_the_log_of_a_mean_and_does_not_overflow():
+    prior, values = np.array([0.25, 0.75]), np.array([1.0, -2.0])
+    expected = math.log(0.25 * math.e + 0.75 * math.exp(-2))
+    assert xu_raginsky.log_partition(prior, values) == pytest.approx(expected, abs=1e-15)
+    assert xu_raginsky.log_partition(prior, values + 1000) == pytest.approx(expected + 1000, rel=1e-15)
+    assert xu_raginsky.tilted_value(np.array([1.0, 0.0]), np.array([0.0, 1.0]), values) == -math.inf
+
+
+@pytest.mark.parametrize(
+    ("p", "prior", "values", "sentence"),
+    [
+        ([0.5, 0.5], [0.5, 0.6], [0, 0], "prior must hold probabilities"),
+        ([1.5, -0.5], [0.5, 0.5], [0, 0], "p must hold probabilities"),
+        ([1.0], [0.5, 0.5], [0, 0], "the same points"),
+        ([0.5, 0.5], [0.5, 0.5], [0, math.inf], "one finite number"),
+        ([0.5, 0.5], [0.5, 0.5], [0], "one finite number"),
+    ],
+)
+def test_donsker_varadhan_refuses_what_is_no_distribution(p, prior, values, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        xu_raginsky.tilted_value(p, prior, values)
+
+
 # --- The sub-Gaussian constant ------------------------------------------------------------------------------
 
 

@@ -18,81 +18,19 @@ shrinks, W + Delta can leave the region where the surrogate means anything, ever
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import hypot, isfinite, nan, sqrt
+from math import isfinite, nan, sqrt
 
 import torch
 from torch import Tensor, nn
 
 from helpers.curvature import Estimate, gradient, values
 from helpers.data import Split, check_disjoint
-from helpers.losses import Loss, clipped_share
-from helpers.models import at, weights
+from helpers.losses import Loss
+from helpers.models import weights
+from helpers.perturbed import Row, measured_rows
 from helpers.surrogate import Perturbation, Solver, solve_path
-from helpers.wang_mao import optimal_noise
 
 Centre = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Row:
-    """The bound at one lambda; means are over the k runs.
-
-    Attributes:
-        lam: trade-off of the surrogate.
-        value: information + penalty, in the units of the loss (nats for cross-entropy).
-        information: trajectory + flatness at the best sigma.
-        penalty: mean |change of L_S - L_val2 from W to W + Delta|.
-        trajectory, flatness: A / sigma and B sigma^2.
-        M: mean |W + Delta - centre|^2.
-        trace_term: mean |Tr H_emp - Tr H_val2| at W + Delta.
-        trace_error: standard error of that mean from the random trace estimators alone; 0 where traces are exact.
-        A, B, sigma: coefficients and optimal noise a step; they scale with ``steps``, the value does not.
-        C: mean factor of M^{1/3} in the surrogate.
-        delta_norm: mean |Delta|.
-        noise_to_weight: sigma sqrt(T d) / mean |W|; above about 1 the Taylor step of the flatness term is not credible.
-        clipped_share: mean share of examples of the training sample and of val2 that clip at W + Delta.
-        residual: largest relative residual of the surrogate's systems over runs.
-        converged: every run's system was solved to tolerance.
-        negative_curvature: some run's system was indefinite.
-        standard_error: of ``value``, from the spread over runs (delta method); the runs share val and val2.
-        train_loss: mean L_S(W).
-        holdout_gap: mean L_val2(W) - L_S(W), the estimate of the gap that the same data give without any bound; NaN
-            where no held-out data were used.
-    """
-
-    lam: float
-    value: float
-    information: float
-    penalty: float
-    trajectory: float
-    flatness: float
-    M: float
-    trace_term: float
-    trace_error: float
-    A: float
-    B: float
-    sigma: float
-    C: float
-    delta_norm: float
-    noise_to_weight: float
-    clipped_share: float
-    residual: float
-    converged: bool
-    negative_curvature: bool
-    standard_error: float
-    train_loss: float
-    holdout_gap: float
-
-    @property
-    def holdout_share(self) -> float:
-        """Share of the value that is read off held-out losses (the penalty) and not bounded by information."""
-        return self.penalty / self.value if self.value else 0.0
-
-    @property
-    def certificate(self) -> float:
-        """L_S(W) + value: for a self-certified row, a bound on the population risk of the *perturbed* model."""
-        return self.train_loss + self.value
 
 
 # --- Centres: what W + Delta is measured from. weights (k, d) -> centres (k, d) --------------------------------------
@@ -145,6 +83,7 @@ def estimate(
     centre: Centre = leave_one_out,
     max_iterations: int = 200,
     value_rtol: float = 0.02,
+    most_probes: int = 300,
 ) -> list[Row]:
     """The bound for each lambda, in order (Peng et al., Theorem 2, as restated above).
 
@@ -156,7 +95,7 @@ def estimate(
         loss: the evaluation loss, with its constant R.
         lambdas: trade-offs of the surrogate, positive.
         steps: T; the value does not depend on it.
-        method, rtol, max_iterations, value_rtol, seed: see ``surrogate.Solver``.
+        method, rtol, max_iterations, value_rtol, most_probes, seed: see ``surrogate.Solver``.
         centre: ``leave_one_out`` or ``split_half``.
 
     Raises:
@@ -165,13 +104,13 @@ def estimate(
     """
     W = _weights(models, train, steps)
     check_disjoint(*train, val, val2)
-    solver = Solver(method, rtol, max_iterations, value_rtol, seed).settled(models[0], loss, train[0])
+    solver = Solver(method, rtol, max_iterations, value_rtol, seed, most_probes).settled(models[0], loss, train[0])
     centres = centre(W)
     paths = [
         solve_path(model, own, m, gradient(model, loss, val), loss=loss, lambdas=lambdas, solver=solver)
         for model, own, m in zip(models, train, centres, strict=True)
     ]
-    return _rows(models, train, val2, centres, paths, loss=loss, lambdas=lambdas, steps=steps, solver=solver)
+    return measured_rows(models, train, val2, centres, paths, loss=loss, lambdas=lambdas, steps=steps, solver=solver)
 
 
 def self_certified(
@@ -187,6 +126,7 @@ def self_certified(
     centre: Centre = leave_one_out,
     max_iterations: int = 200,
     value_rtol: float = 0.02,
+    most_probes: int = 300,
 ) -> list[Row]:
     """The variant without held-out data: Delta from the training gradient alone, population terms left out.
 
@@ -196,13 +136,13 @@ def self_certified(
     """
     W = _weights(models, train, steps)
     check_disjoint(*train)
-    solver = Solver(method, rtol, max_iterations, value_rtol, seed).settled(models[0], loss, train[0])
+    solver = Solver(method, rtol, max_iterations, value_rtol, seed, most_probes).settled(models[0], loss, train[0])
     centres = centre(W)
     paths = [
         solve_path(model, own, m, torch.zeros_like(m), loss=loss, lambdas=lambdas, solver=solver)
         for model, own, m in zip(models, train, centres, strict=True)
     ]
-    return _rows(models, train, None, centres, paths, loss=loss, lambdas=lambdas, steps=steps, solver=solver)
+    return measured_rows(models, train, None, centres, paths, loss=loss, lambdas=lambdas, steps=steps, solver=solver)
 
 
 def evaluate(
@@ -217,6 +157,7 @@ def evaluate(
     seed: int = 0,
     centre: Centre = leave_one_out,
     value_rtol: float = 0.02,
+    most_probes: int = 300,
 ) -> Row:
     """The bound at perturbations Delta of your own, shape (k, d), chosen without looking at ``val2``.
 
@@ -232,8 +173,10 @@ def evaluate(
         raise ValueError(f"give one perturbation a run, shape {tuple(W.shape)}, got {tuple(perturbations.shape)}")
     centres = centre(W)
     paths = [[Perturbation(offset)] for offset in W + perturbations - centres]
-    solver = Solver(method, value_rtol=value_rtol, seed=seed).settled(models[0], loss, train[0])
-    return _rows(models, train, val2, centres, paths, loss=loss, lambdas=[nan], steps=steps, solver=solver)[0]
+    solver = Solver(method, value_rtol=value_rtol, seed=seed, most_probes=most_probes).settled(
+        models[0], loss, train[0]
+    )
+    return measured_rows(models, train, val2, centres, paths, loss=loss, lambdas=[nan], steps=steps, solver=solver)[0]
 
 
 def gap(models: Sequence[nn.Module], train: Sequence[Split], test: Split, *, loss: Loss) -> Estimate:
@@ -267,29 +210,6 @@ def majorise_minimise_lambda(M: float) -> float:
     return float(M ** (-2 / 3) / 3)
 
 
-# --- Measure every perturbed model, then average over runs -----------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Point:
-    """One run at one perturbation. Without held-out data ``loss_pop`` is NaN, trace and penalty are of L_S alone."""
-
-    n: int
-    found: Perturbation
-    delta_norm: float
-    weight_norm: float
-    loss_emp: float
-    loss_pop: float
-    squared_offset: float
-    penalty: float
-    trace: Estimate
-    clipped: float
-
-    @property
-    def trace_term(self) -> float:
-        return abs(self.trace.value)
-
-
 def _weights(models: Sequence[nn.Module], train: Sequence[Split], steps: int) -> Tensor:
     """The weights of the k runs, (k, d), after checking what all bounds here assume."""
     if len(models) < 2:
@@ -305,114 +225,3 @@ def _weights(models: Sequence[nn.Module], train: Sequence[Split], steps: int) ->
     if not torch.isfinite(W).all():
         raise ValueError("the weights of a run are not finite: it diverged, so there is nothing to bound")
     return W
-
-
-def _rows(
-    models: Sequence[nn.Module],
-    train: Sequence[Split],
-    val2: Split | None,
-    centres: Tensor,
-    paths: list[list[Perturbation]],
-    *,
-    loss: Loss,
-    lambdas: Sequence[float],
-    steps: int,
-    solver: Solver,
-) -> list[Row]:
-    by_run = [
-        _measure(model, own, val2, centre, path, loss, solver)
-        for model, own, centre, path in zip(models, train, centres, paths, strict=True)
-    ]
-    d = centres.shape[1]
-    return [_row(lam, points, loss.R, steps, d) for lam, points in zip(lambdas, zip(*by_run, strict=True), strict=True)]
-
-
-def _measure(
-    model: nn.Module,
-    train: Split,
-    val2: Split | None,
-    centre: Tensor,
-    path: list[Perturbation],
-    loss: Loss,
-    solver: Solver,
-) -> list[_Point]:
-    """One run at each of its perturbations: changes of loss, traces, clipped share."""
-    W = weights(model)
-    emp = values(model, loss, train).double().mean().item()
-    pop = nan if val2 is None else values(model, loss, val2).double().mean().item()
-    points = []
-    for found in path:
-        V = centre + found.offset
-        squared_offset = found.offset.double().square().sum().item()
-        with at(model, V):
-            losses = values(model, loss, train).double()
-            change = losses.mean().item() - emp
-            if val2 is not None:
-                held_out = values(model, loss, val2).double()
-                change -= held_out.mean().item() - pop
-                losses = torch.cat([losses, held_out])
-            factor = 1.5 * (loss.R**2 / len(train) * squared_offset) ** (1 / 3)
-            trace = solver.trace_term(model, loss, train, val2, factor=factor, penalty=abs(change))
-        points.append(
-            _Point(
-                n=len(train),
-                found=found,
-                delta_norm=(V - W).norm().item(),
-                weight_norm=W.norm().item(),
-                loss_emp=emp,
-                loss_pop=pop,
-                squared_offset=squared_offset,
-                penalty=abs(change),
-                trace=trace,
-                clipped=clipped_share(losses, loss),
-            )
-        )
-    return points
-
-
-def _row(lam: float, points: Sequence[_Point], R: float, steps: int, d: int) -> Row:
-    """Average over runs, choose sigma, and add up."""
-
-    def over_runs(quantity: Callable[[_Point], float]) -> Tensor:
-        return torch.tensor([quantity(point) for point in points], dtype=torch.float64)
-
-    def mean(quantity: Callable[[_Point], float]) -> float:
-        return over_runs(quantity).mean().item()
-
-    trace_term = mean(lambda p: p.trace_term)
-    penalty = mean(lambda p: p.penalty)
-    noise = optimal_noise(
-        A=R * sqrt(mean(lambda p: p.squared_offset / p.n) / steps),
-        B=steps / 2 * trace_term,
-    )
-    # delta method: information is proportional to (M trace)^{1/3}
-    spread = over_runs(lambda p: p.penalty)
-    if noise.value > 0:
-        scale = mean(lambda p: p.squared_offset / p.n)
-        spread = spread + noise.value / 3 * over_runs(
-            lambda p: p.squared_offset / p.n / scale + p.trace_term / trace_term
-        )
-    return Row(
-        lam=float(lam),
-        value=noise.value + penalty,
-        information=noise.value,
-        penalty=penalty,
-        trajectory=noise.trajectory,
-        flatness=noise.flatness,
-        M=mean(lambda p: p.squared_offset),
-        trace_term=trace_term,
-        trace_error=hypot(*(p.trace.standard_error for p in points)) / len(points),
-        A=noise.A,
-        B=noise.B,
-        sigma=noise.sigma,
-        C=mean(lambda p: p.found.C),
-        delta_norm=mean(lambda p: p.delta_norm),
-        noise_to_weight=noise.sigma * sqrt(steps * d) / mean(lambda p: p.weight_norm),
-        clipped_share=mean(lambda p: p.clipped),
-        residual=max(p.found.residual for p in points),
-        converged=all(p.found.converged for p in points),
-        negative_curvature=any(p.found.negative_curvature for p in points),
-        standard_error=spread.std().item() / sqrt(len(points)),
-        train_loss=mean(lambda p: p.loss_emp),
-        holdout_gap=mean(lambda p: p.loss_pop - p.loss_emp),
-    )

@@ -17,6 +17,7 @@ large vectors is taken: at lambda = 1e9, e is ten orders of magnitude smaller th
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite, nan
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,8 @@ class Solver:
         value_rtol: standard error that the traces may add to a run's bound, as a share of it. The traces enter as a
             cube root, so theirs may be three times larger, and more where the penalty dominates.
         seed: of the random trace estimators; the same along a path, so that it is smooth.
+        most_probes: samples after which a random trace estimator stops wherever it is; the row's ``trace_error`` says
+            how far it came. Noise in a trace raises the mean of its absolute value, so the bound errs upwards.
         trace_method: of ``curvature.trace``; "auto" decides anew each time, see ``settled``.
     """
 
@@ -57,6 +60,7 @@ class Solver:
     max_iterations: int = 200
     value_rtol: float = 0.02
     seed: int = 0
+    most_probes: int = 300
     trace_method: str = "auto"
 
     def __post_init__(self) -> None:
@@ -75,7 +79,7 @@ class Solver:
 
     def trace(self, model: nn.Module, loss: Loss, split: Split) -> float:
         """Trace of the Hessian of the mean loss, for C."""
-        return trace(model, loss, split, method=self.trace_method, rtol=3 * self.value_rtol, seed=self.seed).value
+        return trace(model, loss, split, rtol=3 * self.value_rtol, **self._probing()).value
 
     def trace_term(
         self, model: nn.Module, loss: Loss, train: Split, held_out: Split | None, *, factor: float, penalty: float
@@ -86,10 +90,11 @@ class Solver:
             return allowed_error(t, factor=factor, penalty=penalty, rtol=self.value_rtol)
 
         if held_out is None:
-            return trace(model, loss, train, method=self.trace_method, tolerance=tolerance, seed=self.seed)
-        return trace_difference(
-            model, loss, train, held_out, method=self.trace_method, tolerance=tolerance, seed=self.seed
-        )
+            return trace(model, loss, train, tolerance=tolerance, **self._probing())
+        return trace_difference(model, loss, train, held_out, tolerance=tolerance, **self._probing())
+
+    def _probing(self) -> dict[str, Any]:
+        return {"method": self.trace_method, "most_probes": self.most_probes, "seed": self.seed}
 
 
 def allowed_error(t: float, *, factor: float, penalty: float, rtol: float) -> float:

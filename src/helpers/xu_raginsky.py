@@ -6,8 +6,8 @@ E[L_mu(W) - L_S(W)], population risk minus training risk. If the loss of every f
     |gen| <= sqrt(2 R^2 I(W; S) / n),
 
 with I(W; S) in nats: a learner that remembers little about its sample cannot overfit it. The module holds the
-bound, its version with one example at a time, what R may be, and two learners for which everything is known
-in closed form: the noisy mean of Gaussian data, and the luckiest of m coins.
+bound, its version with one example at a time, the variational principle that proves it, what R may be, and two
+learners for which everything is known in closed form: the noisy mean of Gaussian data, and the luckiest of m coins.
 """
 
 import math
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp, rel_entr
 from scipy.stats import binom
 
 from helpers._checks import non_negative, positive, whole
@@ -62,6 +63,60 @@ def individual_sample_bound(informations: Iterable[float], *, R: float) -> float
 def _nats(name: str, value: float) -> float:
     number = float(value)
     return number if number == math.inf else non_negative(name, number)
+
+
+# --- The principle behind the proof, on a finite set --------------------------------------------------------
+
+
+def log_partition(prior: np.ndarray, values: np.ndarray) -> float:
+    """log E_prior exp(V): the largest value that ``tilted_value`` takes (Donsker and Varadhan 1975).
+
+    Args:
+        prior: probabilities of m points, shape (m,).
+        values: V at these points, shape (m,).
+
+    Raises:
+        ValueError: if the prior is no distribution, or a value is not finite.
+    """
+    prior, values = _distribution("prior", prior), _values(values, prior)
+    return float(logsumexp(values, b=prior))
+
+
+def gibbs(prior: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The Gibbs distribution, prior * exp(V) normalised: the maximiser of ``tilted_value``. Shape (m,)."""
+    prior, values = _distribution("prior", prior), _values(values, prior)
+    tilted = prior * np.exp(values - values.max())
+    normalised: np.ndarray = tilted / tilted.sum()
+    return normalised
+
+
+def tilted_value(p: np.ndarray, prior: np.ndarray, values: np.ndarray) -> float:
+    """E_p V - KL(p || prior), at most ``log_partition`` for every p, and short of it by KL(p || Gibbs).
+
+    Source: Wu's slides, Theorem 2 (Donsker and Varadhan). Minus infinity where p charges a point that the prior
+    does not.
+
+    Raises:
+        ValueError: as ``log_partition``, and if p is no distribution on the same points.
+    """
+    prior, p = _distribution("prior", prior), _distribution("p", p)
+    if p.shape != prior.shape:
+        raise ValueError(f"p and prior must live on the same points, got {len(p)} and {len(prior)}")
+    return float(p @ _values(values, prior) - rel_entr(p, prior).sum())
+
+
+def _distribution(name: str, p: np.ndarray) -> np.ndarray:
+    p = np.asarray(p, dtype=float)
+    if p.ndim != 1 or not ((p >= 0).all() and math.isclose(p.sum(), 1, abs_tol=1e-9)):
+        raise ValueError(f"{name} must hold probabilities that sum to 1")
+    return p
+
+
+def _values(values: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, dtype=float)
+    if values.shape != prior.shape or not np.isfinite(values).all():
+        raise ValueError(f"values must hold one finite number for each of the {len(prior)} points")
+    return values
 
 
 # --- The sub-Gaussian constant ------------------------------------------------------------------------------

@@ -100,13 +100,12 @@ def test_differences_are_unbiased_and_their_standard_error_is_right(method, monk
     assert np.sqrt(np.mean([e.standard_error**2 for e in found])) == pytest.approx(spread, rel=0.2)
 
 
-def test_what_two_hessians_share_leaves_no_noise_in_hutchinsons_difference(monkeypatch):
-    monkeypatch.setattr(traces, "MOST_SAMPLES", 60)
+def test_what_two_hessians_share_leaves_no_noise_in_hutchinsons_difference():
     model, split = TANH
     nothing = curvature.trace_difference(model, CLIPPED, split, split, method="hutchinson")
     assert (nothing.value, nothing.standard_error, nothing.probes) == (0, 0, 2)
     part = split.take(torch.arange(20))
-    arguments = {"method": "hutchinson", "rtol": 1e-9}
+    arguments = {"method": "hutchinson", "rtol": 1e-9, "most_probes": 60}
     separate = [curvature.trace(model, CLIPPED, s, seed=i, **arguments) for i, s in enumerate((split, part))]
     together = curvature.trace_difference(model, CLIPPED, split, part, **arguments)
     assert together.standard_error < 0.3 * np.hypot(*(estimate.standard_error for estimate in separate))
@@ -121,17 +120,16 @@ def test_stopping_on_the_error_neither_biases_the_value_nor_flatters_the_error(b
         return torch.randn(4, 2, batches, dtype=torch.float64, generator=generator).square().mean(0) / batches
 
     tolerance = 0.2 if batches < 40 else 0.1
-    found = np.array([traces._sample(sweep, lambda t: tolerance * abs(t)) for _ in range(1500)])
+    found = np.array([traces._sample(sweep, lambda t: tolerance * abs(t), 300) for _ in range(1500)])
     spread = found[:, 0].std(ddof=1)
     assert abs(found[:, 0].mean() - 1) < 4 * spread / len(found) ** 0.5 + 0.1 * spread
     assert np.sqrt(np.mean(found[:, 1] ** 2)) == pytest.approx(spread, rel=0.2)
     assert spread < 1.1 * tolerance
 
 
-def test_the_cap_is_kept_and_the_error_reached_is_reported(monkeypatch):
-    monkeypatch.setattr(traces, "MOST_SAMPLES", 6)
+def test_the_cap_is_kept_and_the_error_reached_is_reported():
     model, split = RELU
-    estimate = curvature.trace(model, CLIPPED, split, method="hutchinson", rtol=1e-9)
+    estimate = curvature.trace(model, CLIPPED, split, method="hutchinson", rtol=1e-9, most_probes=6)
     assert estimate.probes == 6
     assert estimate.standard_error > 0.01 * abs(estimate.value)
 
@@ -146,6 +144,19 @@ def test_many_samples_give_way_to_the_sum_over_examples_and_classes(loss):
     difference = curvature.trace_difference(model, loss, left, right, method="gauss-newton", rtol=1e-3)
     other = curvature.trace(model, loss, right, method="exact").value
     assert difference.value == pytest.approx(exact - other, rel=1e-9)
+
+
+def test_the_sum_is_not_called_where_fewer_samples_are_allowed_than_it_is_worth():
+    model, split = RELU
+    estimate = curvature.trace(model, CLIPPED, split, method="gauss-newton", rtol=1e-3, most_probes=4)
+    assert estimate.probes == 4
+    assert estimate.standard_error > 0
+
+
+def test_one_probe_has_no_error_and_is_refused():
+    model, split = RELU
+    with pytest.raises(ValueError, match="most_probes must be at least 2"):
+        curvature.trace(model, CLIPPED, split, most_probes=1)
 
 
 def test_squared_loss_has_its_own_sketch():

@@ -197,6 +197,8 @@ class Edge:
         largest_error, smallest_error: a bound on the distance of each to an exact eigenvalue, shape (count,).
         vector: unit eigenvector estimate that belongs to ``largest[0]``, shape (d,).
         iterations: products with H made.
+        nodes, weights: all Ritz values, ascending, and their shares (sum 1), shape (iterations,), float64: a quadrature
+            of the spectrum from one probe, so that d sum_j weights_j f(nodes_j) estimates Tr f(H).
     """
 
     largest: Tensor
@@ -205,6 +207,8 @@ class Edge:
     smallest_error: Tensor
     vector: Tensor
     iterations: int
+    nodes: Tensor
+    weights: Tensor
 
 
 def extreme_eigenvalues(
@@ -244,6 +248,8 @@ def extreme_eigenvalues(
         smallest_error=torch.from_numpy(errors[bottom].copy()),
         vector=krylov.combine(vectors[:, -1:])[0],
         iterations=krylov.size,
+        nodes=torch.from_numpy(ritz),
+        weights=torch.from_numpy(vectors[0] ** 2),
     )
 
 

@@ -50,6 +50,7 @@ def trace(
     method: str = "auto",
     rtol: float = 0.05,
     tolerance: Tolerance | None = None,
+    most_probes: int = MOST_SAMPLES,
     seed: int = 0,
 ) -> Estimate:
     """Trace of the Hessian of the mean loss over the split.
@@ -57,17 +58,18 @@ def trace(
     Args:
         method: "exact", "gauss-newton", "hutchinson", or "auto": exact for d up to 700, else Gauss-Newton where
             ``is_piecewise_affine`` finds it valid, else Hutchinson.
-        rtol: the random estimators stop once the standard error is within this share of the value, or after 300
-            samples; the standard error returned says what was reached (0 where Gauss-Newton was summed example by
-            example, which is cheaper than many samples).
+        rtol: the random estimators stop once the standard error is within this share of the value, or after
+            ``most_probes`` samples; the standard error returned says what was reached (0 where Gauss-Newton was summed
+            example by example, which is cheaper than many samples).
         tolerance: the standard error to stop at as a function of the value, where that is not ``rtol`` times it.
+        most_probes: samples, of which the first two are always taken.
         seed: of the random signs.
 
     Raises:
-        ValueError: if the method is unknown or does not apply to this loss, rtol is not positive, or the trace is not
-            finite.
+        ValueError: if the method is unknown or does not apply to this loss, rtol is not positive, most_probes is below
+            2, or the trace is not finite.
     """
-    return _estimate(model, loss, [(1.0, split)], method, tolerance or _relative(rtol), seed)
+    return _estimate(model, loss, [(1.0, split)], method, tolerance or _relative(rtol), most_probes, seed)
 
 
 def trace_difference(
@@ -79,6 +81,7 @@ def trace_difference(
     method: str = "auto",
     rtol: float = 0.05,
     tolerance: Tolerance | None = None,
+    most_probes: int = MOST_SAMPLES,
     seed: int = 0,
 ) -> Estimate:
     """Trace over ``left`` minus trace over ``right``, stopped on the accuracy of the difference itself.
@@ -86,7 +89,7 @@ def trace_difference(
     Hutchinson probes are shared by a batch of one and a batch of the other, so what the two Hessians have in common
     leaves no noise. Arguments and errors as in ``trace``.
     """
-    return _estimate(model, loss, [(1.0, left), (-1.0, right)], method, tolerance or _relative(rtol), seed)
+    return _estimate(model, loss, [(1.0, left), (-1.0, right)], method, tolerance or _relative(rtol), most_probes, seed)
 
 
 def choose_method(model: nn.Module, loss: Loss, split: Split, *, seed: int = 0) -> tuple[str, str]:
@@ -106,7 +109,11 @@ def _relative(rtol: float) -> Tolerance:
     return lambda value: rtol * abs(value)
 
 
-def _estimate(model: nn.Module, loss: Loss, terms: Terms, method: str, tolerance: Tolerance, seed: int) -> Estimate:
+def _estimate(
+    model: nn.Module, loss: Loss, terms: Terms, method: str, tolerance: Tolerance, most: int, seed: int
+) -> Estimate:
+    if most < 2:
+        raise ValueError(f"most_probes must be at least 2, or there is no standard error; got {most}")
     reason = ""
     if method == "auto":
         method, reason = choose_method(model, loss, terms[0][1], seed=seed)
@@ -123,21 +130,22 @@ def _estimate(model: nn.Module, loss: Loss, terms: Terms, method: str, tolerance
         outputs = next(batches(model, terms[0][1], 1)).inputs
         sweep = partial(_sketches, model, loss, terms, generator)
         worth = _sketch_batch(model) * model(outputs).numel() / 4
-        return Estimate(*_sample(sweep, tolerance, partial(_class_by_class, model, loss, terms), worth), method, reason)
+        exact = partial(_class_by_class, model, loss, terms)
+        return Estimate(*_sample(sweep, tolerance, most, exact, worth), method, reason)
     else:
         raise ValueError(f"{type(loss).__name__} has no Gauss-Newton sketch; use method='hutchinson'")
-    return Estimate(*_sample(sweep, tolerance), method, reason)
+    return Estimate(*_sample(sweep, tolerance, most), method, reason)
 
 
 # --- When to stop -----------------------------------------------------------------------------------------------------
 
 
 def _sample(
-    sweep: Sweep, tolerance: Tolerance, exact: Callable[[], float] | None = None, worth: float = inf
+    sweep: Sweep, tolerance: Tolerance, most: int, exact: Callable[[], float] | None = None, worth: float = inf
 ) -> tuple[float, float, int]:
-    """Sweeps until the standard error is small enough: value, standard error, samples of each batch.
+    """Sweeps until the standard error is small enough, ``most`` samples at most: value, standard error, samples.
 
-    Where more than ``worth`` samples seem to be needed, ``exact`` is called instead.
+    Where more than ``worth`` samples seem to be needed, and as many are allowed, ``exact`` is called instead.
 
     An error that was itself estimated from few numbers is not believed when it is small: it is first widened by the
     ratio of the 99% quantiles of Student's t and of the normal distribution. If it is too large, as many samples are
@@ -151,12 +159,12 @@ def _sample(
         if not isfinite(value):
             raise ValueError("the trace is not finite; the weights or the loss diverged")
         widened, allowed = error * float(stdtrit(freedom, 0.995) / NORMAL_QUANTILE), tolerance(value)
-        if error == 0 or widened <= allowed or len(samples) >= MOST_SAMPLES:
+        if error == 0 or widened <= allowed or len(samples) >= most:
             return value, error, len(samples)
         growth = (widened / allowed) ** 2 if allowed > 0 else inf
-        if exact is not None and growth * len(samples) > worth:
+        if exact is not None and min(growth * len(samples), most) > worth:
             return exact(), 0.0, len(samples)
-        wanted = min(ceil(min(growth, 4.0) * len(samples)), MOST_SAMPLES)
+        wanted = min(ceil(min(growth, 4.0) * len(samples)), most)
 
 
 def _summary(samples: Tensor) -> tuple[float, float, float]:
