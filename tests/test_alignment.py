@@ -241,3 +241,47 @@ def test_refusals():
         alignment.escape(J, e[:3], lr=0.1, batch_size=1, steps=1, paths=1, seed=0)
     with pytest.raises(ValueError, match="a path overflowed within 400 steps"):
         alignment.escape(J, e[:3], lr=100.0, batch_size=1, steps=400, paths=2, seed=0)
+
+
+# --- growth in the long run ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "d", "lr", "batch_size"), [(6, 4, 0.5, 1), (6, 4, 0.9, 3), (5, 3, 0.1, 2)])
+def test_growth_is_the_radius_of_the_second_moment_operator(n, d, lr, batch_size):
+    J = normal(n, d)
+    hessians = torch.einsum("ia,ib->iab", J, J)
+    exact = stability.second_moment_radius(hessians, lr, batch_size=batch_size, replacement=True)
+    assert alignment.growth_factor(J, lr=lr, batch_size=batch_size) == pytest.approx(exact, rel=1e-8)
+
+
+def test_expected_losses_grow_like_the_growth_factor_in_the_end():
+    J, start = normal(5, 9), normal(9, seed=1)
+    losses = alignment.expected_losses(J, start, lr=0.6, batch_size=1, steps=80)
+    growth = alignment.growth_factor(J, lr=0.6, batch_size=1)
+    assert growth > 1
+    assert (losses[-1] / losses[-2]).item() == pytest.approx(growth, rel=1e-6)
+    frobenius = (J.T @ J / 5).norm().item()
+    assert alignment.escape_rate(frobenius, 0.6, batch_size=1, mu0=alignment.smallest_alignment(J)) <= growth
+
+
+def test_one_example_grows_by_the_square_of_its_factor():
+    J = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    assert alignment.growth_factor(J, lr=0.5, batch_size=1) == pytest.approx((1 - 0.5 * 5) ** 2)
+
+
+def test_growth_under_gaussian_noise_is_that_of_its_dense_operator():
+    J, lr, B = normal(6, 4), 0.4, 2
+    H = J.T @ J / 6
+    h, V = torch.linalg.eigh(H)
+    for v in (h, torch.full_like(h, h.mean().item())):
+        noise = V @ torch.diag(v) @ V.T
+        step = torch.eye(4, dtype=torch.float64) - lr * H
+        # M -> (I - lr H) M (I - lr H) + (lr^2 / B) Tr(H M) noise, with 2 E L = Tr(H M)
+        operator = torch.kron(step, step) + lr**2 / B * torch.outer(noise.reshape(-1), H.reshape(-1))
+        exact = torch.linalg.eigvals(operator).abs().max().item()
+        assert alignment.gaussian_growth_factor(h, v, lr=lr, batch_size=B) == pytest.approx(exact, rel=1e-9)
+
+
+def test_gaussian_growth_wants_a_variance_for_each_curvature():
+    with pytest.raises(ValueError, match="one variance for each curvature"):
+        alignment.gaussian_growth_factor(torch.ones(3), torch.ones(2), lr=0.1, batch_size=1)

@@ -207,3 +207,19 @@ def test_refusals():
         stability.sufficient_factor(H + torch.tensor([[0.0, 1.0], [0.0, 0.0]], dtype=torch.float64), 0.1)
     with pytest.raises(ValueError, match="keep d at 48 or below"):
         stability.second_moment_operator(torch.eye(49).expand(2, 49, 49), 0.1)
+
+
+def test_sharpness_of_an_interpolating_minimum_is_that_of_its_hessians():
+    for n, d in ((6, 9), (9, 4)):
+        J = torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(d))
+        hessians = torch.einsum("ia,ib->iab", J, J)
+        H = hessians.mean(0)
+        Sigma = (hessians @ hessians).mean(0) - H @ H
+        a, s = stability.interpolating_sharpness(J)
+        assert a == pytest.approx(torch.linalg.eigvalsh(H)[-1].item(), rel=1e-10)
+        assert s == pytest.approx(torch.linalg.eigvalsh(Sigma)[-1].sqrt().item(), rel=1e-10)
+
+
+def test_identical_examples_are_uniform():
+    a, s = stability.interpolating_sharpness(torch.tensor([[3.0, 4.0]] * 5, dtype=torch.float64))
+    assert (a, s) == pytest.approx((25, 0), abs=1e-6)

@@ -17,7 +17,9 @@ Source: Wu's slides, "A Stability Perspective", eq. 7-9 and Theorems 3 and 4; Wu
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 
 from helpers import curvature
@@ -175,6 +177,64 @@ def expected_losses(jacobian: Tensor, start: Tensor, *, lr: float, batch_size: i
         M = drift @ M @ drift + lr**2 / B * K @ noise @ K
         losses.append(M.trace() / (2 * n))
     return torch.stack(losses)
+
+
+def growth_factor(jacobian: Tensor, *, lr: float, batch_size: int) -> float:
+    """Factor by which E L_t of linearised SGD grows a step in the long run: stable exactly when it is at most 1.
+
+    The spectral radius of N -> E[(I - lr H_batch) N (I - lr H_batch)] on the span of the rows of J; what is flat for
+    every example plays no part. Batches with replacement. The operator is self-adjoint and keeps semi-definite
+    matrices so, hence its radius is its largest eigenvalue, found by Lanczos. It is what ``expected_losses`` tends to,
+    and what ``escape_rate`` bounds from below (Theorem 4).
+
+    Args:
+        jacobian: J at the minimum, shape (n, d); work grows like rank(J)^3 a product.
+
+    Raises:
+        ValueError: if lr is not positive, or the batch size is not a positive whole number.
+    """
+    n, lr, share = len(jacobian), positive("lr", lr), 1 / whole("batch_size", batch_size)
+    left, singular, _ = torch.linalg.svd(jacobian.detach().double().cpu(), full_matrices=False)
+    kept = singular > singular[0] * max(jacobian.shape) * torch.finfo(torch.float64).eps
+    rows = left[:, kept] * singular[kept]
+    H = singular[kept] ** 2 / n
+    rank = len(H)
+    drift = torch.outer(1 - lr * H, 1 - lr * H)
+
+    def step(flat: np.ndarray) -> np.ndarray:
+        N = torch.from_numpy(flat.reshape(rank, rank))
+        seen = ((rows @ N) * rows).sum(1) / n
+        noise = rows.T @ (seen[:, None] * rows) - H[:, None] * N * H
+        after: np.ndarray = (drift * N + lr**2 * share * noise).numpy().reshape(-1)
+        return after
+
+    if rank == 1:
+        return float(step(np.ones(1))[0])
+    operator = LinearOperator((rank**2, rank**2), matvec=step, dtype=np.float64)
+    start = np.eye(rank).reshape(-1)
+    return float(eigsh(operator, k=1, which="LA", v0=start, tol=1e-8, return_eigenvectors=False)[0])
+
+
+def gaussian_growth_factor(curvatures: Tensor, variances: Tensor, *, lr: float, batch_size: int) -> float:
+    """The same for gradient descent with added noise of covariance (2 L / B) V, V diagonal in the basis of H.
+
+    With m_j = E h_j x_j^2, so that 2 E L = sum_j m_j, a step gives m_j <- (1 - lr h_j)^2 m_j + lr^2 h_j v_j / B sum m.
+    V = H is the geometry-aware noise of the slides, V = Tr(H) / d the isotropic noise of the same total variance.
+
+    Args:
+        curvatures: h_j, eigenvalues of H, shape (d,), zeros included or left out alike.
+        variances: v_j, shape (d,).
+
+    Raises:
+        ValueError: if the shapes differ, lr is not positive, or the batch size is not a positive whole number.
+    """
+    h, v = curvatures.double(), variances.double()
+    if h.shape != v.shape or h.ndim != 1:
+        raise ValueError(f"give one variance for each curvature, got shapes {tuple(h.shape)} and {tuple(v.shape)}")
+    lr, B = positive("lr", lr), whole("batch_size", batch_size)
+    entering = lr**2 * h * v / B
+    matrix = torch.diag((1 - lr * h) ** 2) + entering[:, None]
+    return float(torch.linalg.eigvals(matrix).abs().max())
 
 
 @dataclass(frozen=True)

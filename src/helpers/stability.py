@@ -222,6 +222,24 @@ def sufficient_factor(hessians: Tensor, lr: float, *, batch_size: int = 1, repla
     return float(torch.linalg.eigvalsh(step @ step + lr**2 * share * Sigma)[-1])
 
 
+def interpolating_sharpness(jacobian: Tensor) -> tuple[float, float]:
+    """Sharpness a = lambda_max(H) and non-uniformity s = sqrt(lambda_max(Sigma)) at an interpolating minimum.
+
+    For scalar regression with half squared error, H_i = J_i J_i^T there, so H = J^T J / n and Sigma = (1/n) sum_i
+    |J_i|^2 J_i J_i^T - H^2. Both live in the span of the n rows of J: no matrix is larger than n x n. Wu's
+    slides, "The Selection Diagram", last display.
+
+    Args:
+        jacobian: J, gradients of the outputs, shape (n, d).
+    """
+    n = len(jacobian)
+    left, singular, _ = torch.linalg.svd(jacobian, full_matrices=False)
+    rows = left * singular  # the rows of J in an orthonormal basis of their span
+    Sigma = rows.T @ (jacobian.square().sum(1)[:, None] * rows) / n - torch.diag(singular**4) / n**2
+    # Sigma is positive semi-definite; for identical rows it is zero up to rounding
+    return (singular[0] ** 2 / n).item(), torch.linalg.eigvalsh(Sigma)[-1].clamp(min=0).sqrt().item()
+
+
 def _hessians(hessians: Tensor, batch_size: int, replacement: bool) -> tuple[Tensor, Tensor, float]:
     """The H_i, their mean, and the noise share of a batch."""
     if hessians.ndim != 3 or not torch.allclose(hessians, hessians.mT):

@@ -11,20 +11,44 @@
 ``measure``      every bound on one ensemble
 ===============  ================================================================================
 
-``resnet18_grid`` and ``dispersion`` are the experiments, one module each.
+Every other module is an experiment, or what several have in common (``resnet18``).
 """
 
 from pathlib import Path
 
 from helpers.experiments.artefact import Artefact, ArtefactError, load
 from helpers.experiments.config import Config, ConfigError
+from helpers.experiments.convex import EXPERIMENT as _convex
 from helpers.experiments.dispersion import EXPERIMENT as _dispersion
+from helpers.experiments.escape import EXPERIMENT as _escape
+from helpers.experiments.resnet18_clip import EXPERIMENT as _resnet18_clip
+from helpers.experiments.resnet18_epochs import EXPERIMENT as _resnet18_epochs
 from helpers.experiments.resnet18_grid import EXPERIMENT as _resnet18_grid
+from helpers.experiments.resnet18_lambda import EXPERIMENT as _resnet18_lambda
+from helpers.experiments.resnet18_middle import EXPERIMENT as _resnet18_middle
+from helpers.experiments.resnet18_validation import EXPERIMENT as _resnet18_validation
 from helpers.experiments.runner import Experiment, artefact_path, run
+from helpers.experiments.soft_rank import EXPERIMENT as _soft_rank
+from helpers.experiments.stability import EXPERIMENT as _stability
 
 RESULTS = Path("book") / "results"
 
-EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (_resnet18_grid, _dispersion)}
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment
+    for experiment in (
+        _resnet18_grid,
+        _resnet18_epochs,
+        _resnet18_lambda,
+        _resnet18_validation,
+        _resnet18_clip,
+        _resnet18_middle,
+        _dispersion,
+        _stability,
+        _escape,
+        _soft_rank,
+        _convex,
+    )
+}
 
 __all__ = [
     "EXPERIMENTS",

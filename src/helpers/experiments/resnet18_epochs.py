@@ -1,0 +1,55 @@
+"""Every bound along training: ResNet-18 at the base point, measured after more and more epochs.
+
+Each row trains anew from the same seed. Training is deterministic, so the rows of a seed are stations of one way.
+"""
+
+from dataclasses import dataclass
+
+from helpers.experiments.artefact import Json
+from helpers.experiments.config import ConfigError
+from helpers.experiments.resnet18 import LAPTOP, PAPER, SMOKE, BasePoint, measured_at
+from helpers.experiments.runner import Experiment
+from helpers.experiments.samples import edition
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epochs(BasePoint):
+    """Settings of the experiment, besides those of ``BasePoint``.
+
+    Attributes:
+        stations: numbers of epochs after which to measure, up to ``epochs``.
+    """
+
+    stations: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if max(self.stations) != self.epochs:
+            raise ConfigError(f"the last station must be epochs = {self.epochs}, got {max(self.stations)}")
+
+
+PROFILES = {
+    "smoke": Epochs(**SMOKE, stations=(1, 2)),
+    "laptop": Epochs(**LAPTOP | {"epochs": 30}, stations=(1, 3, 10, 30)),
+    "paper": Epochs(**PAPER, stations=(1, 5, 20, 50, 100, 200)),
+}
+
+
+def points(config: Epochs) -> list[Json]:
+    """Every station of every seed."""
+    return [{"epochs": epochs, "seed": seed} for seed in config.seeds for epochs in config.stations]
+
+
+def row(config: Epochs, point: Json) -> Json:
+    """Train up to one station and measure."""
+    return measured_at(config, seed=point["seed"], epochs=point["epochs"])
+
+
+EXPERIMENT = Experiment(
+    name="resnet18-epochs",
+    summary="all bounds and the gap along training (ResNet-18)",
+    profiles=PROFILES,
+    points=points,
+    row=row,
+    edition=lambda config: edition(config.dataset),
+)
