@@ -17,10 +17,14 @@ Every other module is an experiment, or what several have in common (``resnet18`
 from pathlib import Path
 
 from helpers.experiments.artefact import Artefact, ArtefactError, load
+from helpers.experiments.clipping import CNN_CLIPPING, MLP_CLIPPING
 from helpers.experiments.config import Config, ConfigError
 from helpers.experiments.convex import EXPERIMENT as _convex
 from helpers.experiments.dispersion import EXPERIMENT as _dispersion
 from helpers.experiments.escape import EXPERIMENT as _escape
+from helpers.experiments.flat_training import EXPERIMENT as _flat_training
+from helpers.experiments.linear_relu import EXPERIMENT as _linear_relu
+from helpers.experiments.matched_loss import CNN_WIDTH, LABEL_NOISE, LR_BATCH, MLP_WIDTH
 from helpers.experiments.resnet18_clip import EXPERIMENT as _resnet18_clip
 from helpers.experiments.resnet18_epochs import EXPERIMENT as _resnet18_epochs
 from helpers.experiments.resnet18_grid import EXPERIMENT as _resnet18_grid
@@ -42,7 +46,15 @@ EXPERIMENTS: dict[str, Experiment] = {
         _resnet18_validation,
         _resnet18_clip,
         _resnet18_middle,
+        MLP_WIDTH,
+        CNN_WIDTH,
+        LABEL_NOISE,
         _dispersion,
+        LR_BATCH,
+        _linear_relu,
+        MLP_CLIPPING,
+        CNN_CLIPPING,
+        _flat_training,
         _stability,
         _escape,
         _soft_rank,

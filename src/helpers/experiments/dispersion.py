@@ -81,8 +81,8 @@ PROFILES = {
         batch_size=20, lr=0.1, probes=3,
     ),
     "laptop": Dispersion(
-        dataset="cifar10-jpeg", model="cnn", width=8, k=4, n=500, n_test=1000, noise_levels=NOISE, seeds=(0, 1),
-        epochs=40, batch_size=10, lr=0.05, probes=8,
+        dataset="cifar10-jpeg", model="cnn", width=8, k=4, n=500, n_test=500, noise_levels=NOISE, seeds=(0, 1),
+        epochs=36, batch_size=10, lr=0.05, probes=4,
     ),
     "paper": Dispersion(
         dataset="cifar10", model="cnn", width=64, k=6, n=8333, n_test=10_000, noise_levels=NOISE, seeds=(0, 1, 2),
