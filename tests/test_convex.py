@@ -276,6 +276,53 @@ def test_the_slope_is_scipys():
     assert found.probes == 5
 
 
+# --- Uniform stability --------------------------------------------------------------------------------------
+
+
+def logistic_sgd(examples, order, lr):
+    w = torch.zeros(examples.shape[1], dtype=torch.float64)
+    for i in order:
+        w = w + lr * torch.sigmoid(-(w @ examples[i])) * examples[i]
+    return w
+
+
+def test_stability_bound_by_hand():
+    bound = convex.uniform_stability_bound([0.5, 0.25, 0.25], n=4, lipschitz=3.0, smoothness=2.0)
+    assert bound == pytest.approx(2 * 9 / 4, abs=1e-15)
+
+
+def test_a_linear_loss_meets_the_stability_bound():
+    # l(w; z) = <w, z>, |z| = 1: the replaced example moves every visit of its turn by 2 lr, and nothing brings w back
+    n, epochs, lr = 5, 3, 0.4
+    examples = torch.eye(n, dtype=torch.float64)
+    twin = examples.clone()
+    twin[2] *= -1
+    order = list(range(n)) * epochs
+    w, moved = (-lr * sample[order].sum(0) for sample in (examples, twin))
+    worst = (w - moved).norm().item()  # sup over unit z of the difference of losses
+    bound = convex.uniform_stability_bound([lr] * len(order), n=n, lipschitz=1.0, smoothness=1e-3)
+    assert worst == pytest.approx(bound, abs=1e-15)
+
+
+@pytest.mark.parametrize("lr", [0.5, 8.0])
+def test_logistic_regression_is_as_stable_as_the_bound_says(lr):
+    generator = torch.Generator().manual_seed(0)
+    n, epochs, d = 20, 4, 3
+    examples = torch.randn(n, d, generator=generator, dtype=torch.float64)
+    examples /= examples.norm(dim=1, keepdim=True)
+    changes = []
+    for replaced in range(n):
+        twin = examples.clone()
+        twin[replaced] *= -1  # the worst replacement: the label flipped
+        order = [i for _ in range(epochs) for i in torch.randperm(n, generator=generator).tolist()]
+        w, moved = logistic_sgd(examples, order, lr), logistic_sgd(twin, order, lr)
+        directions = torch.cat([examples, -examples])
+        losses = [torch.nn.functional.softplus(-directions @ v) for v in (w, moved)]
+        changes.append((losses[0] - losses[1]).abs().max().item())
+    bound = convex.uniform_stability_bound([lr] * (n * epochs), n=n, lipschitz=1.0, smoothness=0.25)
+    assert 0 < max(changes) <= bound
+
+
 # --- What is refused ----------------------------------------------------------------------------------------
 
 
@@ -289,6 +336,10 @@ def test_the_slope_is_scipys():
         (lambda: Construction(4, 4).lemma_4_information(math.inf), "tau must be a finite number above zero"),
         (lambda: Construction(4, 4).gradient_descent(torch.ones(4, 5), steps=0), "steps must be a whole number"),
         (lambda: Construction(16, 10_000).isotropic(), "no best tau"),
+        (lambda: convex.uniform_stability_bound([], n=1, lipschitz=1, smoothness=1), "a learning rate for each step"),
+        (lambda: convex.uniform_stability_bound([2.1], n=1, lipschitz=1, smoothness=1), "none above 2 / smoothness"),
+        (lambda: convex.uniform_stability_bound([0.0], n=1, lipschitz=1, smoothness=1), "every learning rate must be"),
+        (lambda: convex.uniform_stability_bound([1.0], n=0, lipschitz=1, smoothness=1), "n must be a whole number"),
         (lambda: log_log_slope([1, 2, 3], [1.0, 2.0]), "one value for each n, got 2 and 3"),
         (lambda: log_log_slope([1, 2, 2], [1.0, 2.0, 3.0]), "at least three different n"),
         (lambda: log_log_slope([1, 2, 3], [1.0, -2.0, 3.0]), "every value must be a finite number above zero"),

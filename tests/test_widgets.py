@@ -25,6 +25,8 @@ GRID = [
     for lr in (0.01, 0.1)
 ]
 
+WALK = np.array([[0.0, 0.0], [1.0, 10.0], [2.0, 20.0], [4.0, 40.0]])
+
 
 def family() -> list[Chart]:
     """One widget of each kind."""
@@ -32,7 +34,22 @@ def family() -> list[Chart]:
     curves = widgets.Curves(
         x, {"error": lambda s: s / x}, {"noise": [1, 2]}, x_label="n", y_label="loss", title="Error", slide_x="n"
     )
-    return [widgets.LambdaPath(PATH, gap=(2.9, 0.1)), widgets.BoundExplorer(GRID), curves]
+    return [widgets.LambdaPath(PATH, gap=(2.9, 0.1)), widgets.BoundExplorer(GRID), curves, plane(play=True)]
+
+
+def plane(**changes: Any) -> widgets.Plane:
+    """A path of four points beside two ghosts, over three noises, on the contours of a bowl."""
+    options: dict[str, Any] = {
+        "paths": {"SGD": WALK, "ghosts": lambda noise: WALK + noise * np.array([[[0.0, 1.0]], [[1.0, 0.0]]])},
+        "points": {"minimum": np.zeros((1, 2))},
+        "along": {"step": range(4)},
+        "readings": {"spread": lambda noise: noise * np.arange(4.0)},
+        "x_label": "x",
+        "y_label": "y",
+        "title": "A ghost beside SGD",
+    }
+    sliders = changes.pop("sliders", {"noise": [1.0, 2.0, 3.0]})
+    return widgets.Plane(sliders, **(options | changes))
 
 
 @pytest.mark.parametrize("widget", family(), ids=lambda w: type(w).__name__)
@@ -192,3 +209,93 @@ def test_widgets_and_figures_share_their_dashes() -> None:
     listed = re.search(r"const DASHES = \[(.*?)\]", script)
     assert listed is not None
     assert [tuple(map(float, text.split())) for text in re.findall(r'"([^"]*)"', listed[1])] == list(plots.DASHES)
+
+
+def test_a_plane_sends_each_path_once_if_the_sliders_do_not_move_it() -> None:
+    chart = plane().chart
+    assert chart["series"] == ["SGD", "ghosts", "minimum"]
+    assert chart["kinds"] == ["path", "path", "points"]
+    still, ghosts, minimum = chart["frames"][0]
+    assert still == [[0, 0, 1, 10, 2, 20, 4, 40]]
+    assert ghosts == [[0, 1, 1, 11, 2, 21, 4, 41], [1, 0, 2, 10, 3, 20, 5, 40]]
+    assert minimum == [[0, 0]]
+    moved = chart["frames"][2]
+    assert moved[0] is None
+    assert moved[2] is None
+    assert moved[1][0] == [0, 3, 1, 13, 2, 23, 4, 43]
+    assert chart["readings"] == {"spread": [[0, 1, 2, 3], [0, 2, 4, 6], [0, 3, 6, 9]]}
+
+
+def test_a_plane_starts_at_the_end_of_its_paths_and_never_by_itself() -> None:
+    widget = plane()
+    assert widget.position == [1, 3]
+    assert widget.chart["mark"] is True
+    assert widget.chart["play"] is False
+    assert [slider["text"] for slider in widget.chart["sliders"]] == [["1", "2", "3"], ["0", "1", "2", "3"]]
+
+
+def test_arrays_and_functions_draw_the_same_plane() -> None:
+    shifts = np.array([1.0, 2.0, 3.0])[:, None, None]
+    live = plane(paths={"SGD": lambda noise: WALK + noise})
+    stored = plane(paths={"SGD": WALK + shifts})
+    assert live.chart == stored.chart
+    many = plane(paths={"SGD": (WALK + shifts)[:, None]})
+    assert many.chart == live.chart
+
+
+def test_the_frame_of_a_plane_holds_every_position_and_the_grid_if_there_is_one() -> None:
+    low, high = plane().chart["y"]["range"]
+    assert (low, high) == pytest.approx((-0.06 * 43, 43 + 0.06 * 43), rel=1e-5)
+    grid = np.linspace(-1, 1, 81)
+    contoured = plane(contours=(grid, 2 * grid, lambda x, y: x**2 + y**2), levels=[0.25, 9.0])
+    assert contoured.chart["x"]["range"] == [-1, 1]
+    assert contoured.chart["y"]["range"] == [-2, 2]
+    assert plane(x_limits=(0, 2)).chart["x"]["range"] == [0, 2]
+    near, far = contoured.chart["contours"]
+    assert (near["level"], far["level"], far["lines"]) == (0.25, 9.0, [])
+    line = np.array(near["lines"][0]).reshape(-1, 2)
+    assert np.hypot(*line.T) == pytest.approx(0.5, abs=2e-3)  # linear interpolation
+
+
+def test_coordinates_far_from_zero_keep_what_can_be_seen() -> None:
+    x = 1e6 + np.array([0.0, 0.25, 1.0])
+    chart = widgets.Plane(paths={"p": np.stack([x, x], 1)}, x_label="x", y_label="y", title="t").chart
+    assert np.array(chart["frames"][0][0][0][::2]) - 1e6 == pytest.approx([0, 0.25, 1], abs=2e-4)
+
+
+def test_the_table_of_a_plane_shows_its_readings_and_points() -> None:
+    head, rows = plane()._table()
+    assert head == ["point (at noise = 2)", "x", "y"]
+    assert rows[0] == ["spread", "6", ""]
+    assert rows[4] == ["SGD, 4", "4", "40"]
+    assert rows[5] == ["ghosts, 1", "0", "2"]
+    assert rows[-1] == ["minimum, 1", "0", "0"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"paths": None, "points": None}, "there must be something to draw"),
+        ({"sliders": {"noise": []}}, "a value for every slider"),
+        ({"paths": {"SGD": WALK[:3]}}, "path 'SGD' must have 4 points"),
+        ({"paths": {"SGD": WALK[None]}}, "has shape (1, 4, 2); sliders ask for (3,)"),
+        ({"paths": {"SGD": WALK[:, :1]}}, "must hold points of the plane"),
+        ({"paths": {"SGD": WALK * math.nan}}, "path 'SGD' holds a value that is not finite"),
+        ({"points": {"SGD": WALK}}, "two series have the same name"),
+        ({"lines": dict.fromkeys("abc", WALK)}, "more than five series"),
+        ({"regions": dict.fromkeys("ab", WALK), "lines": {"c": WALK}}, "more than five series"),
+        ({"along": {"step": range(4), "t": range(4)}}, "along takes one slider"),
+        ({"paths": None, "along": {"step": range(4)}}, "paths that it runs along"),
+        ({"sliders": {}, "along": None, "paths": None, "readings": None, "play": True}, "needs a slider to move"),
+        ({"x_log": True, "equal": True}, "units cannot be equal"),
+        ({"x_log": True}, "a logarithmic axis 'x' needs values above 0"),
+        ({"x_limits": (1, 0)}, "limits of 'x' must be finite and in order"),
+        ({"readings": {"spread": np.zeros(2)}}, "reading 'spread' has shape (2,)"),
+        ({"readings": {"spread": lambda noise: math.nan}}, "reading 'spread' holds NaN"),
+        ({"contours": ([0, 1], [0, 1], np.zeros((2, 3)))}, "finite heights of shape (2, 2)"),
+        ({"contours": ([1, 0], [0, 1], np.zeros((2, 2)))}, "must increase along x and along y"),
+    ],
+)
+def test_a_plane_refuses_what_it_cannot_draw(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        plane(**changes)

@@ -8,6 +8,8 @@
   the fonts ahead in a way that browsers refuse on pages opened from the file system; both are taken out.
 - A wide table scrolls inside its box, so the box can be reached by keyboard.
 - Lists of references get roles that assistive technology knows (those of docutils contradict each other).
+- Every page carries a content-security policy: what is not of this site is refused by the browser itself. Inline scripts
+  and styles are the theme's; ``blob:`` is how a widget's module is loaded; ``file:`` lets a page open without a server.
 - A cell output that is both a widget and HTML (``helpers.widgets``) is written as both. The HTML is what a reader
   without JavaScript sees; ``static-widgets.js`` and ``book.css`` hide it where the widget is alive.
 """
@@ -32,6 +34,11 @@ START_IN_READERS_THEME = (
 )
 ICONS_TWICE = re.compile(
     r"\s*(<script [^>]*/fontawesome/[^>]*></script>|<link rel=\"preload\" [^>]*/fontawesome/[^>]*>)"
+)
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline' blob: file:; style-src 'self' 'unsafe-inline' file:; "
+    "img-src 'self' data: file:; font-src 'self' data: file:; connect-src 'self' file:; manifest-src 'self'; "
+    "base-uri 'self'; form-action 'self' file:"
 )
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -78,6 +85,8 @@ def tidy_pages(app: Sphinx, exception: Exception | None) -> None:
         tidy = tidy.replace(
             'class="pst-scrollable-table-container"', 'class="pst-scrollable-table-container" tabindex="0"'
         )
+        policy = f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}">'
+        tidy = tidy.replace("<head>", f"<head>\n    {policy}", 1)
         if tidy != text:
             page.write_text(tidy, encoding="utf-8")
 

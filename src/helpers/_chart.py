@@ -2,11 +2,11 @@
 
 The modules that use it build ``chart``, the description of one drawing:
 
-- ``kind``: "lines" or "bars"; ``title``, ``description``, ``series`` (names), ``x`` and ``y`` (labels and scale);
+- ``kind``: "lines", "bars" or "plane"; ``title``, ``description``, ``series`` (names), ``x``, ``y`` (labels, scale);
 - ``sliders``: label and the text of every stop; ``frames``: the numbers to draw for every combination of stops, in
   row-major order (lines: one list for each series; bars: one number for each term, or None where there is no run);
 - lines: ``mark`` (the last slider runs along x and chooses no frame), ``gap``, ``shades``, ``notes``, ``hollow``;
-  bars: ``gaps``, one for each frame.
+  bars: ``gaps``, one for each frame; plane: see ``helpers.plane``.
 """
 
 import html
@@ -21,6 +21,7 @@ import traitlets
 
 Table = tuple[list[str], list[list[str]]]  # head and rows
 STATIC = files("helpers") / "static"
+SCRIPT = (STATIC / "widget.js").read_text(encoding="utf-8")
 TABLE_ROWS = 24  # a fallback table has at most about this many
 
 
@@ -31,7 +32,7 @@ class Chart(anywidget.AnyWidget):
     reader and may be set from Python. ``chart`` is the drawing itself; assigning a new one redraws it.
     """
 
-    _esm = (STATIC / "widget.js").read_text(encoding="utf-8")
+    _esm = SCRIPT
     _css = (STATIC / "widget.css").read_text(encoding="utf-8")
     chart = traitlets.Dict().tag(sync=True)
     position = traitlets.List(traitlets.Int()).tag(sync=True)
@@ -56,9 +57,13 @@ class Chart(anywidget.AnyWidget):
         data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
         return {**data, "text/html": self._fallback()}, metadata
 
+    def _table(self) -> Table:
+        """Head and rows of the table that stands in for the drawing."""
+        return (_line_table if self.chart["kind"] == "lines" else _bar_table)(self.chart, self.position)
+
     def _fallback(self) -> str:
         title, description = (html.escape(self.chart[key]) for key in ("title", "description"))
-        head, rows = (_line_table if self.chart["kind"] == "lines" else _bar_table)(self.chart, self.position)
+        head, rows = self._table()
         cells = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in head)
         body = "".join(
             f'<tr><th scope="row">{html.escape(first)}</th>'
@@ -89,7 +94,7 @@ def plain(value: float | str) -> str:
     return f"{float(mantissa):g} × 10{power}".replace("-", "−", 1)
 
 
-def _flat(sizes: Sequence[int], position: Sequence[int]) -> int:
+def flat(sizes: Sequence[int], position: Sequence[int]) -> int:
     """Row-major index of a slider position."""
     index = 0
     for size, i in zip(sizes, position, strict=False):
@@ -100,7 +105,7 @@ def _flat(sizes: Sequence[int], position: Sequence[int]) -> int:
 def _line_table(chart: dict[str, Any], position: Sequence[int]) -> Table:
     """The curves at one position of the sliders: head and rows."""
     choosing = chart["sliders"][:-1] if chart["mark"] else chart["sliders"]
-    frame = chart["frames"][_flat([len(s["text"]) for s in choosing], position)]
+    frame = chart["frames"][flat([len(s["text"]) for s in choosing], position)]
     xs = chart["x"]["values"]
     every = math.ceil(len(xs) / TABLE_ROWS)
     rows = [[plain(v), *(plain(ys[j]) for ys in frame)] for j, v in enumerate(xs)]

@@ -205,6 +205,29 @@ def population_risk(w: Tensor) -> Tensor:
     return torch.clamp(w.norm() - 1, min=0.0)
 
 
+def uniform_stability_bound(lrs: Iterable[float], *, n: int, lipschitz: float, smoothness: float) -> float:
+    """(2 L^2 / n) sum_t lr_t: how much one example can change the loss of what SGD learned; Hardt et al. (2016), 3.8.
+
+    For a convex loss, L-Lipschitz and beta-smooth in w: run SGD, one example a step, on two samples that differ in
+    one example. E sup_z |l(W; z) - l(W'; z)| is at most this, the expectation over the order of examples, and the
+    mean gap too. A step with lr <= 2 / beta brings no two points further apart; only the step that meets the
+    example in which the samples differ adds to their distance, at most 2 L lr, and it is met with probability 1/n.
+
+    Args:
+        lrs: learning rate of each step; examples are drawn uniformly, or in a random order of every epoch.
+        lipschitz: L.
+        smoothness: beta.
+
+    Raises:
+        ValueError: if there is no step, a number is not positive, or a learning rate is above 2 / beta.
+    """
+    n, lipschitz, most = whole("n", n), positive("lipschitz", lipschitz), 2 / positive("smoothness", smoothness)
+    steps = [positive("every learning rate", lr) for lr in lrs]
+    if not steps or max(steps) > most:
+        raise ValueError(f"give a learning rate for each step, none above 2 / smoothness = {most:g}")
+    return 2 * lipschitz**2 / n * math.fsum(steps)
+
+
 def log_log_slope(n: Iterable[float], values: Iterable[float]) -> Estimate:
     """The exponent p of values ~ n^p: least squares of log(values) on log(n), with the usual standard error.
 

@@ -1,9 +1,9 @@
 """Sliders that live in a notebook and, without a kernel, on the built page.
 
-Three widgets on one drawing core (``static/widget.js``): ``LambdaPath``, ``BoundExplorer`` and ``Curves``. Each is
-made from numbers that are already there; moving a slider computes nothing in Python, so the static page can do all that
-the notebook does. In a notebook, ``widget.observe(function, names="position")`` follows the reader. Put a widget on the
-last line of a cell, or ``display`` it.
+Four widgets on one drawing core (``static/widget.js``): ``LambdaPath``, ``BoundExplorer`` and ``Curves`` here, and
+``Plane`` of ``helpers.plane``. Each is made from numbers that are already there; moving a slider computes nothing in
+Python, so the static page can do all that the notebook does. In a notebook, ``widget.observe(function,
+names="position")`` follows the reader. Put a widget on the last line of a cell, or ``display`` it.
 
 Numbers are rounded to four digits on their way to the page. Infinity is drawn as a gap in a curve and written as
 "infinite"; NaN and missing keys are refused with a sentence that names the row.
@@ -18,7 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from helpers._chart import Chart, plain, rounded
+from helpers.plane import Plane
 from helpers.plots import degenerate_regions, mapping
+
+__all__ = ["BoundExplorer", "Curves", "LambdaPath", "Plane"]
 
 Row = Mapping[str, Any]
 WORDS = {"batch_size": "batch size", "lr": "learning rate", "lam": "λ", "n": "n", "width": "width", "sigma": "σ"}

@@ -108,3 +108,12 @@ def test_mathjax_comes_with_the_site_and_with_its_licence() -> None:
     assert (HTML / "_static" / "mathjax" / "tex-chtml.js").is_file()
     assert list((HTML / "_static" / "mathjax" / "output" / "chtml" / "fonts").rglob("*.woff"))
     assert "Apache License" in (HTML / "_static" / "mathjax-LICENSE.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_has_a_content_security_policy_before_anything_loads(name: str) -> None:
+    text = page(name).text
+    policy = text.index('http-equiv="Content-Security-Policy"')
+    assert policy < min(text.index(tag) for tag in ("<script", "<link") if tag in text)
+    assert "unsafe-eval" not in text[policy : policy + 600]
+    assert "http:" not in text[policy : policy + 600]

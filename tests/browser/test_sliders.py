@@ -86,6 +86,93 @@ def test_curves_lie_where_the_numbers_say(visit: Callable[..., Any], name: str) 
                 assert pixel == pytest.approx(expected, abs=0.3)
 
 
+def planes(page: Page) -> list[tuple[dict[str, Any], Locator]]:
+    """The widgets of a page that draw a plane, with their charts."""
+    return [(chart, page.locator(".fi").nth(i)) for i, chart in enumerate(charts(page)) if chart["kind"] == "plane"]
+
+
+@pytest.mark.parametrize("look", ["light", "phone"])
+@pytest.mark.parametrize("name", WITH_WIDGETS)
+def test_planes_are_true_to_their_numbers(visit: Callable[..., Any], name: str, look: str) -> None:
+    with visit(name, look) as seen:
+        for chart, widget in planes(seen.page):
+            for slider in widget.locator("input[type=range]").all():
+                slider.focus()
+                seen.page.keyboard.press("Home")  # the first frame
+            if chart["mark"]:
+                seen.page.keyboard.press("End")  # the whole of every path
+            values, pixels = [], []
+            for i, walks in enumerate(chart["frames"][0]):
+                drawn = [d.get_attribute("d") or "" for d in widget.locator(f"path[data-series='{i}']").all()]
+                assert len(drawn) == (0 if chart["kinds"][i] == "points" else len(walks))
+                for walk, path in zip(walks, drawn, strict=False):
+                    values += list(zip(walk[::2], walk[1::2], strict=True))
+                    pixels += [(float(x), float(y)) for x, y in re.findall(r"(-?[\d.]+) (-?[\d.]+)", path)]
+            units = []
+            for axis, log in ((0, chart["x"]["log"]), (1, chart["y"]["log"])):
+                pairs = [
+                    (math.log10(value[axis]) if log else value[axis], pixel[axis])
+                    for value, pixel in zip(values, pixels, strict=True)
+                ]
+                (low, first), (high, last) = min(pairs), max(pairs)
+                unit = (last - first) / (high - low or 1)
+                units.append(unit)
+                for value, pixel in pairs:
+                    assert pixel == pytest.approx(first + unit * (value - low), abs=0.3)
+            assert units[0] > 0 > units[1]  # pixels count downwards
+            if chart["equal"]:
+                assert units[0] == pytest.approx(-units[1], rel=0.02)
+        assert seen.problems == []
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+@pytest.mark.parametrize("name", WITH_WIDGETS)
+def test_a_plane_moves_only_when_its_button_is_pressed(visit: Callable[..., Any], name: str, motion: str) -> None:
+    with visit(name, reduced_motion=motion) as seen:
+        playing = [widget for chart, widget in planes(seen.page) if chart["play"]]
+        still = [drawing(widget) for widget in playing]
+        seen.page.wait_for_timeout(300)
+        assert [drawing(widget) for widget in playing] == still
+        for widget in playing:
+            slider, button = widget.locator("input[type=range]").last, widget.locator("button")
+            slider.focus()
+            seen.page.keyboard.press("Home")
+            button.focus()
+            seen.page.keyboard.press("Enter")
+            assert "Stop" in button.inner_text()
+            assert widget.locator(".fi-status").get_attribute("aria-live") == "off"
+            seen.page.wait_for_timeout(1500)
+            assert slider.input_value() != "0"
+            if motion == "reduce":
+                assert slider.input_value() == "1"  # one picture a second
+            if "Stop" in button.inner_text():
+                button.click()
+            assert "Play" in button.inner_text()
+            stopped = slider.input_value()
+            seen.page.wait_for_timeout(1200)
+            assert slider.input_value() == stopped
+            button.click()
+            slider.focus()
+            seen.page.keyboard.press("End")  # a hand on the slider takes over
+            assert "Play" in button.inner_text()
+        assert seen.problems == []
+
+
+@pytest.mark.parametrize("name", WITH_WIDGETS)
+def test_a_click_in_a_plane_goes_to_the_nearest_stop_of_its_path(visit: Callable[..., Any], name: str) -> None:
+    with visit(name) as seen:
+        for chart, widget in planes(seen.page):
+            if not chart["mark"]:
+                continue
+            slider, path = widget.locator("input[type=range]").last, widget.locator("path[data-series='0']").first
+            slider.focus()
+            seen.page.keyboard.press("End")
+            x, y = re.findall(r"(-?[\d.]+) (-?[\d.]+)", path.get_attribute("d") or "")[0]
+            widget.locator("svg[role=img]").click(position={"x": float(x), "y": float(y)})
+            assert slider.input_value() == "0"
+        assert seen.problems == []
+
+
 @pytest.mark.parametrize("name", WITH_WIDGETS)
 def test_colours_follow_the_theme_at_once(visit: Callable[..., Any], name: str) -> None:
     ink = "getComputedStyle(document.querySelector('.fi')).getPropertyValue('--fi-1').trim()"

@@ -54,10 +54,10 @@ def test_the_root_is_one_of_the_fisher_matrix(dense):
 
 
 def test_calibration_error_by_hand():
-    # confidences 0.9, 0.9 (one right) and 0.6 (wrong): bins of width 1/5 hold {0.9, 0.9} and {0.6}
+    # confidences 0.9, 0.9 (one right: too sure) and 0.6 (right: not sure enough), in two bins of width 1/5
     probabilities = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]], dtype=torch.float64)
-    error = soft_rank.calibration_error(probabilities.log(), torch.tensor([0, 1, 0]), bins=5)
-    assert error == pytest.approx((abs(1 - 1.8) + abs(0 - 0.6)) / 3, abs=1e-12)
+    error = soft_rank.calibration_error(probabilities.log(), torch.tensor([0, 1, 1]), bins=5)
+    assert error == pytest.approx((abs(1 - 1.8) + abs(1 - 0.6)) / 3, abs=1e-12)
 
 
 def test_a_sure_and_right_model_is_calibrated():

@@ -131,10 +131,10 @@ def measure(config: Measured, run: Run, roles: Roles, *, seed: int) -> Json:
 def isotropic_bounds(run: Run, training_trace: float, held_out_trace: float, *, n: int, R: float) -> Json:
     """The bounds that know only the dispersion and the traces.
 
-    ``wang_mao_eq3`` takes the trace on training data, as its authors do, and ``wang_mao_eq2`` is the tighter logarithmic
+    ``wang_mao_eq3`` takes the trace on training data, as its authors do; ``wang_mao_eq2`` is the tighter logarithmic
     form with the same flatness term. ``neu_without_sensitivity`` is Lemma 2 with constant 2, the cross-run dispersion
-    in the place of its own, and no sensitivity, which would only raise it: by algebra 2^{1/3} times eq. 3. ``terminal``
-    is the bound of Peng et al. without a perturbation.
+    in the place of its own, and no sensitivity, which would only raise it: by algebra 2^{1/3} times eq. 3.
+    ``terminal`` is the bound of Peng et al. without a perturbation.
     """
     trace = max(training_trace, 0.0)
     eq3 = wang_mao.closed_form(run.dispersion, trace, n=n, steps=run.steps, R=R)

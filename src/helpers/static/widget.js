@@ -1,9 +1,10 @@
 // The one drawing core of the book's widgets (helpers.widgets). No imports and no build step: the same text runs in
 // JupyterLab, VS Code, Colab and, without a kernel, in the built page. The model brings
-//   chart     what to draw: {kind: "lines" | "bars", sliders, series, frames, ...}, made by helpers.widgets
+//   chart     what to draw: {kind: "lines" | "bars" | "plane", sliders, series, frames, ...}, made by helpers.widgets
 //   position  one index for each slider
 //   log       whether the vertical axis is logarithmic
-// Nothing moves by itself, so there is no motion to reduce.
+// Nothing moves by itself: only a button that a chart asks for (chart.play) moves a slider, slowly where motion is to be
+// reduced. KINDS, at the end, holds what is special to a kind of chart; plane.js adds one.
 
 const SVG = "http://www.w3.org/2000/svg";
 const DASHES = ["", "5 2", "1.2 1.8", "6 2 1.2 2", "9 3"]; // as helpers.plots.DASHES, in line widths
@@ -95,7 +96,7 @@ const marked = (chart, position) => (chart.mark ? position[position.length - 1] 
 
 // ---- drawing -------------------------------------------------------------------------------------------------------
 
-function glyph(kind, x, y, hollow) {
+function glyph(kind, x, y, hollow, size = 1) {
   const r = 4.2;
   const shapes = [
     `M${x - r} ${y}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0Z`,
@@ -104,7 +105,9 @@ function glyph(kind, x, y, hollow) {
     `M${x} ${y - 5}L${x + 5} ${y}L${x} ${y + 5}L${x - 5} ${y}Z`,
     `M${x} ${y + 4.6}L${x + 4.4} ${y - 3.4}H${x - 4.4}Z`,
   ];
-  return make("path", { d: shapes[kind % 5], class: `fi-glyph fi-s${(kind % 5) + 1}${hollow ? " fi-hollow" : ""}` });
+  const node = make("path", { d: shapes[kind % 5], class: `fi-glyph fi-s${(kind % 5) + 1}${hollow ? " fi-hollow" : ""}` });
+  if (size !== 1) node.setAttribute("transform", `translate(${x * (1 - size)} ${y * (1 - size)}) scale(${size})`);
+  return node;
 }
 
 const shadeReasons = (chart) => [...new Set((chart.shades ?? []).map((shade) => shade[2]))];
@@ -153,6 +156,17 @@ function drawGap(layer, [value, low, high], y, from, to) {
   layer.append(make("line", { x1: from, x2: to, y1: y(value), y2: y(value), class: "fi-gap" }));
 }
 
+// The layer that everything inside the axes is drawn in, cut at their edges, with the patterns that hatch it.
+function innerLayer(svg, box, uid) {
+  const inner = make("g", { "clip-path": `url(#${uid}-clip)` });
+  const size = { x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top };
+  const patterns = HATCHES.map((d, i) =>
+    make("pattern", { id: `${uid}-hatch${i}`, width: 7, height: 7, patternUnits: "userSpaceOnUse" },
+      make("path", { d, class: "fi-hatch" })));
+  svg.append(make("defs", {}, make("clipPath", { id: `${uid}-clip` }, make("rect", size)), ...patterns), inner);
+  return inner;
+}
+
 function drawLines(svg, chart, position, log, width, uid) {
   const box = frameOf(width);
   const xs = chart.x.values;
@@ -161,20 +175,7 @@ function drawLines(svg, chart, position, log, width, uid) {
   const y = scale(padded(values, log, chart.y.zero), [box.bottom, box.top], log);
   const every = Math.ceil(xs.length / 9);
   axes(svg, box, x, y, chart, ticks(x.low, x.high, width / 70, x.log).map((v) => [x(v), tickText(v)]));
-  const inner = make("g", { "clip-path": `url(#${uid}-clip)` });
-  svg.append(
-    make(
-      "defs",
-      {},
-      make("clipPath", { id: `${uid}-clip` }, make("rect", {
-        x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top,
-      })),
-      ...HATCHES.map((d, i) =>
-        make("pattern", { id: `${uid}-hatch${i}`, width: 7, height: 7, patternUnits: "userSpaceOnUse" },
-          make("path", { d, class: "fi-hatch" }))),
-    ),
-    inner,
-  );
+  const inner = innerLayer(svg, box, uid);
   const reasons = shadeReasons(chart);
   for (const [from, to, reason] of chart.shades ?? []) {
     const [left, right] = [Math.max(x(from), box.left), Math.min(x(to), box.right)];
@@ -275,13 +276,14 @@ function barWords(chart, position) {
   return `${where(chart, position)}: bound ${format(frame.reduce((a, b) => a + b, 0))} = ${parts.join(" + ")}${gap}.`;
 }
 
-function tableOf(chart, position) {
-  if (chart.kind === "lines") {
-    const frame = chart.frames[frameIndex(chart, position)];
-    const every = Math.ceil(chart.x.values.length / 24);
-    const rows = chart.x.values.map((v, j) => [format(v), ...frame.map((ys) => format(number(ys[j])))]);
-    return { head: [chart.x.label, ...chart.series], rows: rows.filter((_, j) => j % every === 0) };
-  }
+function lineTable(chart, position) {
+  const frame = chart.frames[frameIndex(chart, position)];
+  const every = Math.ceil(chart.x.values.length / 24);
+  const rows = chart.x.values.map((v, j) => [format(v), ...frame.map((ys) => format(number(ys[j])))]);
+  return { head: [chart.x.label, ...chart.series], rows: rows.filter((_, j) => j % every === 0) };
+}
+
+function barTable(chart, position) {
   const rows = chart.sliders[0].text.map((text, column) => {
     const index = frameIndex(chart, [column, ...position.slice(1)]);
     const values = chart.frames[index];
@@ -300,18 +302,18 @@ function fillTable(table, { head, rows }) {
   );
 }
 
+const lineKey = (i) => make("line", {
+  x1: 1, x2: 33, y1: 7, y2: 7, class: `fi-line fi-s${(i % 5) + 1}`, "stroke-dasharray": dashes(i),
+});
+
 function legend(chart, uid) {
   const entry = (mark, text) =>
     make("li", {}, make("svg", { width: 34, height: 14, "aria-hidden": "true", focusable: "false" }, ...mark), ` ${text}`);
-  const lines = chart.kind === "lines";
-  const items = chart.series.map((name, i) =>
-    entry(
-      lines
-        ? [make("line", { x1: 1, x2: 33, y1: 7, y2: 7, class: `fi-line fi-s${(i % 5) + 1}`, "stroke-dasharray": dashes(i) }), glyph(i, 17, 7)]
-        : [make("rect", { x: 4, y: 1, width: 26, height: 12, fill: `url(#${uid}-p${i % 5})` })],
-      name,
-    ),
-  );
+  const items = chart.series.map((name, i) => entry(KINDS[chart.kind].key(i, uid, chart), name));
+  if (chart.contours?.length) {
+    const line = make("line", { x1: 1, x2: 33, y1: 7, y2: 7, class: "fi-contour" });
+    items.push(entry([line], `contours of the ${chart.contourLabel}`));
+  }
   if (chart.gap || chart.gaps?.some(Boolean)) {
     const mark = [make("rect", { x: 1, y: 2, width: 32, height: 10, class: "fi-band" }), make("line", { x1: 1, x2: 33, y1: 7, y2: 7, class: "fi-gap" })];
     items.push(entry(mark, chart.gapLabel));
@@ -346,9 +348,48 @@ function slider(model, chart, i, uid) {
   return { update, node: make("div", { class: "fi-control" }, make("label", { for: id }, label), input, output) };
 }
 
+// A button that moves the last slider from stop to stop, to its end. Where motion is to be reduced, one stop a second.
+function player(model, chart, sounded) {
+  const last = chart.sliders.length - 1;
+  const end = chart.sliders[last].text.length - 1;
+  const button = make("button", { type: "button", class: "fi-play" });
+  let timer = null;
+  function show() {
+    button.textContent = timer === null ? `▶ Play ${chart.sliders[last].label}` : `⏸ Stop ${chart.sliders[last].label}`;
+    sounded(timer === null);
+  }
+  function stop() {
+    clearInterval(timer);
+    timer = null;
+    show();
+  }
+  function move(index) {
+    const position = [...model.get("position")];
+    position[last] = index;
+    model.set("position", position);
+    model.save_changes();
+  }
+  function step() {
+    const at = model.get("position")[last];
+    if (at < end) move(at + 1);
+    if (at + 1 >= end) stop();
+  }
+  button.addEventListener("click", () => {
+    if (timer !== null) return stop();
+    if (model.get("position")[last] === end) move(0);
+    const slow = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    timer = setInterval(step, slow ? 1000 : Math.max(80, Math.min(700, 6000 / end)));
+    show();
+  });
+  button.dataset.lmSuppressShortcuts = "true";
+  show();
+  return { node: button, stop };
+}
+
 function assemble(model, root) {
   const chart = model.get("chart");
   const uid = `fi-${Math.random().toString(36).slice(2, 10)}`; // ids are shared with the other widgets of a page
+  const kind = KINDS[chart.kind];
   const sliders = chart.sliders.map((_, i) => slider(model, chart, i, uid));
   const toggle = make("input", { id: `${uid}-log`, type: "checkbox" });
   toggle.dataset.lmSuppressShortcuts = "true";
@@ -360,6 +401,8 @@ function assemble(model, root) {
   const status = make("output", { class: "fi-status", for: chart.sliders.map((_, i) => `${uid}-slider${i}`).join(" ") });
   const table = make("table");
   const scroll = make("div", { class: "fi-scroll", role: "region", tabindex: 0, "aria-label": `${chart.title}: numbers` }, table);
+  // While it plays, the sentence changes too fast to be read aloud.
+  const play = chart.play && player(model, chart, (aloud) => status.setAttribute("aria-live", aloud ? "polite" : "off"));
   let nearest = null;
 
   function update() {
@@ -372,43 +415,59 @@ function assemble(model, root) {
       make("title", { id: `${uid}-title` }, chart.title),
       make("desc", { id: `${uid}-desc` }, chart.description),
     );
-    const height = frameOf(width).bottom + 46;
+    const height = kind.box(width, chart).bottom + 46;
     for (const [name, value] of Object.entries({ width, height, viewBox: `0 0 ${width} ${height}` })) svg.setAttribute(name, value);
-    const draw = chart.kind === "lines" ? drawLines : drawBars;
-    ({ nearest } = draw(svg, chart, position, log, width, uid));
-    status.textContent = (chart.kind === "lines" ? lineWords : barWords)(chart, position);
-    fillTable(table, tableOf(chart, position));
+    ({ nearest } = kind.draw(svg, chart, position, log, width, uid));
+    status.textContent = kind.words(chart, position);
+    fillTable(table, kind.table(chart, position));
   }
 
   svg.addEventListener("click", (event) => {
     const along = chart.kind === "bars" ? 0 : chart.mark ? chart.sliders.length - 1 : null;
     if (along === null) return;
+    if (play) play.stop();
     const position = [...model.get("position")];
-    position[along] = nearest(event.clientX - svg.getBoundingClientRect().left);
+    const { left, top } = svg.getBoundingClientRect();
+    position[along] = nearest(event.clientX - left, event.clientY - top);
     model.set("position", position);
     model.save_changes();
   });
   root.setAttribute("role", "group");
   root.setAttribute("aria-label", chart.title);
+  const check = make("div", { class: "fi-check" }, toggle, make("label", { for: toggle.id }, "logarithmic vertical axis"));
+  const more = [kind.log && check, play && play.node].filter(Boolean);
+  if (play) root.addEventListener("input", play.stop); // a slider moved by hand
   root.replaceChildren(
     make("p", { class: "fi-title" }, chart.title),
-    make("div", { class: "fi-controls" }, ...sliders.map((control) => control.node),
-      make("div", { class: "fi-check" }, toggle, make("label", { for: toggle.id }, "logarithmic vertical axis"))),
+    make("div", { class: "fi-controls" }, ...sliders.map((control) => control.node), ...more),
     svg,
     legend(chart, uid),
     status,
     make("details", {}, make("summary", {}, "The numbers as a table"), make("p", {}, chart.description), scroll),
   );
   update();
-  return update;
+  return { update, stop: () => play && play.stop() };
 }
+
+// What is special to a kind: its frame, its drawing, its sentence, its table, its key in the legend, and whether the
+// vertical axis can be switched to a logarithm.
+const KINDS = {
+  lines: { box: frameOf, draw: drawLines, words: lineWords, table: lineTable, key: (i) => [lineKey(i), glyph(i, 17, 7)], log: true },
+  bars: {
+    box: frameOf, draw: drawBars, words: barWords, table: barTable, log: true,
+    key: (i, uid) => [make("rect", { x: 4, y: 1, width: 26, height: 12, fill: `url(#${uid}-p${i % 5})` })],
+  },
+};
 
 function render({ model, el }) {
   const root = make("div", { class: "fi" });
   el.append(root);
-  let update = assemble(model, root);
-  const rebuild = () => (update = assemble(model, root));
-  const redraw = () => update();
+  let drawn = assemble(model, root);
+  const rebuild = () => {
+    drawn.stop();
+    drawn = assemble(model, root);
+  };
+  const redraw = () => drawn.update();
   model.on("change:chart", rebuild);
   model.on("change:position", redraw);
   model.on("change:log", redraw);
@@ -421,6 +480,7 @@ function render({ model, el }) {
   });
   observer.observe(root);
   return () => {
+    drawn.stop();
     observer.disconnect();
     model.off("change:chart", rebuild);
     model.off("change:position", redraw);
