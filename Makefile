@@ -7,13 +7,14 @@ NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
 BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup book test test-book lint format lock bench clean distclean
+.PHONY: help setup book test test-book pdf release lint format lock bench clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make book       execute the notebooks and build the book: _build/html/index.html"
 	@echo "make test       run the whole test suite, then every notebook"
 	@echo "make test-book  test the built book, in Chromium where it is installed"
+	@echo "make pdf        print the built book into one PDF;  make release builds wheel, book and PDF into dist/"
 	@echo "make lint       check style and types;  make format mends the style"
 	@echo "make bench      run the side-by-side measurements in benchmarks/"
 	@echo "make lock       write the versions now in .venv to constraints.txt"
@@ -42,11 +43,23 @@ test: $(INSTALLED)
 test-book: $(INSTALLED)
 	$(BIN)/python -m pytest tests/book tests/browser
 
+pdf: $(INSTALLED)
+	$(BIN)/python tools/make_pdf.py
+
+# One version number, that of pyproject.toml; a test holds the package, CITATION.cff and the Colab cells to it.
+release: book pdf
+	rm -rf dist && mkdir dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	tar -C _build -czf dist/flatness-and-information-html.tar.gz html
+	cp _build/flatness-and-information.pdf CITATION.cff dist/
+	@ls -l dist
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python tools/normalize_notebooks.py --check $(NOTEBOOKS)
+	$(BIN)/python tools/check_numbers.py
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
@@ -61,7 +74,7 @@ bench: $(INSTALLED)
 	@$(if $(BENCHMARKS),,echo "There is no benchmarks/bench_*.py to run.")
 
 clean:
-	rm -rf _build build .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf _build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find src tests tools book benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean

@@ -66,6 +66,33 @@ def test_online_linear_regression_has_alignment_above_one(seed):
     assert expected >= 1  # Proposition 1
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_deep_linear_networks_have_alignment_above_one(seed):
+    # f(x) = v(w) . x with v of depth 3: grad f = D^T x with D = dv/dw, so G = D^T S D and, for x ~ N(0, S) and
+    # residuals x . delta, Sigma = D^T (2 L S + S delta delta^T S) D: Proposition 1 at any depth
+    layers = [normal(*shape, seed=10 * seed + i) for i, shape in enumerate([(5, 4), (3, 5), (1, 3)])]
+    slopes = torch.func.jacrev(lambda a, b, c: (c @ b @ a)[0], argnums=(0, 1, 2))(*layers)
+    D = torch.cat([slope.flatten(1) for slope in slopes], dim=1)
+    A, delta = normal(4, 4, seed=seed + 50), normal(4, seed=seed + 100)
+    S = A @ A.T
+    loss = 0.5 * (delta @ S @ delta).item()
+    Sigma = D.T @ (2 * loss * S + torch.outer(S @ delta, S @ delta)) @ D
+    G = D.T @ S @ D
+    excess = torch.linalg.norm(D @ D.T @ S @ delta @ A).item() ** 2  # |A^T D D^T S delta|^2
+    found = alignment.alignment(Sigma, G, loss).mu
+    assert found == pytest.approx(1 + excess / (2 * loss * G.norm().item() ** 2), rel=1e-9)
+    assert found >= 1
+
+
+@pytest.mark.parametrize("d", [2, 3, 4, 8, 12])
+def test_random_features_have_alignment_of_at_least_order_one_over_d(d):
+    # Proposition 2: ReLU features of directions on the sphere of radius sqrt(d), inputs on the unit sphere; the
+    # smallest mu over all weights, for targets within reach of the features
+    rows, inputs = normal(40, d), normal(800, d, seed=1)
+    rows, inputs = d**0.5 * rows / rows.norm(dim=1, keepdim=True), inputs / inputs.norm(dim=1, keepdim=True)
+    assert d * alignment.smallest_alignment(torch.relu(inputs @ rows.T)) > 0.3
+
+
 def test_many_gaussian_examples_approach_the_online_value():
     scales = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
     J, delta = normal(200_000, 3) * scales, torch.tensor([1.0, -0.5, 2.0], dtype=torch.float64)

@@ -98,3 +98,9 @@ def test_import_of_the_package_is_light() -> None:
     code = f"import sys, helpers; print(*(m for m in {heavy} if m in sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == ""
+
+
+def test_every_notebook_installs_that_version_on_colab() -> None:
+    installed = re.compile(r"flatness-and-information/book@v([\w.]+)")
+    for notebook in sorted((ROOT / "book").glob("*.ipynb")):
+        assert set(installed.findall(notebook.read_text(encoding="utf-8"))) == {PROJECT["version"]}, notebook.name
