@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from helpers.experiments.artefact import load
+from tools.verdicts import RULES
+
 ROOT = Path(__file__).resolve().parents[2]
 ROWS: list[dict[str, Any]] = yaml.safe_load((ROOT / "book" / "claims.yml").read_text(encoding="utf-8"))
 KEYS = {"id", "seed", "number", "kind", "says", "chapter", "function", "test", "artefact", "verdict", "why"}
@@ -40,3 +43,14 @@ def test_a_verdict_rests_on_a_test_or_an_artefact(row: dict[str, Any]) -> None:
     supported = bool(row["test"] or row["artefact"])
     assert supported or row["verdict"] == "not run yet", f"{row['id']} has a verdict and nothing that supports it"
     assert row["why"]
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row["artefact"]], ids=lambda row: row["id"])
+def test_a_verdict_is_the_one_that_its_artefact_supports(row: dict[str, Any]) -> None:
+    assert row["id"] in RULES, f"{row['id']} rests on an artefact: give it a rule in tools/verdicts.py"
+    artefact = load(ROOT / "book" / "results" / row["artefact"])
+    assert RULES[row["id"]](artefact) == row["verdict"]
+
+
+def test_a_rule_belongs_to_a_row_that_names_an_artefact() -> None:
+    assert set(RULES) <= {row["id"] for row in ROWS if row["artefact"]}
