@@ -333,10 +333,9 @@ def squared_error_hessian(model: nn.Module, split: Split) -> SquaredErrorHessian
     """
     outputs = curvature.values(model, WeightedOutput(), replace(split, targets=torch.ones(len(split))))
     residuals = outputs - split.targets.to(outputs)
+    G = curvature.gauss_newton(model, HalfSquaredError(), split)
     weighted = replace(split, targets=residuals)
-    directions = torch.eye(len(weights(model))).to(outputs)
-    residual = curvature.hvp(model, WeightedOutput(), weighted, directions)
-    return SquaredErrorHessian(curvature.gauss_newton(model, HalfSquaredError(), split), residual)
+    return SquaredErrorHessian(G, curvature.hvp(model, WeightedOutput(), weighted, torch.eye(len(G)).to(G)))
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def test_a_key_given_twice_is_refused():
 
 
 @given(key=st.text(max_size=8), value=st.text(max_size=20))
-@settings(max_examples=500)
+@settings(max_examples=5000)
 def test_any_text_parses_or_is_refused_in_words(key, value):
     with suppress(ConfigError):
         Squares().with_settings(parse_settings([f"{key}={value}"]))
@@ -90,7 +90,7 @@ def test_settings_come_back_from_json(name):
         st.lists(st.floats() | st.text() | st.integers()),
     ),
 )
-@settings(max_examples=300)
+@settings(max_examples=3000)
 def test_any_json_makes_settings_of_the_right_types_or_is_refused_in_words(field, value):
     with suppress(ConfigError):
         made = Squares.from_json({**Squares().as_json(), field: value})

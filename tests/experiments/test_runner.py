@@ -334,7 +334,7 @@ def run_once(folder):
 
 
 @given(position=st.integers(0, 10**6), bit=st.integers(0, 7))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_flipped_bit_is_found(tmp_path_factory, position, bit):
     folder = tmp_path_factory.getbasetemp() / "flipped"
     text = json.dumps(run_once(folder)).encode()
@@ -353,7 +353,7 @@ JSON = st.recursive(
 
 
 @given(field=st.sampled_from(sorted(artefacts.FIELDS)), value=JSON)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2000, deadline=None)
 def test_a_forged_field_with_a_right_digest_is_refused_or_read_never_a_crash(tmp_path_factory, field, value):
     folder = tmp_path_factory.getbasetemp() / "forged"
     content = {**run_once(folder), field: value}
