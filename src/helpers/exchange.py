@@ -94,6 +94,20 @@ def spread_of_others(weights: Tensor, run: int, sizes: Sequence[int]) -> list[fl
     return [spread or min(varying) for spread in spreads]
 
 
+@dataclass(frozen=True)
+class _Several:
+    """Several losses from one forward pass: (n, classes) logits -> (n, losses)."""
+
+    losses: Sequence[Loss]
+
+    @property
+    def R(self) -> float:
+        return max(loss.R for loss in self.losses)
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return torch.stack([loss(outputs, targets) for loss in self.losses], dim=1)
+
+
 def noisy_losses(
     model: nn.Module,
     centre: Tensor,
@@ -116,6 +130,5 @@ def noisy_losses(
         noise = torch.randn(centre.shape, generator=generator, dtype=centre.dtype).to(centre.device)
         with at(model, centre + deviations * noise):
             for i, split in enumerate(splits):
-                for j, loss in enumerate(losses):
-                    found[draw, i, j] = values(model, loss, split).double().mean()
+                found[draw, i] = values(model, _Several(losses), split).double().mean(0)
     return found
