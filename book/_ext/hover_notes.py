@@ -61,10 +61,13 @@ class Notes:
 
     @property
     def pattern(self) -> re.Pattern[str]:
-        """Any name as words of their own, in any case, singular or with an s; the longest name first."""
+        """Any name as words of their own, in any case, singular or with an s; the longest name first.
+
+        A hyphen before a name is part of another word, unless a formula stands before the hyphen ("R-sub-Gaussian").
+        """
         names = sorted(self.names, key=len, reverse=True)
         alternatives = "|".join(r"\s+".join(map(re.escape, name.split())) for name in names)
-        return re.compile(rf"(?<![\w-])({alternatives})(?:s?)(?![\w-])", re.IGNORECASE)
+        return re.compile(rf"(?<!\w)(?<!\w-)({alternatives})s?(?![\w-])", re.IGNORECASE)
 
 
 def read_notes(markdown: str) -> Notes:

@@ -1,20 +1,41 @@
-"""The claims ledger names only functions, tests, artefacts and chapters that are there."""
+"""The claims ledger names only what is there, and its verdicts are the ones that tests and artefacts support."""
 
 import re
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from scipy.stats import kendalltau
 
-from helpers.experiments.artefact import load
-from tools.verdicts import RULES
+from helpers.experiments.artefact import Artefact, Json, load
+from tools.verdicts import RULES, shoham
+from tools.verdicts.common import (
+    TooFew,
+    agreement,
+    difference,
+    direction,
+    every,
+    finished,
+    graded,
+    number,
+    opposite,
+    reading,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS: list[dict[str, Any]] = yaml.safe_load((ROOT / "book" / "claims.yml").read_text(encoding="utf-8"))
 KEYS = {"id", "seed", "number", "kind", "says", "chapter", "function", "test", "artefact", "verdict", "why"}
 VERDICTS = {"reproduced", "partly", "not reproduced", "source wrong", "not run yet"}
+GRID = {"batch_size": (20, 60, 180), "lr": (0.005, 0.01, 0.02)}
+
+
+def contents() -> set[str]:
+    """Every page in the table of contents."""
+    return set(re.findall(r"file: book/(\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8")))
 
 
 def test_ids_are_unique() -> None:
@@ -29,6 +50,7 @@ def test_a_row_names_only_what_is_there(row: dict[str, Any]) -> None:
     module, name = row["function"].split(".")
     assert hasattr(import_module(f"helpers.{module}"), name), f"helpers.{row['function']} is not there"
     if row["chapter"]:
+        assert row["chapter"] in contents(), f"chapter {row['chapter']} is not in the table of contents"
         assert list((ROOT / "book").glob(f"{row['chapter']}.*")), f"chapter {row['chapter']} is not there"
     if row["artefact"]:
         assert (ROOT / "book" / "results" / row["artefact"]).exists(), f"artefact {row['artefact']} is not there"
@@ -45,12 +67,193 @@ def test_a_verdict_rests_on_a_test_or_an_artefact(row: dict[str, Any]) -> None:
     assert row["why"]
 
 
+def test_what_was_not_run_says_what_it_needs() -> None:
+    silent = [row["id"] for row in ROWS if row["verdict"] == "not run yet" and not row["why"].startswith("Needs ")]
+    assert not silent, f"say in `why` what is missing, beginning with 'Needs': {', '.join(silent)}"
+
+
 @pytest.mark.parametrize("row", [row for row in ROWS if row["artefact"]], ids=lambda row: row["id"])
 def test_a_verdict_is_the_one_that_its_artefact_supports(row: dict[str, Any]) -> None:
-    assert row["id"] in RULES, f"{row['id']} rests on an artefact: give it a rule in tools/verdicts.py"
+    assert row["id"] in RULES, f"{row['id']} rests on an artefact: give it a rule in tools/verdicts"
     artefact = load(ROOT / "book" / "results" / row["artefact"])
-    assert RULES[row["id"]](artefact) == row["verdict"]
+    assert RULES[row["id"]](artefact) == row["verdict"], "run python -m tools.verdicts, then mend `verdict` and `why`"
 
 
-def test_a_rule_belongs_to_a_row_that_names_an_artefact() -> None:
-    assert set(RULES) <= {row["id"] for row in ROWS if row["artefact"]}
+def test_a_rule_belongs_to_a_row() -> None:
+    """The row may not have its artefact yet."""
+    assert set(RULES) <= {row["id"] for row in ROWS}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_without_rows_says_not_run_yet(name: str) -> None:
+    assert RULES[name](made_up([], shares=[0.1], lambdas=[0.01], n=1, paths=200)) == "not run yet"
+
+
+def made_up(rows: list[Json], profile: str = "laptop", **config: object) -> Artefact:
+    return Artefact("made-up", profile, dict(config), {}, [{} for _ in rows], [dict(row) for row in rows])
+
+
+def powers(p: float, seeds: tuple[int, ...] = (0, 1)) -> list[Json]:
+    """y = x^p, off by a percent up or down."""
+    return [{"x": x, "seed": seed, "y": x**p * (1.01 if (x + seed) % 2 else 0.99)} for seed in seeds for x in (1, 2, 5)]
+
+
+@pytest.mark.parametrize(("p", "found"), [(0.5, "rises"), (-0.5, "falls"), (0.0, "unclear")])
+def test_a_direction_has_a_sign_and_an_interval(p: float, found: str) -> None:
+    assert direction(powers(p), number("y"), "x", ("seed",)) == found
+    assert opposite(opposite(found)) == found
+
+
+def test_a_direction_of_too_few_rows_has_not_been_run() -> None:
+    assert direction(powers(1.0)[:2], number("y"), "x", ("seed",)) == "not run yet"
+    assert direction([], number("y"), "x", ()) == "not run yet"
+
+
+@pytest.mark.parametrize(
+    ("pairs", "verdict"),
+    [
+        ([("rises", "rises"), ("falls", "falls")], "reproduced"),
+        ([("rises", "rises"), ("falls", "rises")], "partly"),
+        ([("rises", "rises"), ("unclear", "rises")], "partly"),
+        ([("rises", "falls"), ("unclear", "rises")], "not reproduced"),
+        ([("unclear", "unclear"), ("rises", "unclear")], "not run yet"),
+        ([("not run yet", "rises")], "not run yet"),
+    ],
+)
+def test_numbers_that_move_together(pairs: list[tuple[str, str]], verdict: str) -> None:
+    assert agreement(pairs) == verdict
+
+
+def test_grades() -> None:
+    assert [graded(True, True), graded(False, True), graded(False, False)] == ["reproduced", "partly", "not reproduced"]
+
+
+def test_a_difference_is_taken_in_pairs() -> None:
+    """The seeds differ far more than the methods; differences 1, 2, 3 have mean 2 and standard error 1/sqrt(3)."""
+    rows = [
+        {"method": method, "seed": seed, "y": 100 * seed + gain * (method == "new")}
+        for seed, gain in ((0, 1), (1, 2), (2, 3))
+        for method in ("new", "old")
+    ]
+    low, high = difference(rows, number("y"), "method", "new", "old")
+    assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), rel=1e-5)
+    flipped = difference(rows, number("y"), "method", "old", "new")
+    assert flipped == pytest.approx((-high, -low))
+    with pytest.raises(TooFew, match="1 pairs are too few"):
+        difference(rows[:3], number("y"), "method", "new", "old")
+
+
+def test_tau_is_scipys_with_ties() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.integers(0, 9, 50), rng.integers(0, 7, 50)
+    assert shoham.tau(one, other) == pytest.approx(kendalltau(one, other).statistic, rel=1e-12)
+
+
+def test_every_finding_of_none_is_no_finding() -> None:
+    assert every([True, True])
+    assert not every([True, False])
+    with pytest.raises(TooFew):
+        every([])
+
+
+def test_a_rule_counts_finished_rows_with_its_settings() -> None:
+    rule = reading(2, part="a")(lambda rows, config: graded(len(rows) == 2, False))
+    rows: list[Json] = [{"part": "a", "status": "ok"}, {"part": "b"}, {"part": "a", "status": "diverged: loss"}]
+    assert rule(made_up(rows)) == "not run yet"
+    rows.append({"part": "a"})
+    assert rule(made_up(rows)) == "partly"  # what is reproduced at a smaller size is reproduced in part
+    assert rule(made_up(rows, "paper")) == "reproduced"
+    assert reading(2, smaller=False)(lambda rows, config: "reproduced")(made_up(rows)) == "reproduced"
+    assert len(finished(made_up(rows), part="a")) == 2
+
+
+def grid(gap: float, bound: float, seeds: tuple[int, ...] = (0, 1)) -> list[Json]:
+    """A grid in which gap and small-lambda bound are powers of batch size and learning rate."""
+    return [
+        {
+            "regime": "fixed epochs",
+            "seed": seed,
+            "batch_size": b,
+            "lr": lr,
+            "gap": (b * lr) ** gap * (1.01 if i % 2 else 0.99),
+            "omniscient": [{"value": 9 * (b * lr) ** bound}, {"value": (b * lr) ** gap}],
+        }
+        for seed in seeds
+        for i, (b, lr) in enumerate((b, lr) for b in GRID["batch_size"] for lr in GRID["lr"])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "along", "against"),
+    [
+        ("000-result-trends", "partly", "not reproduced"),
+        ("000-open-2", "not reproduced", "partly"),
+        ("000-failure-trend", "not run yet", "partly"),
+    ],
+)
+def test_the_grid_is_read_with_its_signs(rule: str, along: str, against: str) -> None:
+    assert RULES[rule](made_up(grid(0.3, 0.6))) == along
+    assert RULES[rule](made_up(grid(-0.3, -0.6))) == along
+    assert RULES[rule](made_up(grid(0.3, -0.6))) == against
+    assert RULES[rule](made_up(grid(0.0, 0.6))) == "not run yet"
+    assert RULES[rule](made_up(grid(0.3, 0.6)[:6])) == "not run yet"
+
+
+def clipped(gain: float) -> list[Json]:
+    """Accuracies in which clipping adds the gain to the test accuracy, on noisy and on clean data."""
+    rules = {"none": 0.0, "algorithm 1": gain, "algorithm 1, start detected": gain, "main text": gain / 10}
+    return [
+        {
+            "noise": noise,
+            "seed": seed,
+            "rule": rule,
+            "train_accuracy": [0.9],
+            "test_accuracy": [0.6 + 0.01 * seed + added],
+            "true_test_accuracy": [0.6 + 0.01 * seed + added + 0.001 * ((seed + len(rule)) % 3)],
+        }
+        for noise in (0.0, 0.4)
+        for seed in range(3)
+        for rule, added in rules.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "gains", "loses"),
+    [
+        ("001-algorithm-1", "partly", "not reproduced"),
+        ("001-figure-4", "partly", "not reproduced"),
+        ("001-figure-9", "partly", "not reproduced"),
+        ("001-clean-clipping", "not reproduced", "partly"),
+    ],
+)
+def test_clipping_is_read_with_its_sign(rule: str, gains: str, loses: str) -> None:
+    assert RULES[rule](made_up(clipped(0.2))) == gains
+    assert RULES[rule](made_up(clipped(-0.2))) == loses
+
+
+Change = Callable[[Json], Json]
+FLIPS: dict[str, tuple[Change, str]] = {
+    "000-result-tight": (lambda r: r | {"gap": r["gap"] / 10}, "not reproduced"),
+    "000-theorem-4": (lambda r: r | {"simulated_gap": r["n"]}, "not reproduced"),
+    "001-figure-7": (lambda r: r | {"bound": [-b for b in r["bound"]]}, "not reproduced"),
+    "002-table-1": (lambda r: r | {"lr": 3 * r["lr"]}, "not reproduced"),
+    "002-figure-11": (lambda r: r | {"mean": r["mean"][:1] * len(r["mean"])}, "not reproduced"),
+    "002-figure-18": (lambda r: r | {"mu": 0.1}, "not reproduced"),
+    "002-matrix-condition": (lambda r: r | {"gauss_newton_eigenvalue": 0.0, "non_uniformity": 0.0}, "partly"),
+    "002-theorem-3-stability": (lambda r: r | {"frobenius": 1e6}, "not reproduced"),
+    "002-theorem-4-escape": (lambda r: r | {"linear_growth": 0.0}, "not reproduced"),
+    "002-isotropic-noise": (lambda r: r | {"measured_growth": 3.0}, "not reproduced"),
+    "003-figure-1": (lambda r: r | {"gap": 1 / r["gap"]}, "not reproduced"),
+    "003-figure-4": (lambda r: r | {"gap": 1 / r["gap"]}, "partly"),
+    "004-jastrzebski": (lambda r: r | {"frobenius": 1 / r.get("frobenius", 1)}, "not reproduced"),
+}
+
+
+@pytest.mark.parametrize("name", FLIPS)
+def test_altered_numbers_alter_the_verdict(name: str) -> None:
+    """The same artefact with one number turned round or spoilt."""
+    (row,) = (row for row in ROWS if row["id"] == name)
+    artefact = load(ROOT / "book" / "results" / row["artefact"])
+    change, verdict = FLIPS[name]
+    artefact.rows = [change(r) for r in finished(artefact)]
+    assert RULES[name](artefact) == verdict != row["verdict"]

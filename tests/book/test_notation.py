@@ -141,6 +141,7 @@ def test_pattern_takes_the_longest_name_as_whole_words(extension):
     pattern = extension.Notes(dict.fromkeys(["dispersion", "gradient dispersion", "soft rank"], ""), {}, {}).pattern
     text = "The gradient dispersion; Soft\nranks; dispersions; dispersionless; non-dispersion; dispersion-free."
     assert [match[1] for match in pattern.finditer(text)] == ["gradient dispersion", "Soft\nrank", "dispersion"]
+    assert pattern.search("-dispersion")[1] == "dispersion"  # what follows a formula and a hyphen
 
 
 @pytest.mark.parametrize(

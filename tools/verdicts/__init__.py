@@ -1,0 +1,13 @@
+"""The rule behind each verdict that rests on an artefact: code that reads the rows and says what they amount to.
+
+``RULES`` maps a claim's id to a function of the artefact. A rule returns one of the ledger's verdicts, "not run yet"
+where the artefact has too few rows to say. ``tests/book/test_claims.py`` holds ``book/claims.yml`` to them, and
+``python -m tools.verdicts`` lists the rows of the ledger that newer artefacts have overtaken.
+"""
+
+from . import peng, shoham, wang_mao, wu
+from .common import Rule
+
+RULES: dict[str, Rule] = peng.RULES | wang_mao.RULES | wu.RULES | shoham.RULES
+
+__all__ = ["RULES", "Rule"]

@@ -1,0 +1,252 @@
+"""Rules for source 002, Wu's lecture slides, and for the rows of the history note on the same experiments."""
+
+from itertools import pairwise
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from helpers.experiments.artefact import Json
+
+from .common import (
+    NOT_REPRODUCED,
+    PARTLY,
+    REPRODUCED,
+    SOURCE_WRONG,
+    Rule,
+    TooFew,
+    direction,
+    every,
+    graded,
+    number,
+    reading,
+)
+
+EDGE, SELECTION, WIDTH = "edge", "selection", "width"
+STABLE = 1 + 1e-6  # growth of the second moment, up to rounding
+SETTLED = 10  # looks at the end of a descent over which its sharpness is averaged
+
+
+def column(rows: list[Json], key: str) -> np.ndarray:
+    """One number of every row."""
+    return np.array([row[key] for row in rows])
+
+
+def over_the_edge(row: Json) -> float:
+    """Sharpness at the end of a descent, in units of 2 / lr."""
+    return float(np.mean(row["sharpness"][-SETTLED:]) * row["lr"] / 2)
+
+
+def settings_at_the_edge(rows: list[Json]) -> list[bool]:
+    """For each data set and learning rate: is the mean sharpness over seeds within a tenth of 2 / lr?"""
+    groups: dict[tuple[str, float], list[float]] = {}
+    for row in rows:
+        groups.setdefault((row["dataset"], row["lr"]), []).append(over_the_edge(row))
+    return [abs(float(np.mean(ends)) - 1) < 0.1 for ends in groups.values()]
+
+
+@reading(least=6, part=EDGE)
+def sharpness_is_the_edge(rows: list[Json], config: Json) -> str:
+    """Table 1: final sharpness against 2 / lr, over data sets and learning rates."""
+    close = settings_at_the_edge(rows)
+    return graded(all(close), 2 * sum(close) >= len(close))
+
+
+@reading(least=6, part=EDGE)
+def trains_at_the_edge(rows: list[Json], config: Json) -> str:
+    """Figure 14: runs that start below the edge climb to it, and their loss falls although steps raise it."""
+    below = [row for row in rows if row["sharpness"][0] * row["lr"] / 2 < 0.9]
+    climbs = [over_the_edge(row) > min(0.9, row["lr"] * row["sharpness"][0]) for row in below]
+    hovers = [abs(over_the_edge(row) - 1) < 0.1 and row["rises"] > 0.01 for row in below]
+    falls = all(row["train_loss"] < 0.1 * row["losses"][0] for row in rows)
+    return graded(falls and every(climbs) and all(hovers), falls and every(climbs) and any(hovers))
+
+
+def converged(rows: list[Json]) -> list[Json]:
+    """Runs that came to a minimum.
+
+    Raises:
+        TooFew: if none did.
+    """
+    found = [row for row in rows if row["converged"]]
+    if not found:
+        raise TooFew("no run converged")
+    return found
+
+
+@reading(least=20, part=SELECTION)
+def condition_is_not_necessary(rows: list[Json], config: Json) -> str:
+    """Stable minima against the two limits of the slides: on the sharpness, and on the non-uniformity."""
+    stable = [row for row in converged(rows) if row["growth"] <= STABLE]
+    sharp = any(row["gauss_newton_eigenvalue"] > 2 / row["lr"] for row in stable)
+    uneven = any(row["non_uniformity"] > row["batch_size"] ** 0.5 / row["lr"] for row in stable)
+    return SOURCE_WRONG if sharp or uneven else REPRODUCED
+
+
+@reading(least=20, part=SELECTION)
+def minima_fill_the_region(rows: list[Json], config: Json) -> str:
+    """Figure 16: are stable minima inside the half ellipse, and do they shrink with lr and grow with the batch?"""
+    here = converged(rows)
+    room = [row["batch_size"] * row["gauss_newton_eigenvalue"] * (2 / row["lr"] - row["gauss_newton_eigenvalue"])
+            for row in here]  # fmt: skip
+    inside = all(
+        row["non_uniformity"] ** 2 <= limit
+        for row, limit in zip(here, room, strict=True) if row["growth"] <= STABLE
+    )  # fmt: skip
+    within = ("activation", "seed")
+    moves = (
+        direction(here, number("non_uniformity"), "lr", (*within, "batch_size")) == "falls"
+        and direction(here, number("non_uniformity"), "batch_size", (*within, "lr")) == "rises"
+    )
+    return graded(inside and moves, moves)
+
+
+@reading(least=20, part=SELECTION)
+def non_uniformity_is_proportional(rows: list[Json], config: Json) -> str:
+    """Figure 17: correlation of the logarithms of sharpness and non-uniformity over minima."""
+    here = converged(rows)
+    sharpness, spread = (np.log(column(here, key)) for key in ("gauss_newton_eigenvalue", "non_uniformity"))
+    correlation = float(np.corrcoef(sharpness, spread)[0, 1])
+    return graded(correlation > 0.9, correlation > 0.5)
+
+
+@reading(least=20, part=SELECTION)
+def noise_is_decoupled(rows: list[Json], config: Json) -> str:
+    """mu along training, which is 1 under decoupling: nine tenths of all looks between 0.5 and 2."""
+    looks = np.array([look["mu"] for row in converged(rows) for look in row["path"]])
+    near = float(np.mean((looks > 0.5) & (looks < 2)))
+    return PARTLY if near > 0.9 else NOT_REPRODUCED
+
+
+@reading(least=20, part=SELECTION)
+def alignment_is_bounded_below(rows: list[Json], config: Json) -> str:
+    """The smallest mu over all displacements: positive, and near the mu that training meets?"""
+    here = converged(rows)
+    smallest, met = column(here, "mu0"), column(here, "mu")
+    positive = bool((smallest > 1e-6).all())
+    return graded(positive and float(np.median(smallest / met)) > 0.5, positive)
+
+
+@reading(least=9, part=WIDTH)
+def alignment_is_of_order_one(rows: list[Json], config: Json) -> str:
+    """Figure 18: mu along training and at the end, over widths: between 0.5 and 1.5 on average for every width?"""
+    ends = {width: [row["mu"] for row in rows if row["width"] == width] for width in {row["width"] for row in rows}}
+    near = {width: 0.5 < float(np.mean(values)) < 1.5 for width, values in ends.items()}
+    along = float(np.mean([0.5 < look["mu"] < 1.5 for row in rows for look in row["path"]])) > 0.9
+    return graded(all(near.values()) and along, near[max(near)])
+
+
+def over_the_bound(rows: list[Json], key: str) -> np.ndarray:
+    """Frobenius norm over the limit of Theorem 3, with mu taken from ``key``."""
+    limits = np.array([(row["batch_size"] / row[key]) ** 0.5 / row["lr"] for row in rows])
+    return np.array(column(rows, "frobenius") / limits)
+
+
+@reading(least=20, smaller=False, part=SELECTION)
+def no_minimum_breaks_the_frobenius_bound(rows: list[Json], config: Json) -> str:
+    """Theorem 3: Frobenius norms of minima against the limit with the smallest mu."""
+    return graded(bool((over_the_bound(converged(rows), "mu0") <= 1).all()), False)
+
+
+@reading(least=9, part=WIDTH)
+def norm_does_not_depend_on_size(rows: list[Json], config: Json) -> str:
+    """The Frobenius norm over the width: below its bound with the measured mu, and without a direction?"""
+    here = converged(rows)
+    below = bool((over_the_bound(here, "mu") <= 1).all())
+    flat = direction(here, number("frobenius"), "width", ("seed",)) == "unclear"
+    return graded(below and flat, below)
+
+
+def noise(rows: list[Json], kind: str, batch_size: int = 1) -> list[Json]:
+    """Flights with one kind of noise and one batch size.
+
+    Raises:
+        TooFew: if there are none.
+    """
+    found = [row for row in rows if row["noise"] == kind and row["batch_size"] == batch_size]
+    if not found:
+        raise TooFew(f"no flights with {kind} noise")
+    return found
+
+
+def rise(row: Json, steps: int = 60) -> float:
+    """Largest mean loss of the paths in the first steps, over that at the start."""
+    return float(max(row["mean"][:steps]) / row["mean"][0])
+
+
+@reading(least=6)
+def sgd_leaves_within_steps(rows: list[Json], config: Json) -> str:
+    """Figure 11: with batches of one the mean loss rises a hundredfold within sixty steps, and the curvature falls."""
+    flights = noise(rows, "sgd")
+    left = [rise(row) > 100 and row["frobenius_after"] < row["frobenius"] for row in flights]
+    return graded(all(left), any(left))
+
+
+@reading(least=6)
+def escape_is_exponential(rows: list[Json], config: Json) -> str:
+    """Figure 19: 200 paths grow by more than 1 a step, and follow the exact linear mean while the loss is small."""
+    flights = noise(rows, "sgd")
+    grows = all(row["measured_growth"] > 1.05 for row in flights)
+    follows = all(
+        0.5 < found / exact < 2
+        for row in flights for found, exact in zip(row["mean"][:5], row["linear"][:5], strict=True)
+    )  # fmt: skip
+    return graded(grows and follows and config["paths"] >= 200, grows)
+
+
+@reading(least=9, smaller=False)
+def isotropic_noise_stays(rows: list[Json], config: Json) -> str:
+    """Batches of one: growth with the noise of SGD and with geometry-aware noise, none with isotropic noise."""
+    moves = all(row["measured_growth"] > 1.05 for kind in ("sgd", "geometry") for row in noise(rows, kind))
+    stays = all(row["measured_growth"] < 1.01 for row in noise(rows, "isotropic"))
+    return graded(moves and stays, stays)
+
+
+@reading(least=9, smaller=False)
+def growth_is_above_the_provable_rate(rows: list[Json], config: Json) -> str:
+    """Theorem 4: the exact growth of linearised SGD against gamma_0 with the smallest mu, in every flight."""
+    return graded(every(row["linear_growth"] >= row["gamma0"] for row in rows if row["noise"] == "sgd"), False)
+
+
+@reading(least=9)
+def sharper_minima_are_left(rows: list[Json], config: Json) -> str:
+    """Escape with the noise of SGD: does growth rise with gamma_0, from one batch size to the next?"""
+    flights = sorted((row for row in rows if row["noise"] == "sgd"), key=lambda row: (row["seed"], -row["batch_size"]))
+    ordered = [
+        one["measured_growth"] <= other["measured_growth"]
+        for one, other in pairwise(flights) if one["seed"] == other["seed"]
+    ]  # fmt: skip
+    escapes = any(row["measured_growth"] > 1.05 for row in flights)
+    return graded(escapes and every(ordered), escapes)
+
+
+@reading(least=20, part=SELECTION)
+def ratio_decides(rows: list[Json], config: Json) -> str:
+    """Rank correlation of the norm with lr / batch: below -0.9 for every batch size, or for the small ones only?"""
+    here = converged(rows)
+
+    def rank(chosen: list[Json], power: int) -> float:
+        ratios = column(chosen, "lr") ** power / column(chosen, "batch_size")
+        return float(spearmanr(ratios, column(chosen, "frobenius")).statistic)
+
+    everywhere = rank(here, 1) < -0.9 and rank(here, 1) < rank(here, 2)
+    return graded(everywhere, rank([row for row in here if row["batch_size"] <= 4], 1) < -0.9)
+
+
+RULES: dict[str, Rule] = {
+    "002-figure-11": sgd_leaves_within_steps,
+    "002-table-1": sharpness_is_the_edge,
+    "002-figure-14": trains_at_the_edge,
+    "002-matrix-condition": condition_is_not_necessary,
+    "002-figure-16": minima_fill_the_region,
+    "002-figure-17": non_uniformity_is_proportional,
+    "002-decoupling": noise_is_decoupled,
+    "002-mu0": alignment_is_bounded_below,
+    "002-figure-18": alignment_is_of_order_one,
+    "002-theorem-3-stability": no_minimum_breaks_the_frobenius_bound,
+    "002-isotropic-noise": isotropic_noise_stays,
+    "002-frobenius-cifar": norm_does_not_depend_on_size,
+    "002-theorem-4-escape": growth_is_above_the_provable_rate,
+    "002-figure-19": escape_is_exponential,
+    "004-escape": sharper_minima_are_left,
+    "004-jastrzebski": ratio_decides,
+}
