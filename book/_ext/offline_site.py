@@ -9,7 +9,8 @@
 - A wide table scrolls inside its box, so the box can be reached by keyboard.
 - Lists of references get roles that assistive technology knows (those of docutils contradict each other).
 - Every page carries a content-security policy: what is not of this site is refused by the browser itself. Inline
-  scripts and styles are the theme's; ``blob:`` is how a widget's module is loaded; ``file:`` lets a page open without a server.
+  scripts and styles are the theme's; ``blob:`` is how a widget's module is loaded; ``file:`` lets a page open without
+  a server.
 - A cell output that is both a widget and HTML (``helpers.widgets``) is written as both. The HTML is what a reader
   without JavaScript sees; ``static-widgets.js`` and ``book.css`` hide it where the widget is alive.
 """
