@@ -30,7 +30,9 @@ def test_run_show_and_verify_a_smoke_run(name, tmp_path, capsys):
     content = json.loads((tmp_path / f"{name}.smoke.json").read_text())
     assert content["experiment"] == name
     assert all(row["status"] == "ok" for row in content["rows"] if "status" in row)
-    assert content["provenance"]["data"].startswith("digits")
+    edition = experiments.EXPERIMENTS[name].edition(experiments.settings(experiments.find(name), "smoke"))
+    assert content["provenance"]["data"] == edition
+    assert "CIFAR" not in edition  # a smoke run needs no data set from elsewhere
     assert main(["show", name, "--out", str(tmp_path)]) == 0
     assert main(["verify", "--out", str(tmp_path)]) == 0
     assert "complete" in capsys.readouterr().out
