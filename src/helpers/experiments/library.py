@@ -33,12 +33,12 @@ def best(experiment: str, *, within: Path | None = None) -> Artefact:
 
 
 def caption(artefact: Artefact) -> str:
-    """Data edition, profile, k, n, seeds and hardware, as every figure from an artefact states them."""
+    """Data edition, profile, k, n, seeds of the finished rows and hardware, as every figure from an artefact states."""
     config = artefact.config
     parts = [artefact.provenance["data"], f"{artefact.profile} profile"]
     parts += [f"{name} = {config[name]}" for name in ("k", "n") if name in config]
-    if "seeds" in config:
-        parts.append("1 seed" if len(config["seeds"]) == 1 else f"{len(config['seeds'])} seeds")
+    if seeds := {row["seed"] for row in artefact.finished if "seed" in row}:
+        parts.append("1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds")
     if not artefact.complete:
         parts.append(f"{len(artefact.finished)} of {len(artefact.rows)} rows so far")
     return ", ".join([*parts, artefact.provenance["device"]])
