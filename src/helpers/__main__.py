@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("helpers: stopped; finished rows are saved, run the same command again to resume", file=sys.stderr)
+        # on a line of its own: a progress bar may have been stopped in the middle of one
+        print("\nhelpers: stopped; finished rows are saved, run the same command again to resume", file=sys.stderr)
         return 130
 
 
