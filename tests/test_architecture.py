@@ -15,9 +15,9 @@ LAYERS = [
     {"training"},
     {"curvature"},
     {
-        "alignment", "convex", "dispersion", "exchange", "flatness", "information", "isotropic", "linear_gaussian",
-        "networks", "neu", "omniscient", "pac_bayes", "perturbed", "regularizers", "relu_minima", "soft_rank",
-        "stability", "surrogate", "wang_mao", "xu_raginsky",
+        "alignment", "convex", "dispersion", "exchange", "flatness", "information", "isotropic", "learners",
+        "linear_gaussian", "networks", "neu", "omniscient", "pac_bayes", "perturbed", "regularizers", "relu_minima",
+        "soft_rank", "stability", "surrogate", "wang_mao", "xu_raginsky",
     },
     {"experiments"},
     {"plots"},

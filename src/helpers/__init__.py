@@ -25,6 +25,7 @@ __all__ = [
     "flatness",
     "information",
     "isotropic",
+    "learners",
     "linear_gaussian",
     "losses",
     "models",
