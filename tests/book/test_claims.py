@@ -116,6 +116,7 @@ def test_a_direction_of_too_few_rows_has_not_been_run() -> None:
         ([("rises", "rises"), ("falls", "rises")], "partly"),
         ([("rises", "rises"), ("unclear", "rises")], "partly"),
         ([("rises", "falls"), ("unclear", "rises")], "not reproduced"),
+        ([("unclear", "rises")], "not reproduced"),
         ([("unclear", "unclear"), ("rises", "unclear")], "not run yet"),
         ([("not run yet", "rises")], "not run yet"),
     ],

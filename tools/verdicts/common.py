@@ -95,14 +95,15 @@ def direction(rows: Sequence[Json], quantity: Quantity, along: str, within: Sequ
 
 
 def agreement(pairs: Sequence[tuple[str, str]]) -> str:
-    """The verdict on numbers that are said to move together, from pairs of their directions.
+    """The verdict on numbers that are said to follow others, from pairs of directions (the number's, the other's).
 
-    Pairs in which one has no clear direction say nothing; if no pair says anything, the runs are too few to judge.
+    A pair counts where the other has a clear direction: a number without one was not seen to follow it. If no pair
+    counts, or its number could not be measured, the runs are too few to judge.
     """
-    clear = [ours == theirs for ours, theirs in pairs if {ours, theirs} <= CLEAR]
-    if not clear:
+    follows = [ours == theirs for ours, theirs in pairs if theirs in CLEAR and ours != NOT_RUN]
+    if not follows:
         return NOT_RUN
-    return graded(all(clear) and len(clear) == len(pairs), any(clear))
+    return graded(all(follows) and len(follows) == len(pairs), any(follows))
 
 
 def opposite(found: str) -> str:
