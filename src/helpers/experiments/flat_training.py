@@ -50,8 +50,7 @@ class FlatTraining(Config):
         augmented: whether images are shifted and mirrored at random.
         dropout: share of the units of every layer that are switched off.
         smoothing: share of a label that is spread over all classes.
-        flood: training loss below which the gradient is turned round; the source's 0.02, but 1 in the laptop profile,
-            whose few epochs end at 0.8 without it.
+        flood: training loss below which the gradient is turned round.
         adversarial: largest change of an input, in standardised pixels, of one signed gradient step.
         sam_radius: rho of SAM.
         gmp_sigma, gmp_rho: of GMP, the noise of every weight and the weight of the penalty.
@@ -106,9 +105,9 @@ PROFILES = {
         lanczos_steps=4,
     ),
     "laptop": FlatTraining(
-        dataset="cifar10-jpeg", model="cnn", width=8, n=2000, n_test=5000, methods=METHODS, seeds=(0, 1, 2), epochs=16,
-        batch_size=50, lr=0.02, augmented=False, sam_radius=0.02, gmp_sigma=0.02, adversarial=0.016, flood=1.0,
-        most_probes=8, lanczos_steps=10,
+        dataset="cifar10-jpeg", model="cnn", width=8, n=2000, n_test=5000, methods=METHODS, seeds=(0, 1, 2, 3), epochs=40,
+        batch_size=50, lr=0.02, augmented=False, sam_radius=0.02, gmp_sigma=0.02, adversarial=0.016, most_probes=8,
+        lanczos_steps=10,
     ),
     "paper": FlatTraining(
         dataset="cifar10", model="preact-resnet18", width=64, n=50_000, n_test=10_000, methods=METHODS,
