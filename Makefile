@@ -15,7 +15,7 @@ help:
 	@echo "make test       run the whole test suite, then every notebook"
 	@echo "make test-book  test the built book, in Chromium where it is installed"
 	@echo "make pdf        print the built book into one PDF;  make release builds wheel, book and PDF into dist/"
-	@echo "make lint       check style and types;  make format mends the style"
+	@echo "make lint       check style, types and spelling;  make format mends the style"
 	@echo "make bench      run the side-by-side measurements in benchmarks/"
 	@echo "make lock       write the versions now in .venv to constraints.txt"
 	@echo "make clean      remove what the targets built;  make distclean removes .venv too"
@@ -60,6 +60,8 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/python tools/normalize_notebooks.py --check $(NOTEBOOKS)
 	$(BIN)/python tools/check_numbers.py
+	$(BIN)/codespell
+	$(BIN)/python tools/check_spelling.py
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -1,6 +1,7 @@
 """Rules for source 001, Wang and Mao."""
 
 from functools import partial
+from math import log
 
 import numpy as np
 
@@ -129,6 +130,13 @@ def gmp_is_flatter(rows: list[Json], config: Json) -> str:
     return graded(trace[1] < 0 and accuracy[0] > 0, trace[1] < 0)
 
 
+@reading(least=4, smaller=False)
+def three_draws_take_1_76_times_as_long(rows: list[Json], config: Json) -> str:
+    """Appendix E.7: time to train by GMP with three draws over that by ERM, in pairs of equal seed."""
+    low, high = difference(rows, lambda row: log(row["seconds"]), "method", "GMP, 3 draws", "ERM")
+    return graded(low < log(1.76) < high, False)
+
+
 RULES: dict[str, Rule] = {
     "001-algorithm-1": clipping_works_as_printed,
     "001-algorithm-2": gmp_is_flatter,
@@ -140,6 +148,7 @@ RULES: dict[str, Rule] = {
     "001-figure-7": reading(2, smaller=False)(partial(bound_above_gap, network="linear")),
     "001-figure-8": reading(2, smaller=False)(partial(bound_above_gap, network="two-layer ReLU")),
     "001-figure-9": clipping_generalizes,
+    "001-gmp-cost": three_draws_take_1_76_times_as_long,
     "001-clean-clipping": clipping_gains_nothing_on_clean_data,
     "004-neyshabur-width": wide_networks_err_less,
 }

@@ -14,6 +14,7 @@ from .common import (
     SOURCE_WRONG,
     Rule,
     TooFew,
+    agreement,
     direction,
     every,
     graded,
@@ -232,7 +233,14 @@ def ratio_decides(rows: list[Json], config: Json) -> str:
     return graded(everywhere, rank([row for row in here if row["batch_size"] <= 4], 1) < -0.9)
 
 
+@reading(least=9, regime="matched loss")
+def small_batches_err_less(rows: list[Json], config: Json) -> str:
+    """Keskar et al., table 2: the test error of a ResNet-18 rises with the batch size, at one training loss."""
+    return agreement([(direction(rows, number("test_error"), "batch_size", ("lr", "seed")), "rises")])
+
+
 RULES: dict[str, Rule] = {
+    "002-table-2-keskar": small_batches_err_less,
     "002-figure-11": sgd_leaves_within_steps,
     "002-table-1": sharpness_is_the_edge,
     "002-figure-14": trains_at_the_edge,

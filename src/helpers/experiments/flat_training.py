@@ -105,9 +105,9 @@ PROFILES = {
         lanczos_steps=4,
     ),
     "laptop": FlatTraining(
-        dataset="cifar10-jpeg", model="cnn", width=8, n=2000, n_test=5000, methods=METHODS, seeds=(0, 1, 2, 3), epochs=40,
-        batch_size=50, lr=0.02, augmented=False, sam_radius=0.02, gmp_sigma=0.02, adversarial=0.016, most_probes=8,
-        lanczos_steps=10,
+        dataset="cifar10-jpeg", model="cnn", width=8, n=2000, n_test=5000, methods=METHODS, seeds=(0, 1, 2, 3),
+        epochs=40, batch_size=50, lr=0.02, augmented=False, sam_radius=0.02, gmp_sigma=0.02, adversarial=0.016,
+        most_probes=8, lanczos_steps=10,
     ),
     "paper": FlatTraining(
         dataset="cifar10", model="preact-resnet18", width=64, n=50_000, n_test=10_000, methods=METHODS,
