@@ -12,6 +12,7 @@ from .common import (
     PARTLY,
     REPRODUCED,
     SOURCE_WRONG,
+    Quantity,
     Rule,
     TooFew,
     agreement,
@@ -24,6 +25,8 @@ from .common import (
 
 EDGE, SELECTION, WIDTH = "edge", "selection", "width"
 STABLE = 1 + 1e-6  # growth of the second moment, up to rounding
+BOUNDED = 0.1  # a mu below this counts as vanishing
+SIZES = ("lr", "seed")  # runs that share these differ in the number of weights d
 SETTLED = 10  # looks at the end of a descent over which its sharpness is averaged
 
 
@@ -148,12 +151,38 @@ def no_minimum_breaks_the_frobenius_bound(rows: list[Json], config: Json) -> str
     return graded(bool((over_the_bound(converged(rows), "mu0") <= 1).all()), False)
 
 
-@reading(least=9, part=WIDTH)
-def norm_does_not_depend_on_size(rows: list[Json], config: Json) -> str:
-    """The Frobenius norm over the width: below its bound with the measured mu, and without a direction?"""
-    here = converged(rows)
-    below = bool((over_the_bound(here, "mu") <= 1).all())
-    flat = direction(here, number("frobenius"), "width", ("seed",)) == "unclear"
+def smallest_mu(row: Json) -> float:
+    """The least mu over the looks of a run."""
+    return float(min(look["mu"] for look in row["path"]))
+
+
+def over_size(rows: list[Json], quantity: Quantity) -> list[str]:
+    """The direction of a number with the number of weights, for each architecture.
+
+    Raises:
+        TooFew: if an architecture has too few widths for a direction.
+    """
+    models = sorted({row["model"] for row in rows})
+    found = [direction([row for row in rows if row["model"] == model], quantity, "d", SIZES) for model in models]
+    if "not run yet" in found:
+        raise TooFew("an architecture has too few widths")
+    return found
+
+
+@reading(least=12)
+def alignment_outlives_width(rows: list[Json], config: Json) -> str:
+    """CIFAR-10 figure: is mu above a constant at every look of every run, and does its least not fall with the size?"""
+    bounded = every(smallest_mu(row) > BOUNDED for row in rows)
+    stays = "falls" not in over_size(rows, smallest_mu)
+    return graded(bounded and stays, bounded or stays)
+
+
+@reading(least=12)
+def norm_outlives_size(rows: list[Json], config: Json) -> str:
+    """Frobenius norm on CIFAR-10: below its bound with the measured mu, and without a direction over the size?"""
+    ends = [row | row["path"][-1] | {"batch_size": config["batch_size"]} for row in converged(rows)]
+    below = bool((over_the_bound(ends, "mu") <= 1).all())
+    flat = set(over_size(ends, number("frobenius"))) == {"unclear"}
     return graded(below and flat, below)
 
 
@@ -252,7 +281,8 @@ RULES: dict[str, Rule] = {
     "002-figure-18": alignment_is_of_order_one,
     "002-theorem-3-stability": no_minimum_breaks_the_frobenius_bound,
     "002-isotropic-noise": isotropic_noise_stays,
-    "002-frobenius-cifar": norm_does_not_depend_on_size,
+    "002-alignment-cifar": alignment_outlives_width,
+    "002-frobenius-cifar": norm_outlives_size,
     "002-theorem-4-escape": growth_is_above_the_provable_rate,
     "002-figure-19": escape_is_exponential,
     "004-escape": sharper_minima_are_left,

@@ -16,6 +16,7 @@ Every other module is an experiment, or what several have in common (``resnet18`
 
 from pathlib import Path
 
+from helpers.experiments.alignment_path import EXPERIMENT as _alignment
 from helpers.experiments.artefact import Artefact, ArtefactError, load
 from helpers.experiments.clipping import CNN_CLIPPING, MLP_CLIPPING
 from helpers.experiments.config import Config, ConfigError
@@ -56,6 +57,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         CNN_CLIPPING,
         _flat_training,
         _stability,
+        _alignment,
         _escape,
         _soft_rank,
         _convex,

@@ -11,7 +11,6 @@ taken once, from the sample at the initial weights, and then kept.
 """
 
 from dataclasses import dataclass, replace
-from itertools import count
 from math import isfinite
 
 import torch
@@ -20,9 +19,9 @@ from torch.func import functional_call, grad, vmap
 
 from helpers import alignment
 from helpers.data import Split
-from helpers.experiments import loop
 from helpers.experiments.artefact import Json
 from helpers.experiments.config import Config
+from helpers.experiments.loop import network as architecture
 from helpers.experiments.runner import Experiment
 from helpers.experiments.samples import default_device, edition, images
 from helpers.experiments.stability import TOO_LARGE, descend, samples, training_loss
@@ -110,7 +109,7 @@ def row(config: AlignmentPath, point: Json) -> Json:
         return torch.randint(config.n, (config.batch_size,), generator=generator)
 
     path: list[Json] = []
-    for step, _ in zip(count(), descend(model, train, point["lr"], batch), strict=False):
+    for step, _ in enumerate(descend(model, train, point["lr"], batch)):
         # the generator is suspended before its step: the model is that of ``step`` steps
         look = step & (step - 1) == 0
         if not look and step % CHECK and step < config.most_steps:
@@ -142,7 +141,7 @@ def network(model: str, width: int, like: Split, seed: int) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = loop.network(model, width, replace(like, classes=1)).double()
+        made = architecture(model, width, replace(like, classes=1)).double()
     for layer in made.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = None  # keep a plain average, here of one pass
@@ -152,11 +151,10 @@ def network(model: str, width: int, like: Split, seed: int) -> nn.Module:
 
 
 def measure(model: nn.Module, train: Split) -> Json:
-    """Alignment of the noise at these weights, mu_0 and the uniformity gamma."""
+    """Alignment of the noise at these weights, mu_0, the uniformity gamma and ||G||_F."""
     rows = compact(jacobian(model, train))
-    images = train.inputs.to(rows.device)
     with torch.no_grad():
-        residuals = model(images)[:, 0] - train.targets.to(rows)
+        residuals = model(train.inputs.to(rows))[:, 0] - train.targets.to(rows)
     found = alignment.regression_alignment(rows, residuals)
     return {
         "alpha": found.alpha,
@@ -164,6 +162,7 @@ def measure(model: nn.Module, train: Split) -> Json:
         "mu": found.mu,
         "mu0": alignment.smallest_alignment(rows),
         "uniformity": alignment.uniformity(rows),
+        "frobenius": (rows @ rows.T).norm().item() / len(rows),
     }
 
 
@@ -182,7 +181,8 @@ def jacobian(model: nn.Module, split: Split) -> Tensor:
 
 def compact(J: Tensor) -> Tensor:
     """Rows (n, at most n) with the inner products of those of J (n, d), which is all that alignment depends on."""
-    return torch.linalg.qr(J.T, mode="r").R.T
+    rows: Tensor = torch.linalg.qr(J.T, mode="r").R.T
+    return rows
 
 
 EXPERIMENT = Experiment(
