@@ -6,8 +6,7 @@ What differs from run to run of a kernel, and tells a reader nothing, is taken o
 - the addresses in memory that Python writes for functions and objects (``<function f at 0x7f...>``) are left out;
 - what a cell prints is one box, into however many messages the kernel, which sends five times a second, divided it.
 
-Not touched are the day of the build on the status page, and processor times where a chapter measures them as the page
-is made: these are stated as what they are.
+Not touched is the day of the build, which the status page states.
 """
 
 import json

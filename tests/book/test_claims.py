@@ -236,6 +236,12 @@ Change = Callable[[Json], Json]
 FLIPS: dict[str, tuple[Change, str]] = {
     "000-result-tight": (lambda r: r | {"gap": r["gap"] / 10}, "not reproduced"),
     "000-theorem-4": (lambda r: r | {"simulated_gap": r["n"]}, "not reproduced"),
+    "001-gmp-cost": (
+        lambda r: (
+            r | {"seconds": (1.76 if r["method"] == "GMP, 3 draws" else 1) * (1 + r["seed"] / 100 * len(r["method"]))}
+        ),
+        "reproduced",
+    ),
     "001-figure-7": (lambda r: r | {"bound": [-b for b in r["bound"]]}, "not reproduced"),
     "002-table-1": (lambda r: r | {"lr": 3 * r["lr"]}, "not reproduced"),
     "002-figure-11": (lambda r: r | {"mean": r["mean"][:1] * len(r["mean"])}, "not reproduced"),
@@ -243,6 +249,14 @@ FLIPS: dict[str, tuple[Change, str]] = {
     "002-matrix-condition": (lambda r: r | {"gauss_newton_eigenvalue": 0.0, "non_uniformity": 0.0}, "partly"),
     "002-theorem-3-stability": (lambda r: r | {"frobenius": 1e6}, "not reproduced"),
     "002-theorem-4-escape": (lambda r: r | {"linear_growth": 0.0}, "not reproduced"),
+    "002-alignment-cifar": (
+        lambda r: r | {"path": [look | {"mu": 1e-3 / r["d"]} for look in r["path"]]},
+        "not reproduced",
+    ),
+    "002-frobenius-cifar": (
+        lambda r: r | {"path": [look | {"frobenius": 1e6} for look in r["path"]]},
+        "not reproduced",
+    ),
     "002-isotropic-noise": (lambda r: r | {"measured_growth": 3.0}, "not reproduced"),
     "003-figure-1": (lambda r: r | {"gap": 1 / r["gap"]}, "not reproduced"),
     "003-figure-4": (lambda r: r | {"gap": 1 / r["gap"]}, "partly"),
