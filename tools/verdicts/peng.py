@@ -6,7 +6,6 @@ from helpers.experiments.artefact import Artefact, Json
 
 from .common import (
     CLEAR,
-    NOT_REPRODUCED,
     NOT_RUN,
     PARTLY,
     REPRODUCED,
@@ -86,9 +85,9 @@ def certificates_are_useful(rows: list[Json], config: Json) -> str:
 def misses_the_learning_rate(rows: list[Json], config: Json) -> str:
     """Open question 2 says that the bound moves against the gap along the learning rate: does it?"""
     bound, truth = (direction(rows, q, "lr", AXES["lr"]) for q in (informed, number("gap")))
-    if not {bound, truth} <= CLEAR:
+    if truth not in CLEAR or bound == NOT_RUN:
         return NOT_RUN
-    return REPRODUCED if bound != truth else NOT_REPRODUCED
+    return graded(bound == opposite(truth), False)
 
 
 def every_share_was_run(artefact: Artefact) -> str:

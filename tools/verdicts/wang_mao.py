@@ -130,6 +130,12 @@ def gmp_is_flatter(rows: list[Json], config: Json) -> str:
     return graded(trace[1] < 0 and accuracy[0] > 0, trace[1] < 0)
 
 
+def above_erm(rows: list[Json], config: Json, methods: tuple[str, ...]) -> str:
+    """Tables 1 to 3: the test accuracy of each method less that of ERM is positive, by its interval."""
+    better = [difference(rows, number("test_accuracy"), "method", method, "ERM")[0] > 0 for method in methods]
+    return graded(all(better), any(better))
+
+
 @reading(least=4, smaller=False)
 def three_draws_take_1_76_times_as_long(rows: list[Json], config: Json) -> str:
     """Appendix E.7: time to train by GMP with three draws over that by ERM, in pairs of equal seed."""
@@ -148,6 +154,9 @@ RULES: dict[str, Rule] = {
     "001-figure-7": reading(2, smaller=False)(partial(bound_above_gap, network="linear")),
     "001-figure-8": reading(2, smaller=False)(partial(bound_above_gap, network="two-layer ReLU")),
     "001-figure-9": clipping_generalizes,
+    "001-table-1": reading(20)(partial(above_erm, methods=("mixup", "GMP, 3 draws", "GMP, 10 draws"))),
+    "001-table-2": reading(20)(partial(above_erm, methods=("mixup", "GMP, 3 draws", "GMP, 10 draws"))),
+    "001-table-3": reading(20)(partial(above_erm, methods=("absolute GMP, 3 draws",))),
     "001-gmp-cost": three_draws_take_1_76_times_as_long,
     "001-clean-clipping": clipping_gains_nothing_on_clean_data,
     "004-neyshabur-width": wide_networks_err_less,
