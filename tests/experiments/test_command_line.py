@@ -104,7 +104,10 @@ def test_a_stopped_run_says_how_to_go_on_and_does(tmp_path, signal_number):
     """A real process, stopped as a batch system or Ctrl-C does while it computes; it ends as if never stopped."""
     arguments = ["run", "dispersion", "--profile", "smoke", "--set", "epochs=30", "--set", "noise_levels=0,0.5"]
     command = [sys.executable, "-m", "helpers", *arguments, "--out", str(tmp_path)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # A job in the background of a script ignores Ctrl-C, and would pass that on to this process.
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    )
     while process.poll() is None and not (tmp_path / NAME).exists():
         time.sleep(0.01)
     process.send_signal(signal_number)
