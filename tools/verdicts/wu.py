@@ -9,6 +9,7 @@ from helpers.experiments.artefact import Json
 
 from .common import (
     NOT_REPRODUCED,
+    NOT_RUN,
     PARTLY,
     REPRODUCED,
     SOURCE_WRONG,
@@ -164,7 +165,7 @@ def over_size(rows: list[Json], quantity: Quantity) -> list[str]:
     """
     models = sorted({row["model"] for row in rows})
     found = [direction([row for row in rows if row["model"] == model], quantity, "d", SIZES) for model in models]
-    if "not run yet" in found:
+    if NOT_RUN in found:
         raise TooFew("an architecture has too few widths")
     return found
 
