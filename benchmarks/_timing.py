@@ -14,7 +14,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers.experiments.provenance import commit, device_name
+from helpers.experiments.machinery.provenance import commit, device_name
 
 RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
 

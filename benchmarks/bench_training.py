@@ -30,10 +30,10 @@ from torch.func import functional_call, grad, vmap
 from torch.utils.data import DataLoader, TensorDataset
 
 from helpers import models
-from helpers.augment import crop_and_flip
 from helpers.data import Split, disjoint
-from helpers.experiments.provenance import commit, device_name, environment, peak_memory
+from helpers.experiments.machinery.provenance import commit, device_name, environment, peak_memory
 from helpers.training import train_ensemble
+from helpers.training.augment import crop_and_flip
 
 OUT = Path("book") / "results" / "bench-training.json"
 RUNS, LR, MOMENTUM = 6, 0.01, 0.9

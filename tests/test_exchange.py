@@ -5,8 +5,9 @@ import pytest
 import torch
 from instances import network, sample
 
-from helpers import curvature, exchange, information, models
+from helpers import curvature, exchange, models
 from helpers.losses import ClippedCrossEntropy, ZeroOneError
+from helpers.wang_mao import information
 
 
 def test_one_group_is_lemma_4():

@@ -14,9 +14,9 @@ from torch import nn
 from helpers import curvature, neu, xu_raginsky
 from helpers.curvature import Estimate
 from helpers.data import Split
-from helpers.information import LinearChain
 from helpers.losses import HalfSquaredError
 from helpers.models import weights
+from helpers.wang_mao.information import LinearChain
 
 H = torch.tensor([[2.0, 0.5, 0.0], [0.5, 1.0, -0.3], [0.0, -0.3, 0.2]], dtype=torch.float64)
 W = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)

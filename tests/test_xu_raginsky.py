@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from helpers import xu_raginsky
-from helpers.information import gaussian_information
+from helpers.wang_mao.information import gaussian_information
 from helpers.xu_raginsky import Coins, GaussianLocation, best_ghost
 
 locations = st.builds(GaussianLocation, n=st.integers(1, 1000), s=st.floats(0.1, 10), tau=st.floats(1e-3, 1e3))

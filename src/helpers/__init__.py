@@ -1,8 +1,29 @@
 """Exact, tested code behind the book *Flatness and Information*.
 
-One module a topic, named as the chapter that it backs; data flows one way::
+Data flow one way, from top to bottom; a module imports only from what stands above it::
 
-    data, losses -> models -> training -> curvature -> bounds -> experiments -> plots, widgets
+    data, losses, models                                   examples, what a mistake costs, networks
+    training                                               k runs from one initialisation
+    curvature                                              gradients, Hessian products, traces, spectra
+    one module a chapter, in the chapters' order           bounds, flatness
+    experiments                                            grids that resume, artefacts
+    plots, widgets                                         what a reader sees
+
+=======  =====================================================  =====================================
+chapter  asks                                                   module
+=======  =====================================================  =====================================
+1        what does the gap have to do with information?         ``xu_raginsky``
+2        what if the output is a noisy copy?                    ``neu``
+3, 5     how small can the ghost's bound be made?               ``wang_mao``
+4        and for networks that can be written down?             ``wang_mao.relu_networks``
+6        what is flat?                                          ``flatness``, ``pac_bayes``
+7        why does SGD like flat minima?                         ``stability``, ``alignment``
+8        can one train for flatness?                            ``regularizers``
+9        is it flatness after all?                              ``relu_minima``, ``soft_rank``
+10, 11   which perturbation makes the bound small?              ``linear_gaussian``, ``omniscient``
+12       what is known where the loss is convex?                ``convex``
+13       what is left open?                                     ``excess_risk``, ``exchange``
+=======  =====================================================  =====================================
 
 A submodule is loaded when it is first used, so ``import helpers`` costs milliseconds and
 ``from helpers import omniscient`` loads what the omniscient bound needs and no more.
@@ -15,32 +36,24 @@ __version__ = "0.1.0"
 
 __all__ = [
     "alignment",
-    "augment",
     "convex",
     "curvature",
     "data",
-    "dispersion",
+    "excess_risk",
     "exchange",
     "experiments",
     "flatness",
-    "information",
-    "isotropic",
-    "learners",
     "linear_gaussian",
     "losses",
     "models",
-    "networks",
     "neu",
     "omniscient",
     "pac_bayes",
-    "perturbed",
-    "plane",
     "plots",
     "regularizers",
     "relu_minima",
     "soft_rank",
     "stability",
-    "surrogate",
     "training",
     "wang_mao",
     "widgets",

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from helpers import experiments
 from helpers.data import DataError
-from helpers.experiments import cluster, verify
-from helpers.experiments.artefact import ArtefactError, load
-from helpers.experiments.config import ConfigError, parse_settings
-from helpers.experiments.runner import RowError
+from helpers.experiments.machinery import cluster, verify
+from helpers.experiments.machinery.artefact import ArtefactError, load
+from helpers.experiments.machinery.config import ConfigError, parse_settings
+from helpers.experiments.machinery.runner import RowError
 
 BENCHMARK = "bench-"  # files of the benchmarks, which lie beside the artefacts and are not grids
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from scipy.stats import kendalltau
 
-from helpers.experiments.artefact import Artefact, Json, load
+from helpers.experiments.machinery.artefact import Artefact, Json, load
 from tools.verdicts import RULES, shoham
 from tools.verdicts.common import (
     TooFew,

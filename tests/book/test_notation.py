@@ -13,7 +13,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import docutils_namespace
 
-from helpers.perturbed import Row
+from helpers.omniscient.rows import Row
 from helpers.training import Run
 
 ROOT = Path(__file__).resolve().parents[2]

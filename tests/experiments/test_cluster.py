@@ -11,9 +11,9 @@ import toy
 from toy import SQUARES, Squares
 
 from helpers.__main__ import main
-from helpers.experiments import artefact, cluster, runner
-from helpers.experiments.config import ConfigError
-from helpers.experiments.runner import RowError
+from helpers.experiments.machinery import artefact, cluster, runner
+from helpers.experiments.machinery.config import ConfigError
+from helpers.experiments.machinery.runner import RowError
 
 distributed = pytest.importorskip("distributed")
 NAME = "squares.smoke.json"

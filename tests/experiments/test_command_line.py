@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from helpers import experiments
 from helpers.__main__ import main
-from helpers.experiments import verify
-from helpers.experiments.artefact import fingerprint, load
+from helpers.experiments.machinery import verify
+from helpers.experiments.machinery.artefact import fingerprint, load
 
 NAME = "dispersion.smoke.json"
 

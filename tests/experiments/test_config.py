@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from toy import Squares
 
 from helpers import experiments
-from helpers.experiments.config import ConfigError, parse_settings
+from helpers.experiments.machinery.config import ConfigError, parse_settings
 
 
 def test_settings_are_parsed_by_type():

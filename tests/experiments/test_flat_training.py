@@ -8,8 +8,8 @@ from torch import nn
 
 from helpers import curvature, data, losses
 from helpers.experiments import flat_training
-from helpers.experiments.config import ConfigError
 from helpers.experiments.loop import minibatches, network
+from helpers.experiments.machinery.config import ConfigError
 from helpers.experiments.samples import images
 
 TINY = replace(flat_training.PROFILES["smoke"], n=60, batch_size=20, epochs=1, lr=0.1)

@@ -1,8 +1,8 @@
 import pytest
 from toy import SQUARES, Squares
 
-from helpers.experiments import library, runner
-from helpers.experiments.artefact import ArtefactError
+from helpers.experiments.machinery import library, runner
+from helpers.experiments.machinery.artefact import ArtefactError
 
 
 def test_the_best_profile_there_is_comes_back(tmp_path):

@@ -6,7 +6,7 @@ import torch
 
 from helpers import omniscient, wang_mao
 from helpers.experiments import matched_loss
-from helpers.experiments.config import ConfigError
+from helpers.experiments.machinery.config import ConfigError
 from helpers.training import train_ensemble
 
 SMOKE = {experiment.name: experiment.profiles["smoke"] for experiment in matched_loss.EXPERIMENTS}

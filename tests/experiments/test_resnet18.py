@@ -16,7 +16,7 @@ from helpers.experiments import (
     resnet18_middle,
     resnet18_validation,
 )
-from helpers.experiments.config import ConfigError
+from helpers.experiments.machinery.config import ConfigError
 
 ALL = [resnet18_clip, resnet18_epochs, resnet18_grid, resnet18_lambda, resnet18_middle, resnet18_validation]
 TINY = {"dataset": "digits", "width": 2, "n": 40, "n_val": 40, "n_test": 60, "k": 3}

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from toy import SQUARES, Squares
 
 from helpers.data import DataError
-from helpers.experiments import artefact as artefacts
-from helpers.experiments import runner, verify
-from helpers.experiments.artefact import ArtefactError, fingerprint, load, restored, storable
-from helpers.experiments.config import ConfigError
-from helpers.experiments.runner import RowError
+from helpers.experiments.machinery import artefact as artefacts
+from helpers.experiments.machinery import runner, verify
+from helpers.experiments.machinery.artefact import ArtefactError, fingerprint, load, restored, storable
+from helpers.experiments.machinery.config import ConfigError
+from helpers.experiments.machinery.runner import RowError
 
 FORK = multiprocessing.get_context("fork")
 NAME = "squares.smoke.json"

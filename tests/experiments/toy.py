@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from helpers.experiments.artefact import Json
-from helpers.experiments.config import Config
-from helpers.experiments.runner import Experiment
+from helpers.experiments.machinery.artefact import Json
+from helpers.experiments.machinery.config import Config
+from helpers.experiments.machinery.runner import Experiment
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from instances import residual_network, sample
 
-from helpers import augment, data, models, training
-from helpers.training import ensemble
+from helpers import data, models, training
+from helpers.training import augment, ensemble
 from helpers.training.lockstep import Lockstep, trace_covariance
 from helpers.training.steppers import WARM_UP, EagerStepper, GraphStepper, stepper_for
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from helpers.experiments.artefact import load
+from helpers.experiments.machinery.artefact import load
 
 from . import RULES
 

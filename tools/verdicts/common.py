@@ -8,7 +8,7 @@ from typing import Any
 
 from scipy.stats import t as student
 
-from helpers.experiments.artefact import Artefact, Json
+from helpers.experiments.machinery.artefact import Artefact, Json
 from helpers.experiments.trends import trend
 
 REPRODUCED, PARTLY, NOT_REPRODUCED = "reproduced", "partly", "not reproduced"

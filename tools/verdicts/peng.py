@@ -2,7 +2,7 @@
 
 from math import log
 
-from helpers.experiments.artefact import Artefact, Json
+from helpers.experiments.machinery.artefact import Artefact, Json
 
 from .common import (
     CLEAR,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from helpers.experiments.artefact import Json
+from helpers.experiments.machinery.artefact import Json
 
 from .common import NOT_RUN, Rule, graded, reading
 

@@ -5,7 +5,7 @@ from math import log
 
 import numpy as np
 
-from helpers.experiments.artefact import Json
+from helpers.experiments.machinery.artefact import Json
 
 from .common import Quantity, Rule, agreement, difference, direction, every, graded, number, opposite, reading
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.stats import spearmanr
 
-from helpers.experiments.artefact import Json
+from helpers.experiments.machinery.artefact import Json
 
 from .common import (
     NOT_REPRODUCED,

@@ -1,14 +1,11 @@
-"""Experiments: validated settings, grids that resume, artefacts that can be trusted.
+"""Experiments: what was measured for the book, and how it is run again.
 
 ===============  ================================================================================
-``config``       frozen settings; ``--set key=value``
-``artefact``     the JSON file: atomic writes, hashes, a lock
-``provenance``   code, commit, libraries, machine
-``runner``       row by row through any executor, resuming what is there
-``cluster``      the executor of a Dask cluster
-``verify``       whether an artefact can be trusted
+``machinery``    settings, artefacts, provenance, the runner: what carries rows
 ``samples``      the data, samples and device of a row
+``loop``         one network, any optimiser
 ``measure``      every bound on one ensemble
+``trends``       whether a number rises or falls along a setting
 ===============  ================================================================================
 
 Every other module is an experiment, or what several have in common (``resnet18``).
@@ -16,25 +13,26 @@ Every other module is an experiment, or what several have in common (``resnet18`
 
 from pathlib import Path
 
-from helpers.experiments.alignment_path import EXPERIMENT as _alignment
-from helpers.experiments.artefact import Artefact, ArtefactError, load
-from helpers.experiments.clipping import CNN_CLIPPING, MLP_CLIPPING
-from helpers.experiments.config import Config, ConfigError
-from helpers.experiments.convex import EXPERIMENT as _convex
-from helpers.experiments.dispersion import EXPERIMENT as _dispersion
+from helpers.experiments.convex_rates import EXPERIMENT as _convex
+from helpers.experiments.double_descent import EXPERIMENT as _dispersion
 from helpers.experiments.escape import EXPERIMENT as _escape
 from helpers.experiments.flat_training import EXPERIMENT as _flat_training
+from helpers.experiments.gap_predictors import EXPERIMENT as _soft_rank
+from helpers.experiments.label_noise_clipping import CNN_CLIPPING, MLP_CLIPPING
 from helpers.experiments.linear_relu import EXPERIMENT as _linear_relu
+from helpers.experiments.machinery import library, provenance
+from helpers.experiments.machinery.artefact import Artefact, ArtefactError, load
+from helpers.experiments.machinery.config import Config, ConfigError
+from helpers.experiments.machinery.runner import Experiment, artefact_path, run
 from helpers.experiments.matched_loss import CNN_WIDTH, LABEL_NOISE, LR_BATCH, MLP_WIDTH
+from helpers.experiments.noise_alignment import EXPERIMENT as _alignment
 from helpers.experiments.resnet18_clip import EXPERIMENT as _resnet18_clip
 from helpers.experiments.resnet18_epochs import EXPERIMENT as _resnet18_epochs
 from helpers.experiments.resnet18_grid import EXPERIMENT as _resnet18_grid
 from helpers.experiments.resnet18_lambda import EXPERIMENT as _resnet18_lambda
 from helpers.experiments.resnet18_middle import EXPERIMENT as _resnet18_middle
 from helpers.experiments.resnet18_validation import EXPERIMENT as _resnet18_validation
-from helpers.experiments.runner import Experiment, artefact_path, run
-from helpers.experiments.soft_rank import EXPERIMENT as _soft_rank
-from helpers.experiments.stability import EXPERIMENT as _stability
+from helpers.experiments.stable_minima import EXPERIMENT as _stability
 
 RESULTS = Path("book") / "results"
 
@@ -74,7 +72,9 @@ __all__ = [
     "Experiment",
     "artefact_path",
     "find",
+    "library",
     "load",
+    "provenance",
     "run",
     "settings",
 ]

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from helpers import alignment
 from helpers.data import Split
-from helpers.experiments.artefact import Json
-from helpers.experiments.config import Config, ConfigError
-from helpers.experiments.runner import Experiment
+from helpers.experiments.machinery.artefact import Json
+from helpers.experiments.machinery.config import Config, ConfigError
+from helpers.experiments.machinery.runner import Experiment
 from helpers.experiments.samples import edition
-from helpers.experiments.stability import descend, jacobian, network, samples
+from helpers.experiments.stable_minima import descend, jacobian, network, samples
 
 NOISES = ("sgd", "geometry", "isotropic")
 MEASURED = 20  # paths whose curvature is measured at the end

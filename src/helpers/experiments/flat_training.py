@@ -15,18 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helpers import data
-from helpers.augment import crop_and_flip
 from helpers.curvature import extreme_eigenvalues, trace
 from helpers.data import Split
-from helpers.experiments.artefact import Json
-from helpers.experiments.config import Config, ConfigError
-from helpers.experiments.dispersion import accuracy, cross_entropy, outputs
+from helpers.experiments.double_descent import accuracy, cross_entropy, outputs
 from helpers.experiments.loop import MODELS, minibatches, network
-from helpers.experiments.runner import Experiment
+from helpers.experiments.machinery.artefact import Json
+from helpers.experiments.machinery.config import Config, ConfigError
+from helpers.experiments.machinery.runner import Experiment
 from helpers.experiments.samples import default_device, edition, images
 from helpers.losses import ClippedCrossEntropy
 from helpers.models import trainable
 from helpers.regularizers import GMP, SAM, AbsoluteGMP, flooding, mixup
+from helpers.training.augment import crop_and_flip
 
 METHODS = (
     "ERM", "dropout", "label smoothing", "flooding", "mixup", "adversarial", "SAM", "GMP, 3 draws", "GMP, 10 draws",

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from helpers import wang_mao
-from helpers.experiments.artefact import Json
-from helpers.experiments.config import Config
-from helpers.experiments.runner import Experiment
+from helpers.experiments.machinery.artefact import Json
+from helpers.experiments.machinery.config import Config
+from helpers.experiments.machinery.runner import Experiment
 from helpers.experiments.samples import default_device
 from helpers.models import TwoLayerReLU, linear
 

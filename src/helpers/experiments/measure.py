@@ -10,8 +10,8 @@ from torch import nn
 
 from helpers import omniscient, wang_mao
 from helpers.curvature import Edge, extreme_eigenvalues, trace, values
-from helpers.experiments.artefact import Json
-from helpers.experiments.config import Config
+from helpers.experiments.machinery.artefact import Json
+from helpers.experiments.machinery.config import Config
 from helpers.experiments.samples import Roles, default_device, draw_roles
 from helpers.losses import ClippedCrossEntropy, ZeroOneError
 from helpers.training import Diverged, Run, train_ensemble

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from helpers.experiments.artefact import Json
+from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.measure import Measured, train_and_measure
 from helpers.experiments.samples import Roles
 from helpers.models import resnet18

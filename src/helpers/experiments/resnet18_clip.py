@@ -7,9 +7,9 @@ caps are what is taken here. The training loss is not clipped, so all rows of a 
 from dataclasses import dataclass, replace
 from math import log
 
-from helpers.experiments.artefact import Json
+from helpers.experiments.machinery.artefact import Json
+from helpers.experiments.machinery.runner import Experiment
 from helpers.experiments.resnet18 import LAPTOP, PAPER, SMOKE, BasePoint, measured_at
-from helpers.experiments.runner import Experiment
 from helpers.experiments.samples import edition, images
 
 

@@ -5,10 +5,10 @@ Each row trains anew from the same seed. Training is deterministic, so the rows 
 
 from dataclasses import dataclass
 
-from helpers.experiments.artefact import Json
-from helpers.experiments.config import ConfigError
+from helpers.experiments.machinery.artefact import Json
+from helpers.experiments.machinery.config import ConfigError
+from helpers.experiments.machinery.runner import Experiment
 from helpers.experiments.resnet18 import LAPTOP, PAPER, SMOKE, BasePoint, measured_at
-from helpers.experiments.runner import Experiment
 from helpers.experiments.samples import edition
 
 

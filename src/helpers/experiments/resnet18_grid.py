@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from helpers.experiments.artefact import Json
+from helpers.experiments.machinery.artefact import Json
+from helpers.experiments.machinery.runner import Experiment
 from helpers.experiments.measure import Measured, train_and_measure
-from helpers.experiments.runner import Experiment
 from helpers.experiments.samples import edition
 from helpers.models import resnet18
 

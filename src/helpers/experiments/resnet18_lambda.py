@@ -1,8 +1,8 @@
 """The omniscient bound along its trade-off lambda, both degenerate ends included: ResNet-18 at the base point."""
 
-from helpers.experiments.artefact import Json
+from helpers.experiments.machinery.artefact import Json
+from helpers.experiments.machinery.runner import Experiment
 from helpers.experiments.resnet18 import LAPTOP, PAPER, SMOKE, BasePoint, measured_at
-from helpers.experiments.runner import Experiment
 from helpers.experiments.samples import edition
 
 PATH = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 1e2, 1e3, 1e5)

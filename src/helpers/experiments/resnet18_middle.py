@@ -13,13 +13,13 @@ from torch import Tensor
 
 from helpers import exchange, omniscient
 from helpers.curvature import gradient
-from helpers.experiments.artefact import Json
+from helpers.experiments.machinery.artefact import Json
+from helpers.experiments.machinery.runner import Experiment
 from helpers.experiments.resnet18 import LAPTOP, PAPER, SMOKE, BasePoint
-from helpers.experiments.runner import Experiment
 from helpers.experiments.samples import Roles, default_device, edition
 from helpers.losses import ClippedCrossEntropy, Loss, ZeroOneError
 from helpers.models import weights
-from helpers.surrogate import Solver, solve_path
+from helpers.omniscient.surrogate import Solver, solve_path
 from helpers.training import Diverged, Run, train_ensemble
 
 SMALL_CLIP = 4.0  # nats: the smallest that Peng et al. name

@@ -5,10 +5,10 @@ More held-out data make the evaluation of the penalty less noisy and leave fewer
 
 from dataclasses import dataclass, replace
 
-from helpers.experiments.artefact import Json
-from helpers.experiments.config import ConfigError
+from helpers.experiments.machinery.artefact import Json
+from helpers.experiments.machinery.config import ConfigError
+from helpers.experiments.machinery.runner import Experiment
 from helpers.experiments.resnet18 import LAPTOP, PAPER, SMOKE, BasePoint, measured_at
-from helpers.experiments.runner import Experiment
 from helpers.experiments.samples import edition
 
 

@@ -7,7 +7,7 @@ from math import log, sqrt
 import numpy as np
 from scipy.stats import t as student
 
-from helpers.experiments.artefact import Json
+from helpers.experiments.machinery.artefact import Json
 
 
 @dataclass(frozen=True)

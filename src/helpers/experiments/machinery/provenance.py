@@ -1,0 +1,155 @@
+"""Where numbers come from: code, data, libraries, machine."""
+
+import ast
+import hashlib
+import os
+import platform
+import resource
+import subprocess
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import helpers
+
+MACHINERY = "machinery"  # the folder of what carries rows and does not change them
+LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
+
+
+def provenance(edition: str, module: str) -> dict[str, Any]:
+    """What an artefact made by ``module`` says about its origin.
+
+    As rows are added, ``seconds`` (wall-clock of the runs that added them), ``row_seconds`` (sum over rows),
+    ``peak_memory_bytes`` (the most of a process that computed one) and ``device`` (each that did) are kept up to date.
+    """
+    return {
+        "package": helpers.__version__,
+        "code": code_fingerprint(module),
+        "data": edition,
+        **environment(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "resumed": [],
+        "seconds": 0.0,
+        "row_seconds": 0.0,
+        "peak_memory_bytes": 0,
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Commit, device, processors of the machine, libraries and Python of this process."""
+    return {
+        "commit": commit(),
+        "device": device_name(),
+        "processors": os.cpu_count(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+    }
+
+
+def resumed(origin: dict[str, Any]) -> None:
+    """Note in the provenance of an unfinished artefact that this process goes on, and what is different here."""
+    here = environment()
+    differing = {name: value for name, value in here.items() if name != "device" and value != origin.get(name)}
+    origin.setdefault("resumed", []).append({"at": datetime.now(UTC).isoformat(timespec="seconds"), **differing})
+
+
+@cache
+def code_fingerprint(module: str) -> str:
+    """SHA-256 of the code that a module's results depend on: itself and what it imports from the package, and so on.
+
+    Comments, docstrings and layout do not count, so a reworded sentence leaves an artefact current.
+    """
+    root = Path(helpers.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(_closure(root, module)):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + _without_docstrings(path).encode())
+    return digest.hexdigest()
+
+
+def _closure(root: Path, module: str) -> set[Path]:
+    """Files of the package that ``module`` (dotted name) reaches by imports, itself included."""
+    found: set[Path] = set()
+    todo = [module]
+    while todo:
+        for path in _files(root, todo.pop()):
+            if path not in found:
+                found.add(path)
+                todo += _imports(ast.parse(path.read_text()))
+    return found
+
+
+def _files(root: Path, module: str) -> list[Path]:
+    """The file of a dotted name, if it is a module of this package."""
+    base = root.parent.joinpath(*module.split("."))
+    if base == root:
+        return []  # the package itself only loads others by name
+    candidates = [base.with_suffix(".py"), base / "__init__.py"]
+    return [path for path in candidates if path.is_file() and not _is_machinery(path)]
+
+
+def _is_machinery(path: Path) -> bool:
+    return path.parent.name == MACHINERY
+
+
+def _imports(tree: ast.AST) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name.split(".")[0] == "helpers"]
+
+
+def _without_docstrings(path: Path) -> str:
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+@cache
+def commit() -> str:
+    """The checkout's commit when first asked, with "+" if files differ from it; "unknown" outside a checkout."""
+    root = Path(helpers.__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def device_name() -> str:
+    """The accelerator that experiments use, else the processor and the number of threads they use of it."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+@cache
+def _processor() -> str:
+    """The processor's own name where the system tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.processor() or platform.machine()} CPU"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names and names[0] not in ("", "unknown") else f"{platform.machine()} CPU"
+
+
+def peak_memory() -> int:
+    """Most bytes this process has held: on the accelerator if there is one, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

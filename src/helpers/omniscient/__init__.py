@@ -1,0 +1,38 @@
+"""Chapter 10: which perturbation of the weights makes the bound small, and what is such a bound worth?
+
+The omniscient trajectory of Peng et al., from k runs:
+
+===============  ===========================================================================================
+``surrogate``    the perturbation: one linear system a run for a whole path of lambda
+``rows``         the perturbed networks measured, and the terms of the bound put together
+``bound``        centres, ``estimate``, ``self_certified``, ``evaluate``, and the measured gap
+===============  ===========================================================================================
+"""
+
+from helpers.omniscient.bound import (
+    estimate,
+    evaluate,
+    gap,
+    leave_one_out,
+    majorise_minimise_lambda,
+    plain_mean,
+    self_certified,
+    split_half,
+)
+from helpers.omniscient.rows import Row
+from helpers.omniscient.surrogate import Perturbation, Solver, solve_path
+
+__all__ = [
+    "Perturbation",
+    "Row",
+    "Solver",
+    "estimate",
+    "evaluate",
+    "gap",
+    "leave_one_out",
+    "majorise_minimise_lambda",
+    "plain_mean",
+    "self_certified",
+    "solve_path",
+    "split_half",
+]

@@ -1,0 +1,227 @@
+"""The omniscient-trajectory bound (Peng et al.), estimated from k runs, and what is left of it when examined.
+
+For an algorithm that ends at W after T steps on n examples, *any* perturbation Delta (it may depend on everything),
+any centre c that does not depend on the training sample, and xi ~ N(0, T sigma^2 I):
+
+    |gen| <= R / sigma sqrt(E|W + Delta - c|^2 / (n T))                      trajectory
+             + |E[F(W + Delta + xi) - F(W + Delta)]|                         flatness
+             + |E[F(W + Delta) - F(W)]|                                      penalty
+
+with F = L_S - L_mu, the training minus the population risk. Trajectory plus flatness is called *information*. The
+flatness term is taken to second order, T sigma^2 / 2 |Tr(H_emp - H_pop)|: exact for quadratic losses, a heuristic
+otherwise, which ``noise_to_weight`` lets one judge.
+
+The population is seen through held-out data: ``val`` serves to choose Delta, ``val2`` to evaluate it. Two limits must
+be known before a number is believed. As lambda grows, W + Delta -> c: the information vanishes and the penalty becomes
+a hold-out estimate of the gap. (The infimum of the bound over Delta is |gen| itself, for every algorithm.) As lambda
+shrinks, W + Delta can leave the region where the surrogate means anything, every example clips, and the same happens.
+"""
+
+from collections.abc import Callable, Sequence
+from math import isfinite, nan, sqrt
+
+import torch
+from torch import Tensor, nn
+
+from helpers.curvature import Estimate, gradient, values
+from helpers.data import Split, check_disjoint
+from helpers.losses import Loss
+from helpers.models import weights
+from helpers.omniscient.rows import Row, measured_rows
+from helpers.omniscient.surrogate import Perturbation, Solver, solve_path
+
+Centre = Callable[[Tensor], Tensor]
+
+
+# --- Centres: what W + Delta is measured from. weights (k, d) -> centres (k, d) --------------------------------------
+
+
+def leave_one_out(W: Tensor) -> Tensor:
+    """For each run the mean of the others: independent of the run's own sample, so the theorem applies as it stands.
+
+    The price is E|W_i - m_-i|^2 = k/(k-1) tr Cov(W).
+    """
+    return (W.sum(0) - W) / (len(W) - 1)
+
+
+def split_half(W: Tensor) -> Tensor:
+    """For each run the mean of the half of the runs that it is not in: valid, and with two centres only.
+
+    Raises:
+        ValueError: if k is odd.
+    """
+    if len(W) % 2:
+        raise ValueError(f"split-half needs an even number of runs, got {len(W)}; use leave_one_out")
+    first, second = W.chunk(2)
+    return torch.cat([second.mean(0).expand_as(first), first.mean(0).expand_as(second)])
+
+
+def plain_mean(W: Tensor) -> Tensor:
+    """The mean of all runs. **Not valid**: it contains W_i, hence depends on the run's own sample.
+
+    It under-counts the variance, E|W_i - m|^2 = (k-1)/k tr Cov(W), and a Delta chosen against it moves m as well. Here
+    to show by how much.
+    """
+    return W.mean(0).expand_as(W)
+
+
+# --- The bound ------------------------------------------------------------------------------------------------------
+
+
+def estimate(
+    models: Sequence[nn.Module],
+    train: Sequence[Split],
+    val: Split,
+    val2: Split,
+    *,
+    loss: Loss,
+    lambdas: Sequence[float],
+    steps: int = 1,
+    method: str = "auto",
+    rtol: float = 1e-6,
+    seed: int = 0,
+    centre: Centre = leave_one_out,
+    max_iterations: int = 200,
+    value_rtol: float = 0.02,
+    most_probes: int = 300,
+) -> list[Row]:
+    """The bound for each lambda, in order (Peng et al., Theorem 2, as restated above).
+
+    Args:
+        models: k >= 2 trained models in evaluation mode; left as they were found.
+        train: the k training samples.
+        val: held-out examples that build Delta (population gradient).
+        val2: other held-out examples that evaluate it (population loss and trace).
+        loss: the evaluation loss, with its constant R.
+        lambdas: trade-offs of the surrogate, positive.
+        steps: T; the value does not depend on it.
+        method, rtol, max_iterations, value_rtol, most_probes, seed: see ``surrogate.Solver``.
+        centre: ``leave_one_out`` or ``split_half``.
+
+    Raises:
+        ValueError: if k < 2, a model is in training mode or has weights that are not finite, splits overlap, a lambda
+            is not positive, or the training curvature is exactly zero.
+    """
+    W = _weights(models, train, steps)
+    check_disjoint(*train, val, val2)
+    solver = Solver(method, rtol, max_iterations, value_rtol, seed, most_probes).settled(models[0], loss, train[0])
+    centres = centre(W)
+    paths = [
+        solve_path(model, own, m, gradient(model, loss, val), loss=loss, lambdas=lambdas, solver=solver)
+        for model, own, m in zip(models, train, centres, strict=True)
+    ]
+    return measured_rows(models, train, val2, centres, paths, loss=loss, lambdas=lambdas, steps=steps, solver=solver)
+
+
+def self_certified(
+    models: Sequence[nn.Module],
+    train: Sequence[Split],
+    *,
+    loss: Loss,
+    lambdas: Sequence[float],
+    steps: int = 1,
+    method: str = "auto",
+    rtol: float = 1e-6,
+    seed: int = 0,
+    centre: Centre = leave_one_out,
+    max_iterations: int = 200,
+    value_rtol: float = 0.02,
+    most_probes: int = 300,
+) -> list[Row]:
+    """The variant without held-out data: Delta from the training gradient alone, population terms left out.
+
+    What it certifies is the *perturbed* model: E L_mu(W + Delta + xi) <= E L_S(W) + value (``Row.certificate``), up to
+    the Taylor step. For W itself one needs, on top, that the noise does not lower the population risk. It still uses
+    the other runs, through the centre. Arguments and errors as in ``estimate``.
+    """
+    W = _weights(models, train, steps)
+    check_disjoint(*train)
+    solver = Solver(method, rtol, max_iterations, value_rtol, seed, most_probes).settled(models[0], loss, train[0])
+    centres = centre(W)
+    paths = [
+        solve_path(model, own, m, torch.zeros_like(m), loss=loss, lambdas=lambdas, solver=solver)
+        for model, own, m in zip(models, train, centres, strict=True)
+    ]
+    return measured_rows(models, train, None, centres, paths, loss=loss, lambdas=lambdas, steps=steps, solver=solver)
+
+
+def evaluate(
+    models: Sequence[nn.Module],
+    train: Sequence[Split],
+    val2: Split,
+    perturbations: Tensor,
+    *,
+    loss: Loss,
+    steps: int = 1,
+    method: str = "auto",
+    seed: int = 0,
+    centre: Centre = leave_one_out,
+    value_rtol: float = 0.02,
+    most_probes: int = 300,
+) -> Row:
+    """The bound at perturbations Delta of your own, shape (k, d), chosen without looking at ``val2``.
+
+    The theorem allows any. ``centre(W) - W`` is the limit of large lambda; zeros give the isotropic terminal bound. In
+    the row, ``lam``, ``C`` and ``residual`` are NaN.
+
+    Raises:
+        ValueError: as ``estimate``, or if the perturbations have another shape than the weights.
+    """
+    W = _weights(models, train, steps)
+    check_disjoint(*train, val2)
+    if perturbations.shape != W.shape:
+        raise ValueError(f"give one perturbation a run, shape {tuple(W.shape)}, got {tuple(perturbations.shape)}")
+    centres = centre(W)
+    paths = [[Perturbation(offset)] for offset in W + perturbations - centres]
+    solver = Solver(method, value_rtol=value_rtol, seed=seed, most_probes=most_probes).settled(
+        models[0], loss, train[0]
+    )
+    return measured_rows(models, train, val2, centres, paths, loss=loss, lambdas=[nan], steps=steps, solver=solver)[0]
+
+
+def gap(models: Sequence[nn.Module], train: Sequence[Split], test: Split, *, loss: Loss) -> Estimate:
+    """Measured generalization gap: test loss minus training loss, mean over the k runs.
+
+    The standard error adds, in quadrature, that of the mean over runs and that of the test sample which they share
+    (the spread over examples of the run-averaged loss). It is NaN for a single run.
+
+    Raises:
+        ValueError: if the test split shares examples with a training split, or their number differs from the models'.
+    """
+    check_disjoint(*train, test)
+    trained = torch.stack([values(model, loss, own).double().mean() for model, own in zip(models, train, strict=True)])
+    tested = torch.stack([values(model, loss, test).double() for model in models])  # (k, test examples)
+    gaps = tested.mean(1) - trained
+    over_runs = gaps.var().item() / len(gaps) if len(gaps) > 1 else nan
+    over_examples = tested.mean(0).var().item() / len(test) if len(test) > 1 else nan
+    return Estimate(gaps.mean().item(), sqrt(over_runs + over_examples), len(gaps), "runs")
+
+
+def majorise_minimise_lambda(M: float) -> float:
+    """The lambda that makes the surrogate one majorise-minimise step on M^{1/3} from the current M: M^{-2/3} / 3.
+
+    M^{1/3} is concave, so its tangent at M, which has this slope, lies above it and touches it there.
+
+    Raises:
+        ValueError: if M is not positive and finite.
+    """
+    if not (isfinite(M) and M > 0):
+        raise ValueError(f"M must be positive and finite, got {M}")
+    return float(M ** (-2 / 3) / 3)
+
+
+def _weights(models: Sequence[nn.Module], train: Sequence[Split], steps: int) -> Tensor:
+    """The weights of the k runs, (k, d), after checking what all bounds here assume."""
+    if len(models) < 2:
+        raise ValueError(f"the bound needs k >= 2 independent runs to estimate a variance, got {len(models)}")
+    if len(models) != len(train):
+        raise ValueError(f"there are {len(models)} models but {len(train)} training splits; give one split a model")
+    if steps < 1:
+        raise ValueError(f"the number of steps must be at least 1, got {steps}")
+    vectors = [weights(model) for model in models]
+    if len({len(vector) for vector in vectors}) > 1:
+        raise ValueError("the runs have different numbers of weights; give k models of one architecture")
+    W = torch.stack(vectors)
+    if not torch.isfinite(W).all():
+        raise ValueError("the weights of a run are not finite: it diverged, so there is nothing to bound")
+    return W

@@ -1,0 +1,212 @@
+"""Perturbed networks, measured: what one row of the omniscient bound says, and how it is put together.
+
+Every run is moved to W + Delta; its losses, traces and clipped examples there are means over one sample. They are
+averaged over the k runs, the noise is chosen for the averages, and the terms are added up.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import hypot, nan, sqrt
+
+import torch
+from torch import Tensor, nn
+
+from helpers.curvature import Estimate, values
+from helpers.data import Split
+from helpers.losses import Loss, clipped_share
+from helpers.models import at, weights
+from helpers.omniscient.surrogate import Perturbation, Solver
+from helpers.wang_mao.isotropic import optimal_noise
+
+
+@dataclass(frozen=True)
+class Row:
+    """The bound at one lambda; means are over the k runs.
+
+    Attributes:
+        lam: trade-off of the surrogate.
+        value: information + penalty, in the units of the loss (nats for cross-entropy).
+        information: trajectory + flatness at the best sigma.
+        penalty: mean |change of L_S - L_val2 from W to W + Delta|.
+        trajectory, flatness: A / sigma and B sigma^2.
+        M: mean |W + Delta - centre|^2.
+        trace_term: mean |Tr H_emp - Tr H_val2| at W + Delta.
+        trace_error: standard error of that mean from the random trace estimators alone; 0 where traces are exact.
+        A, B, sigma: coefficients and optimal noise a step; they scale with ``steps``, the value does not.
+        C: mean factor of M^{1/3} in the surrogate.
+        delta_norm: mean |Delta|.
+        noise_to_weight: sigma sqrt(T d) / mean |W|; above about 1 the Taylor step of the flatness term is not credible.
+        clipped_share: mean share of examples of the training sample and of val2 that clip at W + Delta.
+        residual: largest relative residual of the surrogate's systems over runs.
+        converged: every run's system was solved to tolerance.
+        negative_curvature: some run's system was indefinite.
+        standard_error: of ``value``, from the spread over runs (delta method); the runs share val and val2.
+        train_loss: mean L_S(W).
+        holdout_gap: mean L_val2(W) - L_S(W), the estimate of the gap that the same data give without any bound; NaN
+            where no held-out data were used.
+    """
+
+    lam: float
+    value: float
+    information: float
+    penalty: float
+    trajectory: float
+    flatness: float
+    M: float
+    trace_term: float
+    trace_error: float
+    A: float
+    B: float
+    sigma: float
+    C: float
+    delta_norm: float
+    noise_to_weight: float
+    clipped_share: float
+    residual: float
+    converged: bool
+    negative_curvature: bool
+    standard_error: float
+    train_loss: float
+    holdout_gap: float
+
+    @property
+    def holdout_share(self) -> float:
+        """Share of the value that is read off held-out losses (the penalty) and not bounded by information."""
+        return self.penalty / self.value if self.value else 0.0
+
+    @property
+    def certificate(self) -> float:
+        """L_S(W) + value: for a self-certified row, a bound on the population risk of the *perturbed* model."""
+        return self.train_loss + self.value
+
+
+@dataclass(frozen=True)
+class _Point:
+    """One run at one perturbation. Without held-out data ``loss_pop`` is NaN, trace and penalty are of L_S alone."""
+
+    n: int
+    found: Perturbation
+    delta_norm: float
+    weight_norm: float
+    loss_emp: float
+    loss_pop: float
+    squared_offset: float
+    penalty: float
+    trace: Estimate
+    clipped: float
+
+    @property
+    def trace_term(self) -> float:
+        return abs(self.trace.value)
+
+
+def measured_rows(
+    models: Sequence[nn.Module],
+    train: Sequence[Split],
+    val2: Split | None,
+    centres: Tensor,
+    paths: list[list[Perturbation]],
+    *,
+    loss: Loss,
+    lambdas: Sequence[float],
+    steps: int,
+    solver: Solver,
+) -> list[Row]:
+    """One row for each lambda, from every run's path of perturbations; ``val2`` is None where it is self-certified."""
+    by_run = [
+        measure_run(model, own, val2, centre, path, loss, solver)
+        for model, own, centre, path in zip(models, train, centres, paths, strict=True)
+    ]
+    d = centres.shape[1]
+    return [_row(lam, points, loss.R, steps, d) for lam, points in zip(lambdas, zip(*by_run, strict=True), strict=True)]
+
+
+def measure_run(
+    model: nn.Module,
+    train: Split,
+    val2: Split | None,
+    centre: Tensor,
+    path: list[Perturbation],
+    loss: Loss,
+    solver: Solver,
+) -> list[_Point]:
+    """One run at each of its perturbations: changes of loss, traces, clipped share."""
+    W = weights(model)
+    emp = values(model, loss, train).double().mean().item()
+    pop = nan if val2 is None else values(model, loss, val2).double().mean().item()
+    points = []
+    for found in path:
+        V = centre + found.offset
+        squared_offset = found.offset.double().square().sum().item()
+        with at(model, V):
+            losses = values(model, loss, train).double()
+            change = losses.mean().item() - emp
+            if val2 is not None:
+                held_out = values(model, loss, val2).double()
+                change -= held_out.mean().item() - pop
+                losses = torch.cat([losses, held_out])
+            factor = 1.5 * (loss.R**2 / len(train) * squared_offset) ** (1 / 3)
+            trace = solver.trace_term(model, loss, train, val2, factor=factor, penalty=abs(change))
+        points.append(
+            _Point(
+                n=len(train),
+                found=found,
+                delta_norm=(V - W).norm().item(),
+                weight_norm=W.norm().item(),
+                loss_emp=emp,
+                loss_pop=pop,
+                squared_offset=squared_offset,
+                penalty=abs(change),
+                trace=trace,
+                clipped=clipped_share(losses, loss),
+            )
+        )
+    return points
+
+
+def _row(lam: float, points: Sequence[_Point], R: float, steps: int, d: int) -> Row:
+    """Average over runs, choose sigma, and add up."""
+
+    def over_runs(quantity: Callable[[_Point], float]) -> Tensor:
+        return torch.tensor([quantity(point) for point in points], dtype=torch.float64)
+
+    def mean(quantity: Callable[[_Point], float]) -> float:
+        return over_runs(quantity).mean().item()
+
+    trace_term = mean(lambda p: p.trace_term)
+    penalty = mean(lambda p: p.penalty)
+    noise = optimal_noise(
+        A=R * sqrt(mean(lambda p: p.squared_offset / p.n) / steps),
+        B=steps / 2 * trace_term,
+    )
+    # delta method: information is proportional to (M trace)^{1/3}
+    spread = over_runs(lambda p: p.penalty)
+    if noise.value > 0:
+        scale = mean(lambda p: p.squared_offset / p.n)
+        spread = spread + noise.value / 3 * over_runs(
+            lambda p: p.squared_offset / p.n / scale + p.trace_term / trace_term
+        )
+    return Row(
+        lam=float(lam),
+        value=noise.value + penalty,
+        information=noise.value,
+        penalty=penalty,
+        trajectory=noise.trajectory,
+        flatness=noise.flatness,
+        M=mean(lambda p: p.squared_offset),
+        trace_term=trace_term,
+        trace_error=hypot(*(p.trace.standard_error for p in points)) / len(points),
+        A=noise.A,
+        B=noise.B,
+        sigma=noise.sigma,
+        C=mean(lambda p: p.found.C),
+        delta_norm=mean(lambda p: p.delta_norm),
+        noise_to_weight=noise.sigma * sqrt(steps * d) / mean(lambda p: p.weight_norm),
+        clipped_share=mean(lambda p: p.clipped),
+        residual=max(p.found.residual for p in points),
+        converged=all(p.found.converged for p in points),
+        negative_curvature=any(p.found.negative_curvature for p in points),
+        standard_error=spread.std().item() / sqrt(len(points)),
+        train_loss=mean(lambda p: p.loss_emp),
+        holdout_gap=mean(lambda p: p.loss_pop - p.loss_emp),
+    )

@@ -1,0 +1,22 @@
+"""Sliders that live in a notebook and, without a kernel, on the built page.
+
+Four widgets on one drawing core (``static/widget.js``). Each is made from numbers that are already there; moving a
+slider computes nothing in Python, so the static page can do all that the notebook does. In a notebook,
+``widget.observe(function, names="position")`` follows the reader. Put a widget on the last line of a cell, or
+``display`` it.
+
+==============  =========================================================================
+``chart``       the base: a drawing with sliders, and its numbers as a table
+``curves``      ``Curves``, ``LambdaPath``, ``BoundExplorer``
+``plane``       ``Plane``: paths, points and regions over a landscape
+``static``      the drawing core and its style
+==============  =========================================================================
+
+Numbers are rounded to four digits on their way to the page. Infinity is drawn as a gap in a curve and written as
+"infinite"; NaN and missing keys are refused with a sentence that names the row.
+"""
+
+from helpers.widgets.curves import BoundExplorer, Curves, LambdaPath
+from helpers.widgets.plane import Plane
+
+__all__ = ["BoundExplorer", "Curves", "LambdaPath", "Plane"]

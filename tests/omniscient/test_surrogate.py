@@ -1,0 +1,72 @@
+"""The accuracy that the random traces of the surrogate are given."""
+
+from math import inf
+
+import pytest
+from instances import CLIPPED, network, sample
+
+from helpers import curvature, omniscient
+from helpers.omniscient.surrogate import Solver, allowed_error
+
+MODEL, TRAIN, HELD_OUT = network(width=100), sample(60), sample(50, seed=1)
+EXACT = curvature.trace_difference(MODEL, CLIPPED, TRAIN, HELD_OUT, method="exact").value
+
+
+def solver(**changes):
+    return Solver(**changes).settled(MODEL, CLIPPED, TRAIN)
+
+
+def test_the_trace_method_is_settled_once():
+    assert solver().trace_method == "gauss-newton"
+    assert solver(method="exact").trace_method == "exact"
+    assert Solver().settled(network(), CLIPPED, TRAIN).trace_method == "exact"
+
+
+@pytest.mark.parametrize("t", [0.0, -3.0, 50.0])
+@pytest.mark.parametrize(("factor", "penalty"), [(1.0, 0.0), (0.3, 2.0), (1e-3, 0.5)])
+def test_the_allowed_error_moves_the_value_by_its_tolerance(t, factor, penalty):
+    s = allowed_error(t, factor=factor, penalty=penalty, rtol=0.02)
+    moved = factor * (abs(t) + s) ** (1 / 3) + penalty
+    assert moved == pytest.approx(1.02 * (factor * abs(t) ** (1 / 3) + penalty), rel=1e-12)
+    assert allowed_error(t, factor=0.0, penalty=penalty, rtol=0.02) == inf
+
+
+@pytest.mark.parametrize(("factor", "penalty"), [(1.0, 0.0), (1.0, 2.0), (0.3, 5.0)])
+def test_a_trace_is_as_accurate_as_the_value_needs(factor, penalty):
+    term = solver(value_rtol=0.05).trace_term(MODEL, CLIPPED, TRAIN, HELD_OUT, factor=factor, penalty=penalty)
+    value = factor * abs(term.value) ** (1 / 3) + penalty
+    worse = factor * (abs(term.value) + term.standard_error) ** (1 / 3) + penalty
+    assert worse <= 1.05 * value * (1 + 1e-12)
+    assert abs(term.value - EXACT) <= 4 * term.standard_error + 1e-9 * abs(EXACT)
+
+
+def test_where_information_is_negligible_two_samples_do():
+    settled = solver(value_rtol=1e-3)
+    terms = [settled.trace_term(MODEL, CLIPPED, TRAIN, HELD_OUT, factor=f, penalty=1.0) for f in (0.0, 1e-5, 1.0)]
+    assert [term.probes for term in terms[:2]] == [2, 2]
+    assert terms[2].probes > 2 or terms[2].standard_error == 0
+
+
+def test_without_held_out_data_it_is_the_training_trace():
+    term = solver().trace_term(MODEL, CLIPPED, TRAIN, None, factor=inf, penalty=0.0)
+    exact = curvature.trace(MODEL, CLIPPED, TRAIN, method="exact").value
+    assert abs(term.value - exact) <= 4 * term.standard_error + 1e-9 * exact
+
+
+def test_sketched_values_are_within_their_tolerance_of_exact_ones():
+    ensemble = [network(width=100, seed=s) for s in range(3)]
+    parts = [sample(40, seed=s) for s in range(5)]
+    arguments = {"loss": CLIPPED, "lambdas": [1.0, 100.0, 1e6]}
+    exact, sketched = (
+        omniscient.estimate(ensemble, parts[:3], *parts[3:], method=method, rtol=1e-10, **arguments)
+        for method in ("exact", "krylov")
+    )
+    for a, b in zip(exact, sketched, strict=True):
+        assert a.trace_error == 0
+        assert b.penalty == pytest.approx(a.penalty, rel=0.1)  # C comes from a sketched trace
+        assert b.value == pytest.approx(a.value, rel=0.08)
+
+
+def test_a_tolerance_must_be_positive():
+    with pytest.raises(ValueError, match="value_rtol must be positive"):
+        Solver(value_rtol=0.0)
