@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from helpers import neu, wang_mao, xu_raginsky
+from helpers import neu, xu_raginsky
 from helpers.wang_mao import (
     LinearChain,
     closed_form,

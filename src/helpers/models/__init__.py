@@ -1,0 +1,25 @@
+"""Networks of the book, and the weights of any network as one vector.
+
+============  ==========================================================
+``vector``    the weight vector W of a model; a model moved to another W
+``zoo``       the networks of the experiments
+============  ==========================================================
+"""
+
+from helpers.models.vector import at, set_weights, split_like, trainable, weights
+from helpers.models.zoo import TwoLayerReLU, cnn, linear, mlp, preact_resnet18, resnet18, vgg16
+
+__all__ = [
+    "TwoLayerReLU",
+    "at",
+    "cnn",
+    "linear",
+    "mlp",
+    "preact_resnet18",
+    "resnet18",
+    "set_weights",
+    "split_like",
+    "trainable",
+    "vgg16",
+    "weights",
+]

@@ -1,0 +1,71 @@
+"""A model's weights seen as one vector.
+
+Every bound speaks of a weight vector W in R^d. Here that vector is the concatenation of a model's *trainable*
+parameters in the order of ``model.parameters()``: frozen parameters and buffers (the running statistics of
+BatchNorm) are part of the model, not of W.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that make up W, in order.
+
+    Raises:
+        ValueError: if the model has none.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("the model has no trainable parameters; set requires_grad on those that make up W")
+    return parameters
+
+
+def weights(model: nn.Module) -> Tensor:
+    """The weight vector W, shape (d,): a detached copy."""
+    return parameters_to_vector([p.detach() for p in trainable(model)]).clone()
+
+
+def split_like(model: nn.Module, vector: Tensor) -> list[Tensor]:
+    """The vector (d,), cut and reshaped into views that match ``trainable(model)``.
+
+    Raises:
+        ValueError: if the vector has another length than W.
+    """
+    parameters = trainable(model)
+    sizes = [p.numel() for p in parameters]
+    if vector.shape != (sum(sizes),):
+        raise ValueError(
+            f"the model has d = {sum(sizes)} trainable weights, the vector has shape {tuple(vector.shape)}"
+        )
+    return [piece.view_as(p) for p, piece in zip(parameters, vector.split(sizes), strict=True)]
+
+
+@torch.no_grad()
+def set_weights(model: nn.Module, vector: Tensor) -> None:
+    """Move the model to the weight vector, shape (d,), in place.
+
+    Raises:
+        ValueError: if the vector has another length than W, or holds a value that is not finite.
+    """
+    if not torch.isfinite(vector).all():
+        raise ValueError("the weight vector holds values that are not finite: the run or solve that made it diverged")
+    for parameter, piece in zip(trainable(model), split_like(model, vector), strict=True):
+        parameter.copy_(piece)
+
+
+@contextmanager
+def at(model: nn.Module, vector: Tensor) -> Iterator[nn.Module]:
+    """The model placed at ``vector`` (d,) inside the block, and back where it was afterwards, to the bit."""
+    before = weights(model)
+    set_weights(model, vector)
+    try:
+        yield model
+    finally:
+        with torch.no_grad():
+            for parameter, piece in zip(trainable(model), split_like(model, before), strict=True):
+                parameter.copy_(piece)
