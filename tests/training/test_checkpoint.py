@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 from functools import cache
 
@@ -7,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from instances import residual_network, sample
 from safetensors.torch import save_file
+from torch import nn
 
 from helpers import data, models, training
-from helpers.training import CheckpointError, checkpoint
+from helpers.training import CheckpointError, container
 
 
 def make():
@@ -85,8 +87,68 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(container.os, "fsync", full)
     with pytest.raises(CheckpointError, match=r"could not be written \(No space left on device\)"):
         training.save(trained(), tmp_path / "run")
     assert (tmp_path / "run").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+class Mixed(nn.Module):
+    """float32 weights beside an fp16 and a float64 buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(5, 3)
+        self.register_buffer("rough", torch.linspace(0, 1, 4, dtype=torch.float16))
+        self.register_buffer("fine", torch.full((2,), 1 / 3, dtype=torch.float64))
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+class Talkative(Mixed):
+    def get_extra_state(self):
+        return {"seen": 3}
+
+    def set_extra_state(self, state):
+        pass
+
+
+def run_of(network):
+    split = data.Split(torch.ones(4, 5), torch.zeros(4, dtype=torch.int64), 3, "ones")
+    return training.train_ensemble(network, [split], epochs=1, batch_size=2, lr=0.1, seed=0)
+
+
+def test_every_tensor_keeps_its_type(tmp_path):
+    run = run_of(Mixed)
+    training.save(run, tmp_path / "run")
+    for _ in range(5):
+        found = training.load(lambda: Mixed().double(), tmp_path / "run").models[0].state_dict()
+        for name, value in run.models[0].state_dict().items():
+            assert found[name].dtype == value.dtype, name
+            assert torch.equal(found[name], value), name
+
+
+def test_tied_weights_stay_tied(tmp_path):
+    def tied():
+        model = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5)).double()
+        model[1].weight = model[0].weight
+        return model
+
+    training.save(run_of(tied), tmp_path / "run")
+    model = training.load(tied, tmp_path / "run").models[0]
+    assert model[1].weight is model[0].weight
+
+
+def test_extra_state_is_refused_in_a_sentence(tmp_path):
+    run = run_of(Talkative)
+    with pytest.raises(CheckpointError, match=r"extra state that is no tensor \(_extra_state\)"):
+        training.save(run, tmp_path / "run")
+
+
+def test_the_precision_comes_back_and_may_be_missing_from_older_files(tmp_path):
+    training.save(trained(), tmp_path / "run")
+    assert training.load(make, tmp_path / "run").precision == "float64"
+    training.save(dataclasses.replace(trained(), precision=None), tmp_path / "run")
+    assert training.load(make, tmp_path / "run").precision is None

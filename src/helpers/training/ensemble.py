@@ -1,23 +1,28 @@
-"""Train k models from one initialisation, each on its own data, and record what the bounds need."""
+"""How far do k runs from one initialisation go apart? Train them, each on its own data, and record it step by step."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helpers.data import Split
-from helpers.models import weights
-from helpers.training.lockstep import Lockstep, PerExampleLoss, release
-from helpers.training.steppers import stepper_for
-
-Augment = Callable[[Tensor, torch.Generator], Tensor]
-
-
-class Diverged(RuntimeError):
-    """A run reached weights or a loss that are not finite; the message says which run and when."""
+from helpers.models import trainable
+from helpers.training.contracts import (
+    PerExampleLoss,
+    Precision,
+    check_settings,
+    check_splits,
+    precision_of,
+    rate_of,
+)
+from helpers.training.lockstep import Lockstep, release
+from helpers.training.progress import Augment, Diverged, Progress
+from helpers.training.randomness import Randomness
+from helpers.training.resume import Interruptible, fingerprint_of, fingerprint_of_data, name_of
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,10 @@ class Run:
         initial: common initial weights, shape (d,).
         steps: number of updates T.
         step_dispersion: shape (T,): trace of the cross-run covariance (ddof 1) of each update W_t - W_{t-1};
-            for plain SGD this estimates lr_t^2 E[V_t]. float64.
+            for plain SGD this estimates lr_t^2 E[V_t]. float64. NaN for a single run, which has no spread.
         losses: shape (epochs, k): mean training loss over each epoch's minibatches, before their updates.
+        precision: what the forward and backward passes computed in: "bf16", or the type of the weights, "float32" or
+            "float64"; None where that was not recorded.
     """
 
     models: list[nn.Module]
@@ -38,15 +45,30 @@ class Run:
     steps: int
     step_dispersion: Tensor
     losses: Tensor
+    precision: str | None = None
 
     @property
     def dispersion(self) -> float:
-        """Sum over steps of the cross-run variance of the update: estimates sum_t lr_t^2 E[V_t] for plain SGD."""
-        return self.step_dispersion.sum().item()
+        """Sum over steps of the cross-run variance of the update: estimates sum_t lr_t^2 E[V_t] for plain SGD.
+
+        NaN for a single run.
+        """
+        return self.step_dispersion.sum().item() if len(self.models) > 1 else float("nan")
 
 
-def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(outputs, targets, reduction="none")
+@dataclass(frozen=True)
+class CrossEntropy:
+    """The training loss unless another is given: logits (n, at least ``classes``) and class indices (n,) to (n,)."""
+
+    classes: int
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if logits.ndim != 2 or logits.shape[1] < self.classes:
+            raise ValueError(
+                f"outputs of shape {tuple(logits.shape)} cannot hold a logit for each of the {self.classes} classes; "
+                "give the model that many outputs, or give loss="
+            )
+        return F.cross_entropy(logits, targets, reduction="none")
 
 
 def train_ensemble(
@@ -60,108 +82,94 @@ def train_ensemble(
     weight_decay: float = 0.0,
     seed: int,
     device: torch.device | str | None = None,
-    loss: PerExampleLoss = _cross_entropy,
+    loss: PerExampleLoss | None = None,
     augment: Augment | None = None,
     until_loss: float | None = None,
     observe: Callable[[int, list[nn.Module]], None] | None = None,
+    precision: Precision | None = None,
+    checkpoint: Path | str | None = None,
 ) -> Run:
     """Train one model on each split by minibatch SGD, all from the same initial weights.
 
     Each epoch visits a run's examples in a fresh random order, independent between runs; a last batch that is not
     full is dropped, so that every step averages ``batch_size`` examples. The update is that of ``torch.optim.SGD``.
-    Same seed, same device: same weights, on a processor to the bit.
 
-    On CUDA a step is one recorded graph, and float32 models run forward and backward in bfloat16; weights, momentum
-    and update stay float32. float64 models stay float64 throughout.
+    Same seed, same device: same weights, on a processor to the bit. That covers whatever the network draws
+    (``nn.Dropout``) and trainings in other threads, which take turns epoch by epoch; processes run side by side. The
+    caller's generators are left as they were. On CUDA a step is one recorded graph where it can be recorded.
 
     Args:
         make_model: called once, under ``seed``; its k copies are the runs.
-        splits: k training samples; give disjoint ones (``data.disjoint``) for the bounds to apply.
+        splits: k training samples of one size; give disjoint ones (``data.disjoint``) for the bounds to apply. One
+            alone is allowed, and has no dispersion.
         epochs: passes over the data; with ``until_loss``, the most passes.
         lr: learning rate, or a function of the epoch (0, 1, ...).
-        loss: per-example training loss; cross-entropy unless given.
+        momentum, weight_decay: as in ``torch.optim.SGD``; momentum in [0, 1).
+        loss: per-example training loss, (n,) from outputs and targets (n,); cross-entropy unless given.
         augment: maps inputs (n, ...) and a generator to inputs of the same shape; called for every run and epoch on
             the run's whole sample, on the device (``augment.crop_and_flip``).
         until_loss: stop after the first epoch in which the mean training loss over runs is at most this.
         observe: called with the epoch and the models in evaluation mode, before training (epoch 0) and after
-            every epoch (1, 2, ...). It must leave the weights as they are.
+            every epoch (1, 2, ...), to measure them: weights and buffers are those of the epoch, and what it draws at
+            random changes neither the training nor the caller's generators. It must leave the weights as they are.
+        precision: of the forward and backward passes: "float32", or "bf16" for bfloat16 with weights and update in
+            float32; None for the type of the weights.
+        checkpoint: a file in which the state of the training is kept after every epoch, once ``observe`` has returned.
+            Called again with the same arguments, an interrupted training goes on from there, to the same bits;
+            epochs from which ``observe`` has returned are not observed again. The file is removed at the end.
 
     Raises:
-        ValueError: if there is no split, a batch is larger than a split, or a number is out of range.
+        ValueError: if the splits are none, of unequal size or not ``data.Split``, targets do not fit the classes, the
+            loss is not per example, a number is out of range, or the precision does not fit weights or device.
+        CheckpointError: if the checkpoint is damaged, of other settings, or cannot be written.
         Diverged: if a loss or a weight stops being finite.
     """
-    _check(splits, epochs, batch_size, lr)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        first = make_model()
-    first = first.to(device)
-    models = [deepcopy(first) for _ in splits]
-    initial = weights(first)
-    data = [split.to(device=initial.device, dtype=initial.dtype) for split in splits]
-    generators = [torch.Generator(initial.device).manual_seed(1_000_003 * seed + run) for run in range(len(splits))]
-    lockstep = Lockstep(
-        models, data, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay, loss=loss,
-        autocast=_autocast(initial),
+    check_splits(splits, own_loss=loss is not None)
+    loss = loss or CrossEntropy(max(split.classes for split in splits))
+    check_settings(
+        size=len(splits[0]), epochs=epochs, batch_size=batch_size, lr=lr, momentum=momentum,
+        weight_decay=weight_decay, seed=seed, until_loss=until_loss,
     )  # fmt: skip
-    if augment is not None:
-        lockstep.inputs = [own.clone() for own in lockstep.inputs]
-    step = stepper_for(lockstep)
+    random = Randomness(seed, device)
+    with random.turn():
+        first = make_model().to(device)
+    precision_used = precision_of(precision, trainable(first)[0])
+    lockstep = Lockstep(
+        [deepcopy(first) for _ in splits], splits, batch_size=batch_size, momentum=momentum,
+        weight_decay=weight_decay, loss=loss, autocast=torch.bfloat16 if precision_used == "bf16" else None,
+    )  # fmt: skip
+    initial = lockstep.weights[0].clone()
+    progress = Progress(lockstep, random, seed=seed, augment=augment)
+    settings = {} if checkpoint is None else {
+        "make_model": fingerprint_of(first), "splits": fingerprint_of_data(splits), "epochs": epochs,
+        "batch_size": batch_size, "lr": [rate_of(lr, epoch) for epoch in range(epochs)], "momentum": momentum,
+        "weight_decay": weight_decay, "seed": seed, "loss": name_of(loss), "augment": name_of(augment),
+        "until_loss": until_loss, "precision": precision_used, "device": initial.device.type,
+        "version of torch": torch.__version__,
+    }  # fmt: skip
+    kept = Interruptible(checkpoint, settings)
 
-    def watch(epoch: int) -> None:
+    def between_epochs() -> None:
+        for model in lockstep.models:
+            model.eval()
         if observe is not None:
-            for model in models:
-                model.eval()
-            observe(epoch, models)
+            with random.aside():
+                observe(progress.epochs, lockstep.models)
+        kept.write(progress.state())
 
-    dispersion: list[Tensor] = []
-    losses: list[Tensor] = []
-    watch(0)
-    for epoch in range(epochs):
-        orders = [
-            torch.randperm(len(s), generator=g, device=initial.device) for s, g in zip(data, generators, strict=True)
-        ]
-        if augment is not None:
-            for own, split, generator in zip(lockstep.inputs, data, generators, strict=True):
-                own.copy_(augment(split.inputs, generator))
-        lockstep.begin_epoch(orders, lr(epoch) if callable(lr) else lr)
-        for _ in range(lockstep.batches):
-            step()
-        dispersion.append(lockstep.dispersion.cpu().clone())
-        losses.append((lockstep.losses / lockstep.batches).cpu())
-        _refuse_divergence(lockstep.weights, losses[-1], epoch)
-        watch(epoch + 1)
-        if until_loss is not None and losses[-1].mean() <= until_loss:
-            break
-    for model in models:
+    if (state := kept.read()) is not None:
+        progress.restore(state)
+    else:
+        between_epochs()
+    try:
+        while progress.epochs < epochs and not progress.reached(until_loss):
+            progress.advance(rate_of(lr, progress.epochs))
+            between_epochs()
+    except Diverged:
+        kept.remove()  # the same arguments would diverge again
+        raise
+    kept.remove()
+    for model in lockstep.models:
         release(model)
-    steps = torch.cat(dispersion) if dispersion else torch.zeros(0, dtype=torch.float64)
-    history = torch.stack(losses) if losses else torch.zeros(0, len(models))
-    return Run(models, initial, len(steps), steps, history)
-
-
-def _check(splits: Sequence[Split], epochs: int, batch_size: int, lr: float | Callable[[int], float]) -> None:
-    if not splits:
-        raise ValueError("there is nothing to train on: give at least one split (data.disjoint makes k of them)")
-    smallest = min(len(split) for split in splits)
-    if not 1 <= batch_size <= smallest:
-        raise ValueError(
-            f"the batch size must lie between 1 and {smallest}, the size of the smallest split, got {batch_size}"
-        )
-    if epochs < 0:
-        raise ValueError(f"the number of epochs must not be negative, got {epochs}")
-    if not callable(lr) and lr <= 0:
-        raise ValueError(f"the learning rate must be positive, got {lr}")
-
-
-def _autocast(like: Tensor) -> torch.dtype | None:
-    """bfloat16 for float32 weights on CUDA, which needs no scaling of gradients; else the weights' own type."""
-    return torch.bfloat16 if like.is_cuda and like.dtype == torch.float32 else None
-
-
-def _refuse_divergence(rows: Tensor, losses: Tensor, epoch: int) -> None:
-    finite = torch.isfinite(rows).all(1).cpu() & torch.isfinite(losses)
-    if not finite.all():
-        runs = (~finite).nonzero().flatten().tolist()
-        raise Diverged(
-            f"runs {runs} diverged in epoch {epoch + 1}: a loss or weight is not finite; lower the learning rate"
-        )
+    dispersion = progress.dispersion.flatten()
+    return Run(lockstep.models, initial, len(dispersion), dispersion, progress.losses, precision_used)

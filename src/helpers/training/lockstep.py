@@ -7,38 +7,45 @@ of all runs is one expression, and so is the cross-run variance of that update: 
 Everything that a step reads or writes lies in tensors that keep their place in memory, the number of the step and the
 learning rate included. A step is therefore the same sequence of kernels every time and can be recorded once and
 replayed (``steppers``).
+
+Images lie in memory with the channels of a pixel side by side (channels_last) where the network convolves them: that
+is the order in which fast convolutions read, and it is brought about once instead of at every step.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from helpers.data import Split
 from helpers.models import trainable
-
-PerExampleLoss = Callable[[Tensor, Tensor], Tensor]
+from helpers.training.contracts import PerExampleLoss, per_example
 
 
 class Lockstep:
     """k runs that advance together, one minibatch each.
 
-    The arguments are those of ``train_ensemble``; ``models`` must be copies of one model, on the device of ``splits``.
+    The arguments are those of ``train_ensemble``; ``models`` must be copies of one model.
 
     Attributes:
         weights: shape (k, d); the models' parameters are views of its rows.
-        inputs, targets: for each run its examples, in the order of its split.
+        inputs, targets: for each run its examples, in the order of its split, on the device of the models; floating
+            ones have the type of the weights, others (tokens) keep theirs.
         orders: shape (k, batches * batch_size), which examples each run visits in this epoch, and in which order.
         rate: learning rate, shape ().
         batch: number of the next step within its epoch, shape (1,), int64; back at 0 after the last.
-        dispersion: shape (batches,), float64: trace of the cross-run covariance (ddof 1) of each update of the epoch.
+        dispersion: shape (batches,), float64 (float32 on MPS, which has no other): trace of the cross-run covariance
+            (ddof 1) of each update of the epoch; NaN for a single run.
         losses: shape (k,): sum over the epoch's steps of the mean training loss before the update.
-        autocast: type of the forward and backward passes on an accelerator; weights and update keep their own.
+        autocast: type of the forward and backward passes, None for that of the weights; weights and update keep theirs.
     """
 
     def __init__(
         self,
-        models: Sequence[nn.Module],
+        models: list[nn.Module],
         splits: Sequence[Split],
         *,
         batch_size: int,
@@ -52,15 +59,16 @@ class Lockstep:
         self.weights = _share_storage(models)
         self.gradients = torch.zeros_like(self.weights)
         self.velocity = torch.zeros_like(self.weights)
+        splits = [_prepared(split, models[0], self.weights) for split in splits]
         self.inputs = [split.inputs for split in splits]
         self.targets = [split.targets for split in splits]
         device = self.weights.device
         self.within = torch.arange(batch_size, device=device)
-        batches = min(len(split) for split in splits) // batch_size
+        batches = len(splits[0]) // batch_size
         self.orders = torch.zeros(len(models), batches * batch_size, dtype=torch.int64, device=device)
         self.rate = self.weights.new_zeros(())
         self.batch = torch.zeros(1, dtype=torch.int64, device=device)
-        self.dispersion = torch.zeros(batches, dtype=torch.float64, device=device)
+        self.dispersion = torch.zeros(batches, dtype=_summing(device), device=device)
         self.losses = self.weights.new_zeros(len(models))
         self.streams = [torch.cuda.Stream(device) for _ in models] if device.type == "cuda" else []
 
@@ -71,8 +79,8 @@ class Lockstep:
 
     def begin_epoch(self, orders: Sequence[Tensor], rate: float) -> None:
         """Set the order of visits, (at least batches * batch_size,) for each run, and the learning rate."""
-        for own, order in zip(self.orders, orders, strict=True):
-            own.copy_(order[: len(own)])
+        for visits, order in zip(self.orders, orders, strict=True):
+            visits.copy_(order[: len(visits)])
         self.rate.fill_(rate)
         self.losses.zero_()
         for model in self.models:
@@ -106,12 +114,14 @@ class Lockstep:
     def _gradient(self, run: int, rows: Tensor) -> None:
         model = self.models[run]
         examples = self.orders[run].index_select(0, rows)
-        inputs, targets = (tensors[run].index_select(0, examples) for tensors in (self.inputs, self.targets))
-        if inputs.is_cuda and inputs.ndim == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(inputs.device.type, self.autocast, enabled=self.autocast is not None, cache_enabled=False):
+        inputs, targets = rows_of(self.inputs[run], examples), rows_of(self.targets[run], examples)
+        with (
+            nullcontext()
+            if self.autocast is None
+            else torch.autocast(inputs.device.type, self.autocast, cache_enabled=False)
+        ):
             outputs = model(inputs)
-        value = self.loss(outputs.to(self.weights.dtype), targets).mean()
+        value = per_example(self.loss, outputs.to(self.weights.dtype), targets).mean()
         slopes = torch.autograd.grad(value, trainable(model), allow_unused=True, materialize_grads=True)
         torch.cat([slope.reshape(-1) for slope in slopes], out=self.gradients[run])
         self.losses[run] += value.detach()
@@ -123,16 +133,26 @@ class Lockstep:
             self.gradients.add_(self.weights, alpha=self.weight_decay)
         update = self.velocity.mul_(self.momentum).add_(self.gradients) if self.momentum else self.gradients
         self.weights.addcmul_(update, self.rate, value=-1)
-        spread = self.rate.double().square() * trace_covariance(update)
+        spread = self.rate.to(self.dispersion.dtype).square() * trace_covariance(update)
         self.dispersion.index_copy_(0, self.batch, spread.unsqueeze(0))
         self.batch.add_(1).remainder_(self.batches)
 
 
 def trace_covariance(rows: Tensor) -> Tensor:
-    """Trace of the sample covariance (ddof 1) of the rows (k, d), in float64; zero for a single row."""
+    """Trace of the sample covariance (ddof 1) of the rows (k, d), summed in float64 (float32 on MPS).
+
+    NaN for a single row: one run says nothing about the spread between runs.
+    """
     if len(rows) == 1:
-        return torch.zeros((), dtype=torch.float64, device=rows.device)
-    return (rows - rows.mean(0)).square_().sum(dtype=torch.float64) / (len(rows) - 1)
+        return torch.full((), torch.nan, dtype=_summing(rows.device), device=rows.device)
+    return (rows - rows.mean(0)).square_().sum(dtype=_summing(rows.device)) / (len(rows) - 1)
+
+
+def rows_of(tensor: Tensor, rows: Tensor) -> Tensor:
+    """``tensor[rows]`` in the memory layout of ``tensor``, copied once; both on one device."""
+    if _is_channels_last(tensor):
+        return tensor.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
+    return tensor.index_select(0, rows)
 
 
 def release(model: nn.Module) -> None:
@@ -141,6 +161,32 @@ def release(model: nn.Module) -> None:
         p.data = p.data.clone()
         p.grad = None
     model.eval()
+
+
+def _prepared(split: Split, model: nn.Module, weights: Tensor) -> Split:
+    """The split beside the weights, in the type and the memory layout in which the model reads it fastest."""
+
+    def moved(tensor: Tensor) -> Tensor:  # the type first: float64 cannot live on every device
+        return (tensor.to(weights.dtype) if tensor.is_floating_point() else tensor).to(weights.device)
+
+    inputs = moved(split.inputs)
+    if inputs.ndim == 4 and _convolves_fast(model, weights):
+        inputs = torch.empty_like(inputs, memory_format=torch.channels_last).copy_(inputs)  # for one channel, too
+    return replace(split, inputs=inputs, targets=moved(split.targets))
+
+
+def _convolves_fast(model: nn.Module, weights: Tensor) -> bool:
+    """Whether the order of pixels in memory matters; float64 has no fast convolutions in either order."""
+    return weights.dtype != torch.float64 and any(isinstance(module, _ConvNd) for module in model.modules())
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    return tensor.ndim == 4 and tensor.stride(1) == 1 and tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+def _summing(device: torch.device) -> torch.dtype:
+    """The type that long sums are taken in."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _share_storage(models: Sequence[nn.Module]) -> Tensor:

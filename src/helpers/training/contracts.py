@@ -1,0 +1,107 @@
+"""What ``train_ensemble`` asks of its arguments; each check raises ValueError with one sentence."""
+
+from collections.abc import Callable, Sequence
+from math import isfinite
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from helpers._checks import non_negative, positive, whole
+from helpers.data import Split
+
+PerExampleLoss = Callable[[Tensor, Tensor], Tensor]
+Precision = Literal["float32", "bf16"]
+
+
+def per_example(loss: PerExampleLoss, outputs: Tensor, targets: Tensor) -> Tensor:
+    """``loss(outputs, targets)``; ValueError unless it has one value for each example, shape (n,)."""
+    values = loss(outputs, targets)
+    if values.shape != (len(targets),):
+        raise ValueError(
+            f"the training loss must return one value for each of the {len(targets)} examples, got shape "
+            f"{tuple(values.shape)}; leave out its mean or sum (reduction='none')"
+        )
+    return values
+
+
+def check_splits(splits: Sequence[Split], *, own_loss: bool) -> None:
+    """Splits of one size and kind, whose targets the loss can take; ``own_loss``: the caller gave the loss."""
+    if isinstance(splits, Split) or not all(isinstance(split, Split) for split in splits):
+        raise ValueError("splits must be a sequence of data.Split, one for each run; data.disjoint makes k of them")
+    if not splits:
+        raise ValueError("there is nothing to train on: give at least one split (data.disjoint makes k of them)")
+    sizes = [len(split) for split in splits]
+    if len(set(sizes)) > 1:
+        raise ValueError(f"all splits must hold the same number of examples, got {sizes}; data.disjoint makes such")
+    for run, split in enumerate(splits):
+        _check_targets(run, split, own_loss=own_loss)
+
+
+def _check_targets(run: int, split: Split, *, own_loss: bool) -> None:
+    targets = split.targets
+    if not (split.classes or own_loss):
+        raise ValueError(f"split {run} has no classes, so cross-entropy does not fit it; give loss=")
+    if targets.is_floating_point():
+        if not own_loss:
+            raise ValueError(
+                f"split {run} has {targets.dtype} targets, cross-entropy takes int64 class indices; "
+                "give loss= for others"
+            )
+        if not torch.isfinite(targets).all():
+            raise ValueError(f"split {run} has a target that is not finite; leave that example out")
+    elif targets.dtype != torch.int64 or targets.ndim != 1:
+        raise ValueError(
+            f"split {run} needs int64 class indices of shape (n,) as targets, "
+            f"got {targets.dtype} of shape {tuple(targets.shape)}"
+        )
+    elif split.classes and not 0 <= targets.min() <= targets.max() < split.classes:
+        raise ValueError(
+            f"split {run} has {split.classes} classes, so its targets must lie between 0 and {split.classes - 1}, "
+            f"got values from {targets.min()} to {targets.max()}"
+        )
+
+
+def check_settings(
+    *, size: int, epochs: int, batch_size: int, lr: float | Callable[[int], float], momentum: float,
+    weight_decay: float, seed: int, until_loss: float | None,
+) -> None:  # fmt: skip
+    """Numbers in their ranges; ``size`` is the number of examples of a split."""
+    if whole("batch_size", batch_size) > size:
+        raise ValueError(
+            f"batch_size must lie between 1 and {size}, the number of examples of a split, got {batch_size}"
+        )
+    whole("epochs", epochs, least=0)
+    whole("seed", seed, least=0)
+    if not callable(lr):
+        positive("lr", lr)
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
+    non_negative("weight_decay", weight_decay)
+    if until_loss is not None and not isfinite(until_loss):
+        raise ValueError(f"until_loss must be a finite number, or None to train for all epochs, got {until_loss}")
+
+
+def rate_of(lr: float | Callable[[int], float], epoch: int) -> float:
+    """The learning rate of an epoch; a schedule may go down to zero."""
+    return non_negative(f"the value of lr in epoch {epoch}", lr(epoch)) if callable(lr) else lr
+
+
+def precision_of(precision: Precision | None, weights: Tensor) -> str:
+    """What the passes compute in: "bf16", or the name of the weights' own type."""
+    exact = str(weights.dtype).removeprefix("torch.")
+    if precision is None or precision == exact:
+        return exact
+    if precision not in get_args(Precision):
+        raise ValueError(f'precision must be "float32", "bf16" or None, got {precision!r}')
+    if weights.dtype != torch.float32:
+        raise ValueError(f"precision={precision!r} needs float32 weights, make_model gives {exact}; convert the model")
+    if not _computes_bf16(weights.device):
+        raise ValueError(f'precision="bf16" needs a device that computes in bfloat16, {weights.device} does not')
+    return precision
+
+
+def _computes_bf16(device: torch.device) -> bool:
+    if device.type == "cpu":
+        return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,0 +1,137 @@
+"""A training between two epochs: what the next epoch depends on, and what the epochs so far have recorded."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor
+
+from helpers.training.lockstep import Lockstep
+from helpers.training.randomness import Randomness, generator_of
+from helpers.training.steppers import stepper_for
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+
+class Diverged(RuntimeError):
+    """A run reached weights or a loss that are not finite; the message says which run and when."""
+
+
+class Progress:
+    """Advances k runs epoch by epoch.
+
+    Args:
+        lockstep: the runs.
+        random: what the training draws from the generators that the process shares.
+        seed: of the orders of visits and of the augmentation.
+        augment: as in ``train_ensemble``.
+
+    Attributes:
+        dispersion: shape (epochs so far, batches), float64: of every step, as in ``Lockstep``.
+        losses: shape (epochs so far, k): mean training loss over each epoch's steps.
+    """
+
+    def __init__(self, lockstep: Lockstep, random: Randomness, *, seed: int, augment: Augment | None) -> None:
+        self.lockstep, self.random, self.augment = lockstep, random, augment
+        device = lockstep.weights.device
+        self.generators = [generator_of(run, seed, device) for run in range(len(lockstep.models))]
+        self.originals = lockstep.inputs
+        if augment is not None:
+            lockstep.inputs = [inputs.clone() for inputs in self.originals]
+        self.step = stepper_for(lockstep)
+        self.dispersion = torch.zeros(0, lockstep.batches, dtype=torch.float64)
+        self.losses = torch.zeros(0, len(lockstep.models), dtype=lockstep.losses.dtype)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs so far."""
+        return len(self.losses)
+
+    def advance(self, rate: float) -> None:
+        """One epoch of all runs.
+
+        Raises:
+            Diverged: if a loss or a weight stops being finite.
+        """
+        runs = self.lockstep
+        with self.random.turn(), _settled(runs.weights.device):
+            orders = [torch.randperm(len(s), generator=g, device=g.device) for s, g in self._samples()]
+            if self.augment is not None:
+                for buffer, (sample, generator) in zip(runs.inputs, self._samples(), strict=True):
+                    buffer.copy_(self._augmented(sample, generator))
+            runs.begin_epoch(orders, rate)
+            for _ in range(runs.batches):
+                self.step()
+        self.dispersion = torch.cat([self.dispersion, runs.dispersion.cpu().double()[None]])
+        self.losses = torch.cat([self.losses, (runs.losses / runs.batches).cpu()[None]])
+        self._refuse_divergence()
+
+    def reached(self, loss: float | None) -> bool:
+        """Whether the last epoch's mean loss over runs is at most this."""
+        return loss is not None and self.epochs > 0 and bool(self.losses[-1].mean() <= loss)
+
+    def _samples(self) -> list[tuple[Tensor, torch.Generator]]:
+        return list(zip(self.originals, self.generators, strict=True))
+
+    def _augmented(self, sample: Tensor, generator: torch.Generator) -> Tensor:
+        assert self.augment is not None
+        made = self.augment(sample, generator)
+        if made.shape != sample.shape:
+            raise ValueError(
+                f"augment must keep the shape of the inputs, {tuple(sample.shape)}, got {tuple(made.shape)}"
+            )
+        return made
+
+    def _refuse_divergence(self) -> None:
+        finite = torch.isfinite(self.lockstep.weights).all(1).cpu() & torch.isfinite(self.losses[-1])
+        if not finite.all():
+            runs = (~finite).nonzero().flatten().tolist()
+            raise Diverged(
+                f"runs {runs} diverged in epoch {self.epochs}: a loss or weight is not finite; lower the learning rate"
+            )
+
+    def state(self) -> dict[str, Tensor]:
+        """All that decides how the training goes on, and its record so far."""
+        runs = self.lockstep
+        return {
+            "weights": runs.weights,
+            "velocity": runs.velocity,
+            "dispersion": self.dispersion,
+            "losses": self.losses,
+            **{f"orders.{run}": generator.get_state() for run, generator in enumerate(self.generators)},
+            **{f"shared.{name}": state for name, state in self.random.states.items()},
+            **self._buffers(),
+        }
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from a ``state``, of the same training."""
+        self.lockstep.weights.copy_(state["weights"])
+        self.lockstep.velocity.copy_(state["velocity"])
+        for name, buffer in self._buffers().items():
+            buffer.copy_(state[name])
+        for run, generator in enumerate(self.generators):
+            generator.set_state(state[f"orders.{run}"])
+        self.random.states = {name: state.get(f"shared.{name}", s) for name, s in self.random.states.items()}
+        self.dispersion, self.losses = state["dispersion"], state["losses"]
+
+    def _buffers(self) -> dict[str, Tensor]:
+        named = ((run, *entry) for run, model in enumerate(self.lockstep.models) for entry in model.named_buffers())
+        return {f"buffers.{run}.{name}": buffer for run, name, buffer in named}
+
+
+@contextmanager
+def _settled(device: torch.device) -> Iterator[None]:
+    """Gradients on and autocast off, whatever the caller has.
+
+    On CUDA the fastest convolutions are looked up once, and float32 means float32 rather than TF32.
+    """
+    cudnn = torch.backends.cudnn
+    with ExitStack() as settings:
+        settings.enter_context(torch.enable_grad())
+        settings.enter_context(torch.autocast(device.type, enabled=False))
+        if device.type == "cuda":
+            settings.enter_context(
+                cudnn.flags(cudnn.enabled, not cudnn.deterministic, deterministic=cudnn.deterministic, allow_tf32=False)
+            )
+        yield

@@ -1,0 +1,87 @@
+"""Same seed, same numbers: a training draws from generators of its own, whatever else the process does.
+
+Initialisation and ``nn.Dropout`` draw from generators that all threads of a process share. So a training takes turns.
+For the time of a turn the shared generators stand where this training left them, and no other training runs; at the
+end of the turn, however it ends, they stand again where the caller had them. Code in other threads that draws from
+the shared generators without taking turns is the one thing that can still disturb it.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+_TURN = threading.RLock()  # one for the process, as the generators are; a thread may train within its own training
+
+
+class Randomness:
+    """What one training draws from the shared generators.
+
+    Args:
+        seed: where the generators stand at the first turn: as after ``torch.manual_seed(seed)``.
+        device: an accelerator whose generators are covered beside the processor's; those of CUDA always are, once it
+            is in use.
+
+    Attributes:
+        states: the generators' states between two turns, by device.
+    """
+
+    def __init__(self, seed: int, device: torch.device | str | None = None) -> None:
+        self.generators = shared_generators(device)
+        self.states = {
+            name: torch.Generator(generator.device).manual_seed(seed).get_state()
+            for name, generator in self.generators.items()
+        }
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Draw on from where the last turn ended."""
+        with self.aside():
+            yield
+            self.states = states(self.generators)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Draw as in a turn, and forget it: the next turn goes on from where the last one ended."""
+        with _TURN, unchanged(self.generators):
+            place(self.generators, self.states)
+            yield
+
+
+def generator_of(run: int, seed: int, device: torch.device) -> torch.Generator:
+    """The generator of one run's orders and augmentation, which nobody else draws from."""
+    return torch.Generator(device).manual_seed(1_000_003 * seed + run)
+
+
+def shared_generators(device: torch.device | str | None) -> dict[str, torch.Generator]:
+    """The generators that modules draw from on the processor and on accelerators in use, by device."""
+    kind = "cpu" if device is None else torch.device(device).type
+    generators = [torch.default_generator]
+    if kind == "cuda":
+        torch.cuda.init()
+    if torch.cuda.is_initialized():
+        generators += torch.cuda.default_generators
+    if kind == "mps":
+        generators.append(torch.mps._get_default_mps_generator())
+    return {str(generator.device): generator for generator in generators}
+
+
+def states(generators: dict[str, torch.Generator]) -> dict[str, Tensor]:
+    return {name: generator.get_state() for name, generator in generators.items()}
+
+
+def place(generators: dict[str, torch.Generator], states: dict[str, Tensor]) -> None:
+    for name, generator in generators.items():
+        generator.set_state(states[name])
+
+
+@contextmanager
+def unchanged(generators: dict[str, torch.Generator]) -> Iterator[None]:
+    """Whatever is drawn inside, the generators stand afterwards where they stood before."""
+    before = states(generators)
+    try:
+        yield
+    finally:
+        place(generators, before)

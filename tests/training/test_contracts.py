@@ -1,0 +1,147 @@
+"""Every argument that cannot be meant is refused in one sentence, and what is odd but right is taken."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from instances import images, sample
+from torch import nn
+
+from helpers import data, models, training
+
+SPLITS = data.disjoint(sample(60), 2, 30, seed=0)
+SETTINGS = {"epochs": 2, "batch_size": 8, "lr": 0.1, "seed": 5}
+
+
+def make():
+    return models.mlp(5, 6, 3).double()
+
+
+def train(make_model=make, splits=SPLITS, **changes):
+    return training.train_ensemble(make_model, splits, **SETTINGS | changes)
+
+
+def labelled(targets, classes=3):
+    return [data.Split(torch.zeros(len(targets), 5, dtype=torch.float64), torch.as_tensor(targets), classes, "x")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 31}, "batch_size must lie between 1 and 30, .* got 31"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number"),
+        ({"epochs": -1}, "epochs must be a whole number of at least 0"),
+        ({"epochs": 1.5}, "epochs must be a whole number"),
+        ({"seed": 0.5}, "seed must be a whole number"),
+        ({"lr": 0.0}, "lr must be a finite number above zero"),
+        ({"lr": -0.1}, "lr must be a finite number above zero"),
+        ({"lr": math.nan}, "lr must be a finite number above zero"),
+        ({"lr": math.inf}, "lr must be a finite number above zero"),
+        ({"lr": lambda epoch: 0.1 if epoch == 0 else math.nan}, "the value of lr in epoch 1 must be .* got nan"),
+        ({"lr": lambda epoch: -1.0}, "the value of lr in epoch 0 must be .* not negative, got -1"),
+        ({"momentum": -0.1}, r"momentum must lie in \[0, 1\), got -0.1"),
+        ({"momentum": 1.0}, r"momentum must lie in \[0, 1\), got 1.0"),
+        ({"momentum": math.nan}, r"momentum must lie in \[0, 1\)"),
+        ({"weight_decay": -1.0}, "weight_decay must be a finite number that is not negative"),
+        ({"weight_decay": math.inf}, "weight_decay must be a finite number"),
+        ({"until_loss": math.nan}, "until_loss must be a finite number, or None"),
+        ({"precision": "fp8"}, 'precision must be "float32", "bf16" or None, got \'fp8\''),
+        ({"precision": "bf16"}, "precision='bf16' needs float32 weights, make_model gives float64"),
+        ({"precision": "float32"}, "precision='float32' needs float32 weights, make_model gives float64"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        train(**changes)
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ([], "nothing to train on"),
+        (SPLITS[0], r"splits must be a sequence of data\.Split"),
+        ([(SPLITS[0].inputs, SPLITS[0].targets)], r"splits must be a sequence of data\.Split"),
+        ([torch.utils.data.DataLoader(torch.utils.data.TensorDataset(SPLITS[0].inputs))], r"sequence of data\.Split"),
+        ([SPLITS[0], SPLITS[1].take(torch.arange(29))], r"the same number of examples, got \[30, 29\]"),
+        (labelled([0] * 8 + [-100]), "split 0 has 3 classes, .* between 0 and 2, got values from -100 to 0"),
+        (labelled([3] * 8), "split 0 has 3 classes, .* got values from 3 to 3"),
+        (labelled(torch.zeros(8)), r"split 0 has torch\.float32 targets, cross-entropy takes int64 class indices"),
+        (labelled([0] * 8, classes=0), "split 0 has no classes, so cross-entropy does not fit it; give loss="),
+        (labelled(torch.zeros(8, dtype=torch.int32)), r"int64 class indices of shape \(n,\) .* got torch\.int32"),
+        (labelled(torch.zeros(8, 2, dtype=torch.int64)), r"int64 class indices of shape \(n,\) .* shape \(8, 2\)"),
+    ],
+)
+def test_data_that_cannot_be_meant_are_refused(splits, message):
+    with pytest.raises(ValueError, match=message):
+        train(splits=splits)
+
+
+def test_regression_targets_must_be_finite():
+    splits = labelled(torch.tensor([0.0] * 8 + [math.nan]), classes=0)
+    with pytest.raises(ValueError, match="split 0 has a target that is not finite"):
+        train(splits=splits, loss=lambda outputs, targets: outputs[:, 0] - targets)
+
+
+@pytest.mark.parametrize(
+    ("loss", "shape"),
+    [
+        (F.cross_entropy, r"\(\)"),
+        (lambda outputs, targets: (outputs - F.one_hot(targets, 3)).square(), r"\(8, 3\)"),
+        (lambda outputs, targets: F.cross_entropy(outputs, targets, reduction="none")[:, None], r"\(8, 1\)"),
+    ],
+)
+def test_a_training_loss_must_be_per_example(loss, shape):
+    with pytest.raises(ValueError, match=f"one value for each of the 8 examples, got shape {shape}"):
+        train(loss=loss)
+
+
+def test_too_few_outputs_for_the_classes_are_refused():
+    with pytest.raises(ValueError, match=r"outputs of shape \(8, 2\) cannot hold a logit for each of the 3 classes"):
+        train(lambda: models.mlp(5, 6, 2).double())
+
+
+def test_an_augmentation_that_changes_the_shape_is_refused():
+    with pytest.raises(ValueError, match=r"keep the shape of the inputs, \(30, 5\), got \(1, 5\)"):
+        train(augment=lambda inputs, generator: inputs[:1])
+
+
+def test_tokens_keep_their_type_and_train_an_embedding():
+    tokens = torch.randint(7, (40, 4), generator=torch.Generator().manual_seed(0))
+    split = data.Split(tokens, tokens[:, 0] % 3, 3, "tokens")
+    run = train(lambda: nn.Sequential(nn.Embedding(7, 5), nn.Flatten(), nn.Linear(20, 3)), [split], epochs=30)
+    assert run.losses[-1].item() < 0.5 * run.losses[0].item()
+
+
+def test_floating_inputs_and_targets_take_the_type_of_the_weights():
+    split = data.Split(SPLITS[0].inputs.float(), SPLITS[0].inputs[:, 0].float(), 0, "regression")
+    run = train(splits=[split], loss=lambda outputs, targets: (outputs[:, 0] - targets).square())
+    assert run.initial.dtype == run.losses.dtype == torch.float64
+
+
+def test_one_run_has_no_dispersion():
+    run = train(splits=SPLITS[:1])
+    assert math.isnan(run.dispersion)
+    assert run.step_dispersion.isnan().all()
+    assert math.isnan(train(splits=SPLITS[:1], epochs=0).dispersion)
+    assert train(epochs=0).dispersion == 0
+
+
+def test_a_channels_last_model_gives_the_numbers_of_a_plain_one():
+    split = images(16)
+
+    def plain():
+        return models.cnn(2, 3, channels=1, size=8).double()
+
+    one, other = (train(m, [split]) for m in (plain, lambda: plain().to(memory_format=torch.channels_last)))
+    assert torch.equal(one.initial, other.initial)
+    torch.testing.assert_close(models.weights(one.models[0]), models.weights(other.models[0]), rtol=1e-12, atol=1e-14)
+
+
+def test_batchnorm_with_a_cumulative_average_trains():
+    run = train(lambda: nn.Sequential(nn.BatchNorm1d(5, momentum=None), nn.Linear(5, 3)).double(), epochs=1)
+    for model, split in zip(run.models, SPLITS, strict=True):
+        assert model[0].num_batches_tracked == 3
+        visited = torch.randperm(30, generator=torch.Generator().manual_seed(1_000_003 * 5 + run.models.index(model)))
+        torch.testing.assert_close(model[0].running_mean, split.inputs[visited[:24]].mean(0))
