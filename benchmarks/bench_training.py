@@ -4,10 +4,12 @@ The plain loop is what one would write first: for each model in turn a ``DataLoa
 ``torch.optim.SGD``. Both take the same number of steps on the same images with the same settings. Repetitions
 alternate, medians are compared, and the ratio of each pair gives the spread.
 
-On a processor the network has width 8 and both sides compute in float32. On CUDA it has width 64; ``train_ensemble``
-uses bfloat16 there, and so does the plain loop (autocast), so that the ratio is of the organisation alone. The time of
-200 epochs on 8,333 images is extrapolated from the steps and set against the floor: the arithmetic at the device's
-peak.
+On a processor the network has width 8 and both sides compute in float32. On CUDA it has width 64 and both sides use
+bfloat16 (autocast), so that the ratio is of the organisation alone. The time of 200 epochs on 8,333 images is
+extrapolated from the steps and set against the floor: the arithmetic at the device's peak.
+
+A second comparison on one thread of the processor asks what layout and precision give: k = 4 runs beside the barest
+loop, ``model(x)`` in the default layout on rows of a tensor. No data loader is in the way there.
 
     python benchmarks/bench_training.py [--quick] [--out FILE]
 """
@@ -50,6 +52,7 @@ class Size:
     n: int
     batch_size: int
     repetitions: int
+    runs: int = RUNS
 
     @property
     def steps(self) -> int:
@@ -62,6 +65,10 @@ SIZES = {
     ("cpu", False): Size(width=8, n=120, batch_size=60, repetitions=7),
     ("cuda", True): Size(width=64, n=600, batch_size=60, repetitions=1),
     ("cuda", False): Size(width=64, n=8_333, batch_size=60, repetitions=5),
+}
+ONE_THREAD = {
+    True: Size(width=4, n=20, batch_size=10, repetitions=1, runs=2),
+    False: Size(width=8, n=480, batch_size=60, repetitions=7, runs=4),
 }
 
 
@@ -131,13 +138,14 @@ def alternated(
 
 def side_by_side(size: Size, device: torch.device) -> dict[str, Any]:
     """Medians of both sides, and the ratio with its spread over repetitions."""
-    splits = disjoint(images(RUNS * size.n), RUNS, size.n, seed=0)
+    splits = disjoint(images(size.runs * size.n), size.runs, size.n, seed=0)
     make = partial(models.resnet18, size.width)
+    precision = "bf16" if device.type == "cuda" else "float32"
     times = alternated(
         {
             "plain": lambda: plain_loop(make, splits, size, device),
-            "ensemble": lambda: ensemble(make, splits, size, device),
-            "augmented": lambda: ensemble(make, splits, size, device, augment=crop_and_flip),
+            "ensemble": lambda: ensemble(make, splits, size, device, precision=precision),
+            "augmented": lambda: ensemble(make, splits, size, device, precision=precision, augment=crop_and_flip),
         },
         size.repetitions,
         device,
@@ -145,11 +153,53 @@ def side_by_side(size: Size, device: torch.device) -> dict[str, Any]:
     ratios = sorted(plain / fast for plain, fast in zip(times["plain"], times["ensemble"], strict=True))
     return {
         **asdict(size),
-        "runs": RUNS,
         "steps": size.steps,
         "seconds_a_step": {name: statistics.median(values) / size.steps for name, values in times.items()},
         "ratio": statistics.median(ratios),
         "ratio_range": [ratios[0], ratios[-1]],
+    }
+
+
+def bare_loop(make: Callable[[], nn.Module], splits: Sequence[Split], size: Size) -> None:
+    """One model after the other in PyTorch's default layout and precision, on rows of a tensor."""
+    torch.manual_seed(0)
+    first = make()
+    for split in splits:
+        model = deepcopy(first).train()
+        optimizer = torch.optim.SGD(model.parameters(), LR, MOMENTUM)
+        for rows in torch.randperm(len(split)).split(size.batch_size):
+            optimizer.zero_grad()
+            F.cross_entropy(model(split.inputs[rows]), split.targets[rows]).backward()
+            optimizer.step()
+
+
+def on_one_thread(size: Size) -> dict[str, Any]:
+    """Medians of the bare loop and of ``train_ensemble`` in both precisions, and each ratio with its spread."""
+    device = torch.device("cpu")
+    splits = disjoint(images(size.runs * size.n), size.runs, size.n, seed=0)
+    make = partial(models.resnet18, size.width)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    times = alternated(
+        {
+            "plain": lambda: bare_loop(make, splits, size),
+            "float32": lambda: ensemble(make, splits, size, device, precision="float32"),
+            "bf16": lambda: ensemble(make, splits, size, device, precision="bf16"),
+        },
+        size.repetitions,
+        device,
+    )
+    torch.set_num_threads(before)
+    ratios = {
+        name: sorted(plain / fast for plain, fast in zip(times["plain"], times[name], strict=True))
+        for name in ("float32", "bf16")
+    }
+    return {
+        **asdict(size),
+        "steps": size.steps,
+        "seconds_a_step": {name: statistics.median(values) / size.steps for name, values in times.items()},
+        "ratio": {name: statistics.median(values) for name, values in ratios.items()},
+        "ratio_range": {name: [values[0], values[-1]] for name, values in ratios.items()},
     }
 
 
@@ -207,6 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     started = time.monotonic()
     results: dict[str, Any] = {"cpu": side_by_side(SIZES["cpu", options.quick], torch.device("cpu"))}
     _tell("processor, width {width}", results["cpu"])
+    results["one_thread"] = on_one_thread(ONE_THREAD[options.quick])
+    _tell_precisions(results["one_thread"])
     results["loop_or_vmap"] = loop_or_vmap(3 if options.quick else 15)
     for row in results["loop_or_vmap"]:
         print(f"{row['network']}: loop {1e3 * row['loop']:.2f} ms, vmap {1e3 * row['vmap']:.2f} ms")
@@ -231,6 +283,19 @@ def _tell(where: str, row: dict[str, Any]) -> None:
     times = ", ".join(f"{name} {1e3 * value:.1f} ms" for name, value in row["seconds_a_step"].items())
     ratio = "{:.2f} ({:.2f} to {:.2f})".format(row["ratio"], *row["ratio_range"])
     print(f"{where.format(**row)}: a step of {RUNS} runs: {times}; plain / ensemble {ratio}")
+
+
+def _tell_precisions(row: dict[str, Any]) -> None:
+    print(
+        "one thread, width {width}: a step of {runs} runs, plain {0:.1f} ms".format(
+            1e3 * row["seconds_a_step"]["plain"], **row
+        )
+    )
+    for name, ratio in row["ratio"].items():
+        low, high = row["ratio_range"][name]
+        print(
+            f"  {name} {1e3 * row['seconds_a_step'][name]:.1f} ms; plain / {name} {ratio:.2f} ({low:.2f} to {high:.2f})"
+        )
 
 
 if __name__ == "__main__":
