@@ -3,10 +3,13 @@
 A bound speaks of one *evaluation* loss: its values, gradients and Hessians must all come from the same
 function. A loss with values in [0, u] is u/2-sub-Gaussian (Hoeffding's lemma), for every weight vector and every
 data distribution; that is where R comes from, and the only place. Training may minimise any other loss.
+
+``per_example`` is the one place where a loss is evaluated: it refuses everything but one value an example.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite, log
+from math import isfinite, log, sqrt
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -28,10 +31,35 @@ class Sketchable(Protocol):
     """A loss, convex in the outputs, whose Gauss-Newton matrix has a one-backward random sketch.
 
     ``sketch(outputs, targets, signs)`` returns s of shape (n,) with, for independent random signs,
-    ``E[grad s_i grad s_j^T] = [i == j] J_i^T (Hessian of the loss in the outputs) J_i``.
+    ``E[grad s_i grad s_j^T] = [i == j] J_i^T (Hessian of the loss in the outputs) J_i``. Outputs and signs come as
+    rows, shape (n, outputs of an example).
     """
 
     def sketch(self, outputs: Tensor, targets: Tensor, signs: Tensor, /) -> Tensor: ...
+
+
+@runtime_checkable
+class Demanding(Protocol):
+    """A loss that says what is wrong with outputs and targets before anything is computed from them."""
+
+    def check(self, outputs: Tensor, targets: Tensor, /) -> None: ...
+
+
+def per_example(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor) -> Tensor:
+    """The loss of every example, shape (n,).
+
+    Raises:
+        ValueError: if the loss returns anything else, such as the mean that ``nn.CrossEntropyLoss()`` takes.
+    """
+    values = loss(outputs, targets)
+    n = len(targets)
+    if not isinstance(values, Tensor) or values.shape != (n,):
+        shape = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
+        raise ValueError(
+            f"loss must return one value an example, shape ({n},), but returned {shape}; take no mean or sum over "
+            "examples (reduction='none', losses.ClippedCrossEntropy, or losses.PerSequence for sequences)"
+        )
+    return values
 
 
 @dataclass(frozen=True)
@@ -39,10 +67,11 @@ class ClippedCrossEntropy:
     """min(cross-entropy, clip) in nats, so that values lie in [0, clip] and R = clip / 2.
 
     A clipped example has loss ``clip`` and zero gradient and Hessian: the clip belongs to the loss, not only to
-    its printed value. Logits have shape (n, classes), targets (n,) integers; the result has shape (n,).
+    its printed value. Logits have shape (n, classes); targets are class indices (n,), int64, or class probabilities
+    (n, classes), floating; the result has shape (n,).
 
     Raises:
-        ValueError: if the clip is not a positive finite number.
+        ValueError: if the clip is not a positive finite number; in ``check``, if logits and targets do not fit.
 
     >>> ClippedCrossEntropy.per_class(10).R          # Peng et al.: clip at 12 log 10
     13.815510557964274
@@ -58,7 +87,13 @@ class ClippedCrossEntropy:
 
     @classmethod
     def per_class(cls, classes: int, factor: float = 12.0) -> "ClippedCrossEntropy":
-        """The clip ``factor * log(classes)``: a multiple of the loss of a uniform guess."""
+        """The clip ``factor * log(classes)``: a multiple of the loss of a uniform guess.
+
+        Raises:
+            ValueError: if there are fewer than two classes, or the factor is not positive.
+        """
+        if classes < 2:
+            raise ValueError(f"cross-entropy needs at least two classes, got {classes}")
         return cls(factor * log(classes))
 
     @property
@@ -70,6 +105,26 @@ class ClippedCrossEntropy:
         # torch.where, not clamp: at and above the clip the derivative is exactly zero, a NaN stays a NaN.
         return torch.where(cross_entropy >= self.clip, cross_entropy.detach().clamp(max=self.clip), cross_entropy)
 
+    def check(self, logits: Tensor, targets: Tensor) -> None:
+        """Refuse logits that are not (n, classes), and targets that name no class or are no distribution."""
+        if logits.ndim != 2:
+            raise ValueError(
+                f"cross-entropy takes logits of shape (n, classes), the model returns {tuple(logits.shape)}; "
+                "wrap the loss in losses.PerSequence where an example has a target for each position"
+            )
+        classes = logits.shape[1]
+        if targets.is_floating_point():
+            sums = targets.sum(1) if targets.ndim == 2 and targets.shape[1] == classes else targets.new_zeros(1)
+            if not (bool((targets >= 0).all()) and bool((sums - 1).abs().max() < 1e-4)):
+                raise ValueError(
+                    f"targets must be class indices (n,) of type int64 or probabilities (n, {classes}) that sum to 1, "
+                    f"got {targets.dtype} of shape {tuple(targets.shape)}"
+                )
+            return
+        if targets.ndim != 1:
+            raise ValueError(f"targets must be class indices of shape (n,), got shape {tuple(targets.shape)}")
+        _check_classes(targets, classes)
+
     def sketch(self, logits: Tensor, targets: Tensor, signs: Tensor) -> Tensor:
         """sum_c signs_ic sqrt(p_ic) log p_ic with sqrt(p) held constant; zero where the example is clipped.
 
@@ -77,19 +132,19 @@ class ClippedCrossEntropy:
         """
         log_p = F.log_softmax(logits, dim=1)
         root_p = (0.5 * log_p.detach()).exp()
-        active = -log_p.detach().gather(1, targets[:, None]).squeeze(1) < self.clip
+        active = F.cross_entropy(logits.detach(), targets, reduction="none") < self.clip
         return (signs * root_p * log_p).sum(1) * active
 
 
 @dataclass(frozen=True)
 class HalfSquaredError:
-    """(f(x) - y)^2 / 2 for a scalar output f(x): shapes (n,) or (n, 1) against targets (n,).
+    """||f(x) - y||^2 / 2: outputs (n,) or (n, 1) against targets (n,), or outputs (n, m) against targets (n, m).
 
     On an unbounded weight space this loss has *no* finite sub-Gaussian constant (theorems that assume one do so
     silently); R is therefore an argument: the constant that you are able to justify, or a bookkeeping value.
 
     Raises:
-        ValueError: if R is not a positive finite number.
+        ValueError: if R is not a positive finite number; when called, if outputs and targets differ in shape.
     """
 
     R: float = 1.0
@@ -99,23 +154,93 @@ class HalfSquaredError:
             raise ValueError(f"R must be a positive finite number, got {self.R}")
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return 0.5 * (outputs.reshape(len(targets)) - targets).square()
+        rows, aims = outputs.reshape(len(outputs), -1), targets.reshape(len(targets), -1)
+        if rows.shape != aims.shape:
+            raise ValueError(
+                f"the squared error needs a target for each output: outputs have shape {tuple(outputs.shape)}, "
+                f"targets {tuple(targets.shape)}; give targets (n, {rows.shape[1]}), or use another loss"
+            )
+        return 0.5 * (rows - aims).square().sum(1)
 
     def sketch(self, outputs: Tensor, targets: Tensor, signs: Tensor) -> Tensor:
-        """signs_i f(x_i): the Hessian of the loss in the output is 1."""
+        """sum_c signs_ic f_c(x_i): the Hessian of the loss in the outputs is the identity."""
         return (signs * outputs.reshape(signs.shape)).sum(1)
 
 
 @dataclass(frozen=True)
+class PerSequence:
+    """The mean of a loss over the positions of a sequence: outputs (n, T, ...) against targets (n, T, ...) to (n,).
+
+    ``loss`` is any loss of this module, evaluated at every position; a mean of values in [0, u] lies in [0, u], so R is
+    that of ``loss``. Every position counts alike: sequences of different lengths are different examples of different
+    weight, and have no place in a mean over examples.
+    """
+
+    loss: Loss
+
+    @property
+    def R(self) -> float:
+        return self.loss.R
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        steps = targets.shape[:2]
+        if targets.ndim < 2 or outputs.shape[:2] != steps:
+            raise ValueError(
+                f"a loss per sequence needs outputs (n, T, ...) and targets (n, T, ...), "
+                f"got {tuple(outputs.shape)} and {tuple(targets.shape)}"
+            )
+        return per_example(self.loss, outputs.flatten(0, 1), targets.flatten(0, 1)).view(steps).mean(1)
+
+    def check(self, outputs: Tensor, targets: Tensor) -> None:
+        """What the loss asks, position by position."""
+        if isinstance(self.loss, Demanding) and targets.ndim >= 2 and outputs.ndim >= 2:
+            self.loss.check(outputs.flatten(0, 1), targets.flatten(0, 1))
+
+    def sketch(self, outputs: Tensor, targets: Tensor, signs: Tensor) -> Tensor:
+        """T^{-1/2} times the sum of the positions' sketches; cross terms vanish with independent signs."""
+        if not isinstance(self.loss, Sketchable):
+            raise ValueError(f"{type(self.loss).__name__} has no Gauss-Newton sketch; use method='hutchinson'")
+        n, T = targets.shape[:2]
+        positions = (outputs.reshape(n * T, -1), targets.flatten(0, 1), signs.reshape(n * T, -1))
+        sketches: Tensor = self.loss.sketch(*positions)
+        return sketches.view(n, T).sum(1) / sqrt(T)
+
+
+@dataclass(frozen=True)
 class ZeroOneError:
-    """1 where the class of the largest logit is not the target, else 0; R = 1/2. It has no useful derivative."""
+    """1 where the class of the largest logit is not the target, else 0; R = 1/2. It has no useful derivative.
+
+    Logits have shape (n, classes), targets (n,) int64. An example whose logits hold a NaN has the value NaN.
+    """
+
+    piecewise_constant = True
 
     @property
     def R(self) -> float:
         return 0.5
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return (logits.argmax(1) != targets).to(logits.dtype)
+        wrong = (logits.argmax(1) != targets).to(logits.dtype)
+        return torch.where(logits.isnan().any(1), torch.nan, wrong)
+
+    def check(self, logits: Tensor, targets: Tensor) -> None:
+        """Refuse logits that are not (n, classes), and targets that name no class."""
+        if logits.ndim != 2 or targets.ndim != 1 or targets.is_floating_point():
+            raise ValueError(
+                f"the 0-1 error takes logits (n, classes) and class indices (n,) of type int64, "
+                f"got {tuple(logits.shape)} and {targets.dtype} of shape {tuple(targets.shape)}"
+            )
+        _check_classes(targets, logits.shape[1])
+
+
+def _check_classes(targets: Tensor, classes: int) -> None:
+    low, high = targets.min().item(), targets.max().item()
+    if low < 0 or high >= classes:
+        stray = low if low < 0 else high
+        raise ValueError(
+            f"targets hold the class {stray}, but the model has outputs for the classes 0 to {classes - 1}; "
+            "leave out examples without a class"
+        )
 
 
 def clipped_share(values: Tensor, loss: Loss) -> float:

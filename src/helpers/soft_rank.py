@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers._checks import non_negative, positive, whole
-from helpers.curvature.products import batches
+from helpers.curvature.batches import batches
 from helpers.data import Split
 from helpers.losses import Loss
 from helpers.models import trainable

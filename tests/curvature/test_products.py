@@ -1,10 +1,12 @@
+import warnings
+
 import pytest
 import torch
 from instances import CLIPPED, images, network, residual_network, sample, total_loss
 from torch import nn
 
 from helpers import curvature, data, models
-from helpers.curvature import products
+from helpers.curvature import batches, routes
 from helpers.losses import ClippedCrossEntropy, HalfSquaredError, ZeroOneError
 
 CASES = {
@@ -29,15 +31,14 @@ def small(request):
 def test_gradient_is_the_mean_over_examples_whatever_the_batching(case, batch, monkeypatch):
     model, split = CASES[case]
     expected = torch.func.grad(total_loss(model, CLIPPED, split))(models.weights(model))
-    monkeypatch.setattr(products, "BATCH", batch)
+    monkeypatch.setitem(batches.BATCH, "cpu", batch)
     torch.testing.assert_close(curvature.gradient(model, CLIPPED, split), expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("batch", [1, 4, 1000])
 def test_hessian_products_match_the_dense_hessian(small, batch, monkeypatch):
     model, split = small
-    monkeypatch.setattr(products, "BATCH", batch)
-    monkeypatch.setattr(products, "PRODUCT_BATCH", batch)
+    monkeypatch.setitem(batches.BATCH, "cpu", batch)
     H = one_by_one(model, CLIPPED, split)
     block = torch.randn(len(H), 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(curvature.hvp(model, CLIPPED, split, block), H @ block, rtol=1e-10, atol=1e-12)
@@ -98,9 +99,9 @@ def test_products_are_right_whichever_way_the_network_allows(name):
     make, forward = ARCHITECTURES[name]
     model, split = make().double().eval(), sample(7)
     before = list(model.parameters())
-    chosen = products.batch_product(model, split)
+    chosen = routes.trusted_product(model, split)
     assert all(p is q for p, q in zip(model.parameters(), before, strict=True))
-    assert chosen is (products.reverse_over_forward if forward else products.reverse_over_reverse)
+    assert chosen is (routes.reverse_over_forward if forward else routes.reverse_over_reverse)
     v = torch.randn(len(models.weights(model)), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(
         curvature.hvp(model, CLIPPED, split, v), curvature.hessian(model, CLIPPED, split) @ v, rtol=1e-10, atol=1e-12
@@ -110,7 +111,7 @@ def test_products_are_right_whichever_way_the_network_allows(name):
 def test_an_operation_without_forward_derivative_is_multiplied_backwards():
     torch.manual_seed(0)
     model, split = Recurrent().eval(), sample(7)
-    assert products.batch_product(model, split) is products.reverse_over_reverse  # in float32: oneDNN has none
+    assert routes.trusted_product(model, split) is routes.reverse_over_reverse  # in float32: oneDNN has none
     v = models.weights(model)
     found = curvature.hvp(model, CLIPPED, split, v)
     exact = curvature.hessian(model.double(), CLIPPED, split) @ v.double()
@@ -122,7 +123,7 @@ def test_a_loss_without_derivative_or_curvature_has_zero_products():
     v = models.weights(model)
     assert not curvature.hvp(model, ZeroOneError(), split, v).any()
     linear = models.linear(5, 1).double().eval()
-    for multiply in (products.reverse_over_forward, products.reverse_over_reverse):
+    for multiply in (routes.reverse_over_forward, routes.reverse_over_reverse):
         assert not multiply(linear, lambda outputs, targets: outputs[:, 0], split, models.weights(linear)).any()
 
 
@@ -142,10 +143,12 @@ class Small(nn.Module):
 def test_running_out_of_memory_halves_the_batch_and_says_so(small):
     model, split = small
     v = models.weights(model)
-    tight = Small(model, 5).eval()
     for function in (curvature.values, curvature.gradient, lambda *a: curvature.hvp(*a, v)):
-        with pytest.warns(UserWarning, match="out of memory: going on with batches of 4 examples"):
+        tight = Small(model, 5).eval()
+        with pytest.warns(UserWarning, match="out of memory: going on with batches of 5 examples"):
             found = function(tight, CLIPPED, split)
+        with warnings.catch_warnings(action="error"):  # what fitted is remembered
+            function(tight, CLIPPED, split)
         torch.testing.assert_close(found, function(model, CLIPPED, split), rtol=1e-12, atol=1e-14)
     with (
         pytest.raises(torch.OutOfMemoryError, match="simulated"),

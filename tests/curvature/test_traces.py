@@ -5,12 +5,12 @@ from instances import CLIPPED, images, network, residual_network, sample
 from torch import nn
 
 from helpers import curvature, data, models
-from helpers.curvature import products, traces
+from helpers.curvature import traces
 from helpers.losses import ClippedCrossEntropy, HalfSquaredError, ZeroOneError
 
 RELU = network(width=6), sample()
 TANH = network(nn.Tanh, width=6), sample()
-RESIDUAL = residual_network(), images()
+RESIDUAL = residual_network(), images(30)
 
 
 def test_exact_is_the_trace_of_the_dense_hessian():
@@ -38,7 +38,7 @@ def test_piecewise_affine_networks_have_the_gauss_newton_trace(model_and_split, 
 
 @pytest.mark.parametrize("method", ["gauss-newton", "hutchinson"])
 def test_estimates_are_unbiased_and_their_standard_error_is_right(method, monkeypatch):
-    monkeypatch.setattr(traces, "HUTCHINSON_BATCH", 10)
+    monkeypatch.setattr(traces, "TRACE_BATCH", 10)
     model, split = RELU
     exact = curvature.trace(model, CLIPPED, split, method="exact").value
     estimates = [
@@ -65,7 +65,9 @@ def test_the_mean_over_all_signs_is_the_gauss_newton_trace(activation, monkeypat
     """Whether or not the network is piecewise affine; to rounding, not within an error."""
     model, split = network(activation), sample(3)
     patterns = every_sign(monkeypatch, [(3, 3)])
-    mean = sum(traces._sketches(model, CLIPPED, [(1.0, split)], None).mean().item() for _ in range(patterns // 2))
+    mean = sum(
+        traces._sketches(model, CLIPPED, [(1.0, split)], None).sum(1).mean().item() for _ in range(patterns // 2)
+    )
     expected = curvature.gauss_newton(model, CLIPPED, split).trace().item()
     assert mean / (patterns // 2) == pytest.approx(expected, rel=1e-10)
 
@@ -73,18 +75,17 @@ def test_the_mean_over_all_signs_is_the_gauss_newton_trace(activation, monkeypat
 def test_the_mean_over_all_signs_is_the_hessian_trace(monkeypatch):
     model, split = network(nn.Tanh, inputs=2, width=1), sample(40, inputs=2)
     d = len(models.weights(model))
-    monkeypatch.setattr(traces, "HUTCHINSON_BATCH", 40)
+    monkeypatch.setattr(traces, "TRACE_BATCH", 40)
     patterns = every_sign(monkeypatch, [(d,)])
-    multiply = products.batch_product(model, split)
     terms = [(1.0, split), (-0.5, sample(9, inputs=2, seed=1))]
-    mean = sum(traces._hutchinson(model, CLIPPED, terms, multiply, None).sum().item() for _ in range(patterns))
+    mean = sum(traces._hutchinson(model, CLIPPED, terms, None).sum().item() for _ in range(patterns))
     expected = sum(f * curvature.hessian(model, CLIPPED, s).trace().item() for f, s in terms)
     assert mean / patterns == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("method", ["gauss-newton", "hutchinson"])
 def test_differences_are_unbiased_and_their_standard_error_is_right(method, monkeypatch):
-    monkeypatch.setattr(traces, "HUTCHINSON_BATCH", 10)
+    monkeypatch.setattr(traces, "TRACE_BATCH", 10)
     model, (left, right) = RELU[0], (sample(23), sample(17, seed=1))
     exact = curvature.trace_difference(model, CLIPPED, left, right)
     assert exact.method == "exact"
@@ -103,7 +104,7 @@ def test_differences_are_unbiased_and_their_standard_error_is_right(method, monk
 def test_what_two_hessians_share_leaves_no_noise_in_hutchinsons_difference():
     model, split = TANH
     nothing = curvature.trace_difference(model, CLIPPED, split, split, method="hutchinson")
-    assert (nothing.value, nothing.standard_error, nothing.probes) == (0, 0, 2)
+    assert (nothing.value, nothing.standard_error, nothing.probes) == (0, 0, traces.BELIEVED_ZERO)
     part = split.take(torch.arange(20))
     arguments = {"method": "hutchinson", "rtol": 1e-9, "most_probes": 60}
     separate = [curvature.trace(model, CLIPPED, s, seed=i, **arguments) for i, s in enumerate((split, part))]
@@ -148,14 +149,14 @@ def test_many_samples_give_way_to_the_sum_over_examples_and_classes(loss):
 
 def test_the_sum_is_not_called_where_fewer_samples_are_allowed_than_it_is_worth():
     model, split = RELU
-    estimate = curvature.trace(model, CLIPPED, split, method="gauss-newton", rtol=1e-3, most_probes=4)
-    assert estimate.probes == 4
+    estimate = curvature.trace(model, CLIPPED, split, method="gauss-newton", rtol=1e-3, most_probes=2)
+    assert estimate.probes == 2
     assert estimate.standard_error > 0
 
 
 def test_one_probe_has_no_error_and_is_refused():
     model, split = RELU
-    with pytest.raises(ValueError, match="most_probes must be at least 2"):
+    with pytest.raises(ValueError, match="most_probes must be a whole number of at least 2"):
         curvature.trace(model, CLIPPED, split, most_probes=1)
 
 
@@ -235,7 +236,7 @@ def test_a_diverged_model_is_refused():
     model, split = network(width=100), sample()
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
-    with pytest.raises(ValueError, match="trace is not finite"):
+    with pytest.raises(ValueError, match="weights are not finite"):
         curvature.trace(model, CLIPPED, split, method="hutchinson")
 
 
@@ -243,7 +244,7 @@ def test_a_diverged_model_is_refused():
     ("arguments", "message"),
     [
         ({"method": "lanczos"}, "no trace method 'lanczos'"),
-        ({"rtol": 0}, "rtol must be positive"),
+        ({"rtol": 0}, "rtol must be a finite number above zero"),
         ({"method": "gauss-newton", "loss": ZeroOneError()}, "use method='hutchinson'"),
     ],
 )

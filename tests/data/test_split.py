@@ -36,13 +36,22 @@ def test_partition_is_random_and_repeatable():
     assert not torch.equal(first, other)
 
 
-def test_overlap_is_refused_only_within_one_origin():
+def test_overlap_is_found_by_number_within_one_origin_and_by_content_where_an_origin_is_unknown():
     whole = numbered(10)
     with pytest.raises(ValueError, match=r"splits 0 and 1 share 2 examples of n"):
         data.check_disjoint(whole.take(torch.arange(5)), whole.take(torch.arange(3, 8)))
     elsewhere = data.Split(whole.inputs, whole.targets, 10, "other", "m", whole.indices)
+    data.check_disjoint(whole, elsewhere)  # row 3 of one file is not row 3 of another
     unknown = data.Split(whole.inputs, whole.targets, 10, "unknown")
-    data.check_disjoint(whole, elsewhere, unknown, unknown)
+    for pair in ((unknown, unknown), (whole, unknown), (unknown.take(slice(4)), unknown.take(slice(3, 9)))):
+        with pytest.raises(ValueError, match=r"splits 0 and 1 share (10|1) examples"):
+            data.check_disjoint(*pair)
+    data.check_disjoint(unknown.take(slice(4)), unknown.take(slice(4, 10)))
+
+
+def test_values_that_repeat_within_a_sample_may_repeat_between_samples():
+    coins = [data.Split.from_arrays(torch.randint(2, (40, 3)), torch.zeros(40, dtype=torch.int64)) for _ in range(2)]
+    data.check_disjoint(*coins)
 
 
 @pytest.mark.parametrize(("sizes", "message"), [([60, 60], "120 examples"), ([0], "at least one example")])
@@ -123,3 +132,72 @@ def test_the_data_root_is_the_argument_then_the_variable(monkeypatch, tmp_path):
     assert data.data_root("elsewhere") == Path("elsewhere")
     monkeypatch.delenv("HELPERS_DATA")
     assert data.data_root().parts[-2:] == (".cache", "flatness-and-information")
+
+
+X, Y = torch.arange(14.0).view(7, 2), torch.tensor([0, 1, 2, 0, 1, 2, 2])
+
+
+class Pairs(torch.utils.data.Dataset):
+    """Items as a user's data set gives them."""
+
+    def __init__(self, form):
+        self.form = form
+
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, i):
+        if i >= 7:
+            raise IndexError
+        return self.form(X[i], int(Y[i]))
+
+
+FORMS = {
+    "pairs": lambda x, y: (x, y),
+    "numpy": lambda x, y: (x.numpy(), y),
+    "dictionary": lambda x, y: {"x": x, "label": y},
+    "several": lambda x, y: (x, 2 * x, y),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_datasets_and_loaders_become_splits(form):
+    dataset = Pairs(FORMS[form])
+    loader = torch.utils.data.DataLoader(dataset, batch_size=3)
+    for split in (data.as_split(dataset), data.as_split(loader)):
+        assert (len(split), split.classes, split.edition) == (7, 3, "Pairs")
+        assert torch.equal(split.targets, Y)
+        part = split.take(torch.tensor([4, 2]))
+        if form == "dictionary":
+            assert torch.equal(part.inputs["x"], X[[4, 2]])
+        elif form == "several":
+            assert torch.equal(part.inputs[1], 2 * X[[4, 2]])
+        else:
+            assert torch.equal(part.inputs, X[[4, 2]])
+
+
+def test_arrays_and_pairs_become_splits():
+    split = data.as_split((X.numpy(), Y.numpy().astype("int32")))
+    assert split.targets.dtype == torch.int64
+    assert split.classes == 3
+    assert data.as_split(split) is split
+    assert data.Split.from_arrays(X, Y.double()).classes == 0
+    assert data.Split.from_arrays(X.double(), Y.float()).to(dtype=torch.float32).inputs.dtype == torch.float32
+    assert data.Split.from_arrays(Y[:, None], Y).to(dtype=torch.float64).inputs.dtype == torch.int64
+
+
+def test_what_is_no_sample_is_refused_in_a_sentence():
+    with pytest.raises(ValueError, match="a Dataset, a DataLoader or a pair"):
+        data.as_split("digits")
+    with pytest.raises(ValueError, match=r"use Split\.from_arrays"):
+        data.Split(X.numpy(), Y, 3, "numpy")
+    with pytest.raises(ValueError, match="drops the last 1 examples"):
+        data.as_split(torch.utils.data.DataLoader(Pairs(FORMS["pairs"]), batch_size=3, drop_last=True))
+    with pytest.raises(ValueError, match="names no target"):
+        data.as_split(Pairs(lambda x, y: {"x": x, "y": y}))
+    with pytest.raises(ValueError, match="transform=ToTensor"):
+        data.as_split(Pairs(lambda x, y: (object(), y)))
+    with pytest.raises(ValueError, match="one row an example"):
+        data.Split((X, X[:3]), Y, 3, "ragged")
+    with pytest.raises(ValueError, match="draws random classes"):
+        data.with_label_noise(data.Split.from_arrays(X, Y.float()), 0.5, seed=0)

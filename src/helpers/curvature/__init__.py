@@ -1,12 +1,18 @@
-"""Curvature of the mean loss: gradients, Hessian products, traces, shifted solves, spectra.
+"""Curvature of the mean loss: how does one get a network's gradients, Hessian products, traces and spectra right?
 
-==============  ===================================================================================
-``products``    gradient, Hessian-vector products, dense Hessian and Gauss-Newton matrix
-``traces``      traces and their differences with standard errors: exact, Gauss-Newton sketch, Hutchinson
-``krylov``      one Krylov space: shifted solves, extreme eigenvalues, spectral density
-==============  ===================================================================================
+===============  ==================================================================================
+``contracts``    what is asked of a model, a loss and a sample, checked where they enter
+``batches``      a sample in batches that fit the device
+``routes``       three routes to a Hessian product, and which of them a network may be trusted to
+``products``     gradient, Hessian products, dense Hessian and Gauss-Newton matrix
+``per_example``  squared gradient norms example by example, from one backward pass
+``affine``       where Tr H is the Gauss-Newton trace
+``traces``       traces and their differences with standard errors
+``krylov``       one Krylov space: shifted solves, extreme eigenvalues, spectral density
+===============  ==================================================================================
 """
 
+from helpers.curvature.affine import is_piecewise_affine
 from helpers.curvature.krylov import (
     Edge,
     Lanczos,
@@ -18,7 +24,9 @@ from helpers.curvature.krylov import (
 )
 from helpers.curvature.products import (
     Estimate,
+    check_deterministic,
     gauss_newton,
+    gauss_newton_operator,
     gradient,
     hessian,
     hessian_operator,
@@ -26,7 +34,7 @@ from helpers.curvature.products import (
     per_example_gradients,
     values,
 )
-from helpers.curvature.traces import choose_method, is_piecewise_affine, trace, trace_difference
+from helpers.curvature.traces import choose_method, trace, trace_difference
 
 __all__ = [
     "Edge",
@@ -34,9 +42,11 @@ __all__ = [
     "Lanczos",
     "Shifted",
     "SpectralDensity",
+    "check_deterministic",
     "choose_method",
     "extreme_eigenvalues",
     "gauss_newton",
+    "gauss_newton_operator",
     "gradient",
     "hessian",
     "hessian_operator",

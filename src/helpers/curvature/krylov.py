@@ -13,7 +13,8 @@ import torch
 from scipy.linalg import eigh_tridiagonal, solve
 from torch import Tensor, nn
 
-from helpers.curvature.products import hessian_operator, total
+from helpers.curvature.batches import total
+from helpers.curvature.products import hessian_operator
 from helpers.data import Split
 from helpers.losses import Loss
 from helpers.models import trainable

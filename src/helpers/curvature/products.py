@@ -5,28 +5,33 @@ batched, nor on a short last batch. Derivatives are with respect to the d traina
 (``models.weights``). Models must be in evaluation mode: with BatchNorm in training mode the loss of one example would
 depend on its batch, and L would not be a mean over examples. Nothing here touches ``.grad``, the mode, frozen
 parameters or buffers of a model.
+
+A product is short to follow: ``hvp`` sums over batches what a route (``routes``) gives for one, and divides by n.
+Everywhere ``split`` may also be a Dataset, a DataLoader or a pair (X, y) of arrays (``data.as_split``), and a model or
+sample that does not fit is refused with a ValueError of one sentence (``contracts.admitted``).
 """
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from helpers.curvature.batches import batches, over_batches, total, usual_batch
+from helpers.curvature.contracts import admitted, precise
+from helpers.curvature.routes import (
+    by_differences,
+    derivative,
+    summed_loss,
+    trusted_product,
+    with_plain_weight_norm,
+)
 from helpers.data import Split
-from helpers.losses import Loss
-from helpers.models import split_like, trainable
+from helpers.losses import Loss, per_example
+from helpers.models import outputs, split_like, trainable
 
-BATCH = 128
-PRODUCT_BATCH = 64  # a product holds the activations and their tangents: half the batch for the same memory
 DENSE_LIMIT = 5_000
 ROWS = 128  # of a dense Hessian, computed at a time
-
-BatchProduct = Callable[[nn.Module, Callable[[Tensor, Tensor], Tensor], Split, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,208 +53,164 @@ class Estimate:
     reason: str = ""
 
 
-# --- Batches ----------------------------------------------------------------------------------------------------------
-
-
-def batches(model: nn.Module, split: Split, batch_size: int | None = None) -> Iterator[Split]:
-    """The split in consecutive batches (of 128), on the model's device and in its floating type.
-
-    Raises:
-        ValueError: if the model, or a part of it, is in training mode.
-    """
-    check_evaluation_mode(model)
-    size = batch_size or BATCH
-    for start in range(0, len(split), size):
-        yield on_model(model, split, slice(start, start + size))
-
-
-def over_batches(
-    work: Callable[[Split], Tensor], model: nn.Module, split: Split, batch_size: int | None = None
-) -> Iterator[Tensor]:
-    """``work(batch)`` for consecutive batches; on running out of memory, again with batches of half the size.
-
-    Raises:
-        ValueError: if the model, or a part of it, is in training mode.
-        torch.OutOfMemoryError: if even a single example does not fit.
-    """
-    check_evaluation_mode(model)
-    start, size = 0, batch_size or BATCH
-    while start < len(split):
-        result = None
-        try:
-            result = work(on_model(model, split, slice(start, start + size)))
-        except torch.OutOfMemoryError:
-            if size == 1:
-                raise
-        if result is None:  # outside the handler, which keeps the failed attempt's tensors alive
-            size //= 2
-            warnings.warn(f"out of memory: going on with batches of {size} examples", stacklevel=2)
-        else:
-            yield result
-            start += size
-
-
-def on_model(model: nn.Module, split: Split, rows: slice) -> Split:
-    """The rows of a split on the model's device, floating inputs in its type."""
-    weight = trainable(model)[0]
-    batch = Split(split.inputs[rows], split.targets[rows], split.classes, split.edition)
-    return batch.to(device=weight.device, dtype=weight.dtype if split.inputs.is_floating_point() else None)
-
-
-def check_evaluation_mode(model: nn.Module) -> None:
-    """Raise a ValueError if the model, or a part of it, is in training mode."""
-    if any(module.training for module in model.modules()):
-        raise ValueError(
-            "the model is in training mode, where BatchNorm and dropout make an example's loss depend on its batch; "
-            "call model.eval() first"
-        )
-
-
 # --- Values, gradients, products --------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
+@precise
 def values(model: nn.Module, loss: Loss, split: Split) -> Tensor:
-    """Per-example losses, shape (n,)."""
-    return torch.cat(list(over_batches(lambda batch: loss(model(batch.inputs), batch.targets), model, split)))
+    """Per-example losses, shape (n,).
+
+    Raises:
+        ValueError: if a loss is not finite.
+    """
+    split = admitted(model, loss, split)
+    with torch.no_grad():
+        work = over_batches(lambda b: per_example(loss, outputs(model, b.inputs), b.targets), model, split)
+        return _finite("a loss", torch.cat(list(work)))
 
 
+@precise
 def gradient(model: nn.Module, loss: Loss, split: Split) -> Tensor:
     """Gradient of the mean loss over the split, shape (d,)."""
+    split = admitted(model, loss, split)
+    return _finite("the gradient", _summed_gradient(model, loss, split) / len(split))
+
+
+def _summed_gradient(model: nn.Module, loss: Loss, split: Split) -> Tensor:
     parameters = trainable(model)
-
-    def summed(batch: Split) -> Tensor:
-        return derivative(loss(model(batch.inputs), batch.targets).sum(), parameters)
-
-    return total(over_batches(summed, model, split)) / len(split)
+    return total(over_batches(lambda batch: derivative(summed_loss(model, loss, batch), parameters), model, split))
 
 
 def hvp(model: nn.Module, loss: Loss, split: Split, v: Tensor) -> Tensor:
     """Hessian of the mean loss times ``v``; v is (d,) or a block (d, m), and so is the result.
 
     Raises:
-        ValueError: if v does not have d rows.
+        ValueError: if v does not have d rows, or a product is not finite.
     """
     return hessian_operator(model, loss, split)(v)
 
 
+@precise
 def hessian_operator(model: nn.Module, loss: Loss, split: Split) -> Callable[[Tensor], Tensor]:
-    """The map v -> H v of ``hvp``, for many products at the same weights: how to multiply is settled once."""
-    product = batch_product(model, split)
+    """The map v -> H v of ``hvp``, for many products at the same weights: sample and route are checked once."""
+    split = admitted(model, loss, split)
+    return _operator(lambda v: summed_product(model, loss, split, v) / len(split))
 
+
+def summed_product(model: nn.Module, loss: Loss, split: Split, v: Tensor) -> Tensor:
+    """Hessian of the summed loss over a split times v (d,), batch by batch.
+
+    A product holds the activations and their tangents: half the batch for the same memory.
+    """
+    route = trusted_product(model, split)
+    size = max(usual_batch(model) // 2, 1)
+    return total(over_batches(lambda batch: route(model, loss, batch, v), model, split, size))
+
+
+def _operator(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The product of a vector (d,) as one of vectors and blocks (d, m), computed precisely."""
+
+    @precise
     def matvec(v: Tensor) -> Tensor:
         if v.ndim == 2:
             return torch.stack([matvec(column) for column in v.unbind(1)], dim=1)
-        return summed_product(product, model, loss, split, v) / len(split)
+        return _finite("a Hessian product", product(v))
 
     return matvec
 
 
-def summed_product(product: BatchProduct, model: nn.Module, loss: Loss, split: Split, v: Tensor) -> Tensor:
-    """Hessian of the summed loss over the split times v (d,), by ``product`` batch by batch."""
-    return total(over_batches(lambda batch: product(model, loss, batch, v), model, split, PRODUCT_BATCH))
+@precise
+def gauss_newton_operator(model: nn.Module, loss: Loss, split: Split) -> Callable[[Tensor], Tensor]:
+    """The map v -> G v, G = (1/n) sum_i J_i^T (Hessian of the loss in the outputs) J_i, without forming a matrix.
 
-
-def batch_product(model: nn.Module, split: Split) -> BatchProduct:
-    """The faster of the two ways to multiply a batch's Hessian with a vector, if it is right for this network.
-
-    Some operations of PyTorch have no forward derivative, the gradient of some that have one is silently wrong (layer
-    normalisation), and of tied parameters only one is moved. So the first way is tried on two examples, along a random
-    direction, as the model is and in float64, on a projection of the outputs; where it fails or differs from the
-    second, the second is taken.
+    v is (d,) or a block (d, m). The Jacobian product J v is the derivative in u of <J^T u, v>, so reverse
+    differentiation serves throughout. Errors as in ``hvp``.
     """
-    check_evaluation_mode(model)
-
-    def projection(outputs: Tensor, targets: Tensor) -> Tensor:
-        rows = outputs.reshape(len(outputs), -1)
-        return rows @ torch.linspace(1, 2, rows.shape[1], dtype=rows.dtype, device=rows.device)
-
-    def tried(network: nn.Module, multiply: BatchProduct) -> Tensor:
-        batch, like = on_model(network, split, slice(2)), flat(trainable(network))
-        direction = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
-        return multiply(network, projection, batch, direction)
-
-    try:
-        tried(model, reverse_over_forward)
-        twin = deepcopy(model).double()
-        fast = tried(twin, reverse_over_forward)
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, TypeError):  # no forward derivative; no float64 on this device
-        return reverse_over_reverse
-    slow = tried(twin, reverse_over_reverse)
-    return reverse_over_forward if (fast - slow).norm() <= 1e-8 * slow.norm() else reverse_over_reverse
-
-
-def reverse_over_forward(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], batch: Split, v: Tensor) -> Tensor:
-    """Hessian of the batch's summed loss times v (d,): the gradient of the loss' slope along v.
-
-    The derivative dz of the outputs z along v travels forward beside them; the slope is <grad loss(z), dz>. Work: 8
-    forward passes against 6 for two gradients, where two backward passes need 9.
-    """
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    with forward_ad.dual_level(), warnings.catch_warnings():
-        # PyTorch loads its own rules at the first dual number, by a route that it warns against itself.
-        warnings.filterwarnings("ignore", ".*torch.jit.script. is deprecated", FutureWarning)
-        pieces = zip(named.items(), split_like(model, v), strict=True)
-        moved = {name: forward_ad.make_dual(p, piece) for (name, p), piece in pieces}
-        z, dz = forward_ad.unpack_dual(functional_call(model, moved, (batch.inputs,), tie_weights=False))
-    value = loss(z, batch.targets).sum()
-    if dz is None or not value.requires_grad:
-        return torch.zeros_like(v)
-    (slope,) = torch.autograd.grad(value, z, create_graph=True)
-    return derivative((slope * dz).sum(), list(named.values()))
-
-
-def reverse_over_reverse(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], batch: Split, v: Tensor) -> Tensor:
-    """The same by double backpropagation, for any network that can be differentiated twice."""
+    split = admitted(model, loss, split)
     parameters = trainable(model)
-    value = loss(model(batch.inputs), batch.targets).sum()
+
+    def product(batch: Split, v: Tensor) -> Tensor:
+        z = outputs(model, batch.inputs)
+        u = torch.zeros_like(z, requires_grad=True)
+        pulled = torch.autograd.grad(z, parameters, u, create_graph=True, materialize_grads=True)
+        along = [(slope * piece).sum() for slope, piece in zip(pulled, split_like(model, v), strict=True)]
+        (pushed,) = torch.autograd.grad(torch.stack(along).sum(), u, retain_graph=True)
+        curved = _output_curvature(loss, z.detach(), batch.targets, pushed)
+        return derivative((z * curved).sum(), parameters)
+
+    return _operator(lambda v: total(over_batches(lambda b: product(b, v), model, split)) / len(split))
+
+
+def _output_curvature(loss: Loss, z: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
+    """Hessian of the summed loss in the outputs, times a direction of their shape."""
+    z = z.requires_grad_()
+    value = per_example(loss, z, targets).sum()
     if not value.requires_grad:
-        return torch.zeros_like(v)
-    slopes = torch.autograd.grad(value, parameters, create_graph=True, materialize_grads=True)
-    along = [(slope * piece).sum() for slope, piece in zip(slopes, split_like(model, v), strict=True)]
-    return derivative(torch.stack(along).sum(), parameters)
+        return torch.zeros_like(z)
+    (slope,) = torch.autograd.grad(value, z, create_graph=True)
+    if not slope.requires_grad:
+        return torch.zeros_like(z)
+    (curved,) = torch.autograd.grad(slope, z, direction, materialize_grads=True)
+    return curved
 
 
+# --- Dense ------------------------------------------------------------------------------------------------------------
+
+
+@precise
 def per_example_gradients(model: nn.Module, loss: Loss, split: Split) -> Tensor:
     """Gradient of each example's loss, shape (n, d). For small n d: the matrix is stored whole."""
+    split = admitted(model, loss, split)
     parameters = trainable(model)
     rows = [
         derivative(value, parameters, keep_graph=True)
         for batch in batches(model, split)
-        for value in loss(model(batch.inputs), batch.targets)
+        for value in per_example(loss, outputs(model, batch.inputs), batch.targets)
     ]
-    return torch.stack(rows)
+    return _finite("a gradient", torch.stack(rows))
 
 
+@precise
 def hessian(model: nn.Module, loss: Loss, split: Split) -> Tensor:
     """Hessian of the mean loss, shape (d, d), symmetrised.
 
     Raises:
-        ValueError: if d is above the limit for dense work.
+        ValueError: if d is above the limit for dense work, or an entry is not finite.
     """
-    parameters = trainable(model)
     eye = _identity(model)
-    H = torch.zeros_like(eye)
-    for batch in batches(model, split):
-        value = loss(model(batch.inputs), batch.targets).sum()
-        slopes = torch.autograd.grad(value, parameters, create_graph=True, materialize_grads=True)
-        stacked = torch.cat([slope.reshape(-1) for slope in slopes])
-        if not stacked.requires_grad:  # a loss that is linear in the weights
-            continue
-        for rows, block in zip(H.split(ROWS), eye.split(ROWS), strict=True):
-            products = torch.autograd.grad(
-                stacked, parameters, block, retain_graph=True, is_grads_batched=True, allow_unused=True
-            )
-            pieces = [
-                p.new_zeros(len(block), p.numel()) if product is None else product.reshape(len(block), -1)
-                for p, product in zip(parameters, products, strict=True)
-            ]
-            rows += torch.cat(pieces, dim=1)
-    return (H + H.T) / (2 * len(split))
+    split = admitted(model, loss, split)
+    if trusted_product(model, split) in (with_plain_weight_norm, by_differences):
+        columns = [summed_product(model, loss, split, column) for column in eye]
+        H = torch.stack(columns, dim=1)
+    else:
+        H = total(iter([_batch_hessian(model, loss, batch, eye) for batch in batches(model, split)]))
+    return _finite("the Hessian", (H + H.T) / (2 * len(split)))
 
 
+def _batch_hessian(model: nn.Module, loss: Loss, batch: Split, eye: Tensor) -> Tensor:
+    """Hessian of the batch's summed loss, some rows at a time."""
+    parameters = trainable(model)
+    value = summed_loss(model, loss, batch)
+    if not value.requires_grad:
+        return torch.zeros_like(eye)
+    slopes = torch.autograd.grad(value, parameters, create_graph=True, materialize_grads=True)
+    stacked = torch.cat([slope.reshape(-1) for slope in slopes])
+    if not stacked.requires_grad:  # a loss that is linear in the weights
+        return torch.zeros_like(eye)
+    rows = []
+    for block in eye.split(ROWS):
+        products = torch.autograd.grad(
+            stacked, parameters, block, retain_graph=True, is_grads_batched=True, allow_unused=True
+        )
+        pieces = [
+            p.new_zeros(len(block), p.numel()) if product is None else product.reshape(len(block), -1)
+            for p, product in zip(parameters, products, strict=True)
+        ]
+        rows.append(torch.cat(pieces, dim=1))
+    return torch.cat(rows)
+
+
+@precise
 def gauss_newton(model: nn.Module, loss: Loss, split: Split) -> Tensor:
     """Gauss-Newton matrix (1/n) sum_i J_i^T (Hessian of the loss in the outputs) J_i, shape (d, d).
 
@@ -257,22 +218,18 @@ def gauss_newton(model: nn.Module, loss: Loss, split: Split) -> Tensor:
     (1/n) sum_i grad f_i grad f_i^T. Positive semi-definite, and equal to the Hessian where the residuals vanish.
 
     Raises:
-        ValueError: if d is above the limit for dense work.
+        ValueError: if d is above the limit for dense work, or an entry is not finite.
     """
     parameters = trainable(model)
     G = torch.zeros_like(_identity(model))
-    for batch in batches(model, split):
-        for inputs, target in zip(batch.inputs, batch.targets, strict=True):
-            outputs = model(inputs[None])
-            jacobian = torch.stack([derivative(f, parameters, keep_graph=True) for f in outputs.reshape(-1)])
-            shape = outputs.shape
-
-            def one(logits: Tensor, target: Tensor = target, shape: torch.Size = shape) -> Tensor:
-                return loss(logits.view(shape), target[None]).sum()
-
-            curvature = torch.func.hessian(one)(outputs.detach().reshape(-1))
-            G += jacobian.T @ curvature @ jacobian
-    return G / len(split)
+    split = admitted(model, loss, split)
+    for example in batches(model, split, 1):
+        z = outputs(model, example.inputs)
+        jacobian = torch.stack([derivative(f, parameters, keep_graph=True) for f in z.reshape(-1)])
+        basis = torch.eye(z.numel(), dtype=z.dtype, device=z.device)
+        rows = [_output_curvature(loss, z.detach(), example.targets, e.view(z.shape)).reshape(-1) for e in basis]
+        G += jacobian.T @ torch.stack(rows) @ jacobian
+    return _finite("the Gauss-Newton matrix", G / len(split))
 
 
 def _identity(model: nn.Module) -> Tensor:
@@ -285,24 +242,38 @@ def _identity(model: nn.Module) -> Tensor:
     return torch.eye(d, dtype=weight.dtype, device=weight.device)
 
 
-# --- Lists of tensors as one vector -----------------------------------------------------------------------------------
+# --- Results ----------------------------------------------------------------------------------------------------------
 
 
-def flat(pieces: Sequence[Tensor]) -> Tensor:
-    """The tensors, detached, flattened and concatenated: shape (d,)."""
-    return torch.cat([piece.detach().reshape(-1) for piece in pieces])
-
-
-def total(tensors: Iterator[Tensor]) -> Tensor:
-    """Their sum, one at a time."""
-    result = next(tensors).clone()
-    for tensor in tensors:
-        result += tensor
+def _finite(what: str, result: Tensor) -> Tensor:
+    if not bool(torch.isfinite(result).all()):
+        raise ValueError(f"{what} is not finite; the weights or the loss diverged")
     return result
 
 
-def derivative(scalar: Tensor, parameters: list[nn.Parameter], *, keep_graph: bool = False) -> Tensor:
-    """Gradient of a scalar in the parameters, shape (d,); zero where it does not depend on them."""
-    if not scalar.requires_grad:
-        return torch.zeros_like(flat(parameters))
-    return flat(torch.autograd.grad(scalar, parameters, retain_graph=keep_graph, materialize_grads=True))
+@precise
+def check_deterministic(model: nn.Module, loss: Loss, split: Split) -> None:
+    """A guard to call before long work: two passes over the examples, the second in reverse order, must agree.
+
+    Losses, gradient and one Hessian product are compared, to the root of the machine precision.
+
+    Raises:
+        ValueError: naming what differs and by how much, relative to its size.
+    """
+    split = admitted(model, loss, split)
+    turned = split.take(torch.arange(len(split) - 1, -1, -1))
+    v = torch.ones(sum(p.numel() for p in trainable(model))).to(trainable(model)[0])
+
+    def passes(part: Split) -> Iterator[tuple[str, Tensor]]:
+        yield "losses", values(model, loss, part)
+        yield "gradient", gradient(model, loss, part)
+        yield "Hessian product", hvp(model, loss, part, v)
+
+    for (what, once), (_, again) in zip(passes(split), passes(turned), strict=True):
+        again = again.flip(0) if what == "losses" else again
+        difference, size = (once - again).norm().item(), once.norm().item()
+        if difference > torch.finfo(once.dtype).eps ** 0.5 * size:
+            raise ValueError(
+                f"two passes over the same examples disagree: their {what} differ by {difference / size:.1e} of their "
+                "size; look for randomness, or for outputs that depend on the batch"
+            )

@@ -2,18 +2,20 @@
 
 =============  ===========================================================================
 ``split``      ``Split``: examples with one role; disjoint parts; label noise
+``inputs``     one tensor, or several as a tuple or a dictionary
 ``sources``    ``load``: data sets by name, from files whose content is checked
 =============  ===========================================================================
 """
 
 from helpers.data.sources import EDITIONS, DataError, data_root, load
-from helpers.data.split import Split, as_images, check_disjoint, disjoint, partition, with_label_noise
+from helpers.data.split import Split, as_images, as_split, check_disjoint, disjoint, partition, with_label_noise
 
 __all__ = [
     "EDITIONS",
     "DataError",
     "Split",
     "as_images",
+    "as_split",
     "check_disjoint",
     "data_root",
     "disjoint",

@@ -1,11 +1,16 @@
 """Examples with a role, and the disjoint roles that the bounds need: k training samples, val, val2 and test."""
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from helpers.data.inputs import each, flat_rows, length
 
 
 @dataclass(frozen=True)
@@ -13,18 +18,19 @@ class Split:
     """Examples with one role.
 
     Attributes:
-        inputs: shape (n, ...).
-        targets: shape (n,), int64 class indices (floating values for regression).
+        inputs: shape (n, ...); or a tuple or dictionary of such tensors, for a model of several arguments.
+        targets: shape (n,), int64 class indices; floating values for regression; (n, m) for several outputs, class
+            probabilities or sequences. Whole numbers of another type become int64.
         classes: number of classes (0 for regression).
         edition: what the examples are, as captions say it, e.g. "CIFAR-10 (JPEG edition)".
         origin: the file or set that ``indices`` number, e.g. "digits/train"; "" when unknown.
-        indices: shape (n,), row numbers within ``origin``; None when unknown.
+        indices: shape (n,), row numbers within ``origin``, on the processor; None when unknown.
 
     Raises:
-        ValueError: if the split is empty, or inputs and targets differ in length.
+        ValueError: if the split is empty, something is not a tensor, or inputs and targets differ in length.
     """
 
-    inputs: Tensor
+    inputs: Any  # data.inputs.Inputs; Any, because most code of the book knows that it has one tensor
     targets: Tensor
     classes: int
     edition: str
@@ -32,25 +38,141 @@ class Split:
     indices: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if len(self.inputs) == 0:
+        for name, part in (("inputs", self.inputs), ("targets", self.targets)):
+            if not isinstance(part, Tensor | tuple | Mapping):
+                raise ValueError(f"{name} must be a tensor, got {type(part).__name__}; use Split.from_arrays")
+        n = length(self.inputs)
+        if n == 0:
             raise ValueError("a split needs at least one example; this one is empty")
-        if len(self.inputs) != len(self.targets):
-            raise ValueError(f"a split has {len(self.inputs)} inputs but {len(self.targets)} targets; give one each")
+        if n != len(self.targets):
+            raise ValueError(f"a split has {n} inputs but {len(self.targets)} targets; give one each")
+        if not self.targets.is_floating_point() and self.targets.dtype != torch.int64:
+            object.__setattr__(self, "targets", self.targets.long())  # without loss
+
+    @classmethod
+    def from_arrays(
+        cls, X: Any, y: Any, *, classes: int | None = None, edition: str = "arrays", origin: str = ""
+    ) -> "Split":
+        """Arrays, tensors or lists; X may be a tuple or dictionary of them.
+
+        Args:
+            X: shape (n, ...).
+            y: shape (n, ...); whole numbers are class indices, floating numbers regression targets.
+            classes: number of classes; where it is left out, the largest class in y plus 1, or 0 for regression.
+
+        Raises:
+            ValueError: as ``Split``.
+        """
+        inputs, targets = each(torch.as_tensor if isinstance(X, Tensor) else _tensor, X), _tensor(y)
+        if classes is None:
+            whole = not targets.is_floating_point() and targets.numel() > 0
+            classes = int(targets.max()) + 1 if whole else 0
+        return cls(inputs, targets, classes, edition, origin)
+
+    @classmethod
+    def from_dataset(cls, dataset: Any, *, classes: int | None = None, edition: str | None = None) -> "Split":
+        """Every item of a data set, read once, in order: (input, target), (input, ..., target) or a dictionary.
+
+        A dictionary names its target "target", "targets", "label" or "labels". The edition is the data set's class name
+        unless given.
+
+        Raises:
+            ValueError: if an item has no target, or holds what is no number (give ``transform=ToTensor()``).
+        """
+        items = [_parts(dataset[i]) for i in range(len(dataset))]
+        return cls._joined(torch.stack, items, dataset, classes, edition)
+
+    @classmethod
+    def from_loader(cls, loader: Any, *, classes: int | None = None, edition: str | None = None) -> "Split":
+        """All batches of a loader, read once and joined. Items as in ``from_dataset``.
+
+        Raises:
+            ValueError: if the loader drops its last batch, is empty, or a batch has no target.
+        """
+        size, held = getattr(loader, "batch_size", None), getattr(loader, "dataset", None)
+        dropped = len(held) % size if getattr(loader, "drop_last", False) and size and isinstance(held, Sized) else 0
+        if dropped:
+            raise ValueError(f"the loader drops the last {dropped} examples; make it with drop_last=False")
+        return cls._joined(torch.cat, [_parts(batch) for batch in loader], held or loader, classes, edition)
+
+    @classmethod
+    def _joined(
+        cls, join: Any, pieces: list[tuple[Any, Any]], source: Any, classes: int | None, edition: str | None
+    ) -> "Split":
+        """Items that are stacked, or batches that are concatenated."""
+        if not pieces:
+            raise ValueError(f"a split needs at least one example; this {type(source).__name__} is empty")
+        columns = [piece[0] for piece in pieces]
+        inputs: Any
+        if isinstance(columns[0], Mapping):
+            inputs = {name: join([_tensor(one[name]) for one in columns]) for name in columns[0]}
+        elif isinstance(columns[0], tuple):
+            inputs = tuple(join([_tensor(part) for part in column]) for column in zip(*columns, strict=True))
+        else:
+            inputs = join([_tensor(one) for one in columns])
+        names = getattr(source, "classes", None)
+        count = classes if classes is not None else len(names) if names else None
+        targets = join([_tensor(piece[1]) for piece in pieces])
+        return cls.from_arrays(inputs, targets, classes=count, edition=edition or type(source).__name__)
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return length(self.inputs)
 
-    def take(self, rows: Tensor) -> "Split":
-        """The examples at ``rows`` (m,), in that order."""
-        indices = None if self.indices is None else self.indices[rows]
-        return replace(self, inputs=self.inputs[rows], targets=self.targets[rows], indices=indices)
+    def take(self, rows: Tensor | slice) -> "Split":
+        """The examples at ``rows``, (m,) on any device or a slice, in that order."""
+
+        def at(tensor: Tensor) -> Tensor:
+            return tensor[rows.to(tensor.device) if isinstance(rows, Tensor) else rows]
+
+        indices = None if self.indices is None else at(self.indices)
+        return replace(self, inputs=each(at, self.inputs), targets=at(self.targets), indices=indices)
 
     def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Split":
-        """The same examples on another device; ``dtype`` converts the inputs (and floating targets)."""
-        targets = self.targets.to(device)
-        if targets.is_floating_point():
-            targets = targets.to(dtype)
-        return replace(self, inputs=self.inputs.to(device=device, dtype=dtype), targets=targets)
+        """The same examples on another device; ``dtype`` converts floating inputs and targets, and no others."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+
+        return replace(self, inputs=each(moved, self.inputs), targets=moved(self.targets))
+
+
+def as_split(examples: Any) -> Split:
+    """A Split as it is; a Dataset, a DataLoader or a pair (X, y) of arrays as the Split of its examples.
+
+    Raises:
+        ValueError: if it is none of these.
+    """
+    if isinstance(examples, Split):
+        return examples
+    if isinstance(examples, torch.utils.data.DataLoader):
+        return Split.from_loader(examples)
+    if isinstance(examples, torch.utils.data.Dataset) and hasattr(examples, "__len__"):
+        return Split.from_dataset(examples)
+    if isinstance(examples, tuple | list) and len(examples) == 2:
+        return Split.from_arrays(*examples)
+    raise ValueError(
+        f"examples must be a data.Split, a Dataset, a DataLoader or a pair (X, y), got {type(examples).__name__}"
+    )
+
+
+def _parts(item: Any) -> tuple[Any, Any]:
+    """Inputs and target of an item or a batch."""
+    if isinstance(item, Mapping):
+        for name in ("target", "targets", "label", "labels"):
+            if name in item:
+                return {key: value for key, value in item.items() if key != name}, item[name]
+        raise ValueError(f"an item names no target; call it 'target' or 'label' (it has {', '.join(map(str, item))})")
+    if isinstance(item, tuple | list) and len(item) >= 2:
+        return (item[0] if len(item) == 2 else tuple(item[:-1])), item[-1]
+    raise ValueError(f"an item must be (input, target) or a dictionary with a target, got {type(item).__name__}")
+
+
+def _tensor(values: Any) -> Tensor:
+    try:
+        return torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values))
+    except (TypeError, ValueError) as error:
+        kind = type(values).__name__
+        raise ValueError(f"a {kind} is no array of numbers; give tensors, for images transform=ToTensor()") from error
 
 
 def partition(split: Split, sizes: Sequence[int], *, seed: int) -> list[Split]:
@@ -81,16 +203,43 @@ def disjoint(split: Split, k: int, n: int, *, seed: int) -> list[Split]:
 
 
 def check_disjoint(*splits: Split) -> None:
-    """Refuse splits that share examples, as far as their indices are known.
+    """Refuse splits that share examples: by their indices where both have one origin, else by the inputs' values.
+
+    Values that repeat within a split (bits, categories) may repeat between splits, too: twice the share of examples
+    that have a twin within a split may be common to two of them.
 
     Raises:
         ValueError: naming the first two splits that overlap, by position.
     """
-    known = [(i, s.origin, set(s.indices.tolist())) for i, s in enumerate(splits) if s.origin and s.indices is not None]
-    for position, (i, origin, rows) in enumerate(known):
-        for j, other_origin, other_rows in known[position + 1 :]:
-            if origin == other_origin and (shared := len(rows & other_rows)):
-                raise ValueError(f"splits {i} and {j} share {shared} examples of {origin}; roles must be disjoint")
+    content: dict[int, list[bytes]] = {}
+
+    def rows(position: int) -> list[bytes]:
+        if position not in content:
+            content[position] = flat_rows(splits[position].inputs)
+        return content[position]
+
+    for j, second in enumerate(splits):
+        for i, first in enumerate(splits[:j]):
+            numbered = first.indices is not None and second.indices is not None
+            if numbered and first.origin and first.origin == second.origin:
+                shared = len(set(first.indices.tolist()) & set(second.indices.tolist()))  # type: ignore[union-attr]
+                if shared:
+                    raise ValueError(
+                        f"splits {i} and {j} share {shared} examples of {first.origin}; roles must be disjoint"
+                    )
+            elif not (numbered and first.origin and second.origin):
+                shared = _shared(rows(i), rows(j))
+                if shared:
+                    raise ValueError(f"splits {i} and {j} share {shared} examples; roles must be disjoint")
+
+
+def _shared(first: list[bytes], second: list[bytes]) -> int:
+    """Examples of the smaller list that are in the larger, if there are too many for values that repeat anyway."""
+    few, many = sorted((first, second), key=len)
+    common = set(many)
+    shared = sum(row in common for row in few)
+    twins = max(sum(count for count in Counter(rows).values() if count > 1) / len(rows) for rows in (first, second))
+    return shared if shared > 2 * twins * len(few) else 0
 
 
 def with_label_noise(split: Split, share: float, *, seed: int) -> Split:
@@ -99,8 +248,10 @@ def with_label_noise(split: Split, share: float, *, seed: int) -> Split:
     A replaced label can be the true one by chance, so a share s changes s (1 - 1/classes) of the labels on average.
 
     Raises:
-        ValueError: if the share is not in [0, 1].
+        ValueError: if the share is not in [0, 1], or the targets are not classes.
     """
+    if split.classes < 2 or split.targets.is_floating_point():
+        raise ValueError("label noise draws random classes; this split has none (classes = 0 or floating targets)")
     if not 0 <= share <= 1:
         raise ValueError(f"the share of noisy labels must lie in [0, 1], got {share}")
     generator = torch.Generator().manual_seed(_seed_for("label noise", seed))

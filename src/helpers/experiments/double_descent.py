@@ -15,7 +15,7 @@ from torch.func import functional_call, grad, vmap
 
 from helpers import data, wang_mao
 from helpers.curvature import gradient
-from helpers.curvature.products import batches
+from helpers.curvature.batches import batches
 from helpers.data import Split
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.config import Config, ConfigError

@@ -231,7 +231,8 @@ def worst_inputs(model: nn.Module, batch: Split, size: float) -> Tensor:
     """Inputs after one signed gradient step that raises the loss: Goodfellow et al. (2015)."""
     inputs = batch.inputs.clone().requires_grad_()
     (slope,) = torch.autograd.grad(F.cross_entropy(model(inputs), batch.targets), inputs)
-    return batch.inputs + size * slope.sign()
+    moved: Tensor = batch.inputs + size * slope.sign()
+    return moved
 
 
 def add_dropout(model: nn.Module, share: float) -> None:

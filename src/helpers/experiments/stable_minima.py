@@ -150,7 +150,7 @@ def _squared_length(dataset: str, pixels: int) -> float:
 
 def _vectors(split: Split, pixels: int) -> Tensor:
     """Images as float64 vectors, averaged down if they are larger."""
-    smaller = split.inputs.double()
+    smaller: Tensor = split.inputs.double()
     if smaller.shape[-1] > pixels:
         smaller = F.adaptive_avg_pool2d(smaller, pixels)
     return smaller.flatten(1)

@@ -2,19 +2,23 @@
 
 ============  ==========================================================
 ``vector``    the weight vector W of a model; a model moved to another W
+``outputs``   a model called on one tensor, or on several
 ``zoo``       the networks of the experiments
 ============  ==========================================================
 """
 
-from helpers.models.vector import at, set_weights, split_like, trainable, weights
+from helpers.models.outputs import outputs
+from helpers.models.vector import at, flat, set_weights, split_like, trainable, weights
 from helpers.models.zoo import TwoLayerReLU, cnn, linear, mlp, preact_resnet18, resnet18, vgg16
 
 __all__ = [
     "TwoLayerReLU",
     "at",
     "cnn",
+    "flat",
     "linear",
     "mlp",
+    "outputs",
     "preact_resnet18",
     "resnet18",
     "set_weights",

@@ -5,29 +5,35 @@ parameters in the order of ``model.parameters()``: frozen parameters and buffers
 BatchNorm) are part of the model, not of W.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that make up W, in order.
+    """The parameters that make up W, in order; a parameter that several layers share counts once.
 
     Raises:
-        ValueError: if the model has none.
+        ValueError: if the model has none, or one whose shape is not known yet (a lazy layer before its first batch).
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("the model has no trainable parameters; set requires_grad on those that make up W")
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in parameters):
+        raise ValueError("the model has lazy layers without weights; run it on one batch first")
     return parameters
 
 
 def weights(model: nn.Module) -> Tensor:
     """The weight vector W, shape (d,): a detached copy."""
-    return parameters_to_vector([p.detach() for p in trainable(model)]).clone()
+    return flat(trainable(model)).clone()
+
+
+def flat(pieces: Sequence[Tensor]) -> Tensor:
+    """Tensors of any memory format, detached, flattened and concatenated: shape (d,)."""
+    return torch.cat([piece.detach().reshape(-1) for piece in pieces])
 
 
 def split_like(model: nn.Module, vector: Tensor) -> list[Tensor]:
@@ -42,7 +48,7 @@ def split_like(model: nn.Module, vector: Tensor) -> list[Tensor]:
         raise ValueError(
             f"the model has d = {sum(sizes)} trainable weights, the vector has shape {tuple(vector.shape)}"
         )
-    return [piece.view_as(p) for p, piece in zip(parameters, vector.split(sizes), strict=True)]
+    return [piece.view(p.shape) for p, piece in zip(parameters, vector.split(sizes), strict=True)]
 
 
 @torch.no_grad()

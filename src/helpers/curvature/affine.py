@@ -1,0 +1,56 @@
+"""Where is the trace of the Hessian that of the Gauss-Newton matrix? Where every weight enters the outputs affinely."""
+
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from helpers.curvature.contracts import architecture, check_model, on_model, precise
+from helpers.curvature.routes import _PlainWeightNorm
+from helpers.data import Split, as_split
+from helpers.models import flat, outputs, trainable
+
+EXAMPLES = 8
+_verdicts: "WeakKeyDictionary[nn.Module, tuple[tuple[str, ...], tuple[bool, str]]]" = WeakKeyDictionary()
+
+
+@precise
+def is_piecewise_affine(model: nn.Module, split: Split, *, seed: int = 0) -> tuple[bool, str]:
+    """Whether each weight tensor enters the outputs piecewise affinely, by a randomised check; and a reason.
+
+    If the outputs f are affine in one weight tensor P (all others fixed), then the P-block of the Hessian of <r, f>
+    vanishes for every constant r. The check takes a random r and a random direction within each tensor, and looks at
+    that block of the product: zero for ReLU networks with convolutions, residuals and BatchNorm in evaluation mode,
+    not zero upstream of a smooth activation, or for a tensor that is used twice. All tensors are tried, on a few
+    examples and once an architecture, so a wrong "yes" has probability zero where the examples reach every weight.
+    """
+    check_model(model)
+    layout = architecture(model)
+    if model not in _verdicts or _verdicts[model][0] != layout:
+        with _PlainWeightNorm():
+            _verdicts[model] = (layout, _tried(model, as_split(split), seed))
+    return _verdicts[model][1]
+
+
+def _tried(model: nn.Module, split: Split, seed: int) -> tuple[bool, str]:
+    parameters = trainable(model)
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    generator = torch.Generator().manual_seed(seed)
+    z = outputs(model, on_model(model, split, slice(EXAMPLES)).inputs)
+    r = torch.randn(z.shape, generator=generator).to(z)
+    try:
+        slopes = torch.autograd.grad((r * z).sum(), parameters, create_graph=True, materialize_grads=True)
+        for name, tensor, slope in zip(names, parameters, slopes, strict=True):
+            direction = torch.randn(tensor.shape, generator=generator).to(tensor)
+            along = (slope * direction).sum()
+            if not along.requires_grad:
+                continue
+            products = torch.autograd.grad(along, parameters, retain_graph=True, materialize_grads=True)
+            block = next(product for product, p in zip(products, parameters, strict=True) if p is tensor)
+            if block.norm() > 100 * torch.finfo(block.dtype).eps * (flat(products).norm() + slope.norm()):
+                return False, f"the outputs are not affine in {name!r}, so Tr H differs from the Gauss-Newton trace"
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        return False, "an operation of the model has no second derivative to check affinity with"
+    return True, "the outputs are piecewise affine in every weight tensor, so Tr H equals the Gauss-Newton trace"

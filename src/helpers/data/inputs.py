@@ -1,0 +1,51 @@
+"""What a model takes: one tensor, or several as a tuple or a dictionary, with the examples along the first axis."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
+
+
+def each(function: Callable[[Any], Tensor], inputs: Any) -> Any:
+    """The function of every tensor, in the same form."""
+    if isinstance(inputs, Mapping):
+        return {name: function(value) for name, value in inputs.items()}
+    if isinstance(inputs, tuple):
+        return tuple(function(value) for value in inputs)
+    return function(inputs)
+
+
+def tensors(inputs: Any) -> list[Tensor]:
+    """The tensors, in order."""
+    return (
+        list(inputs.values())
+        if isinstance(inputs, Mapping)
+        else list(inputs)
+        if isinstance(inputs, tuple)
+        else [inputs]
+    )
+
+
+def length(inputs: Any) -> int:
+    """Number of examples.
+
+    Raises:
+        ValueError: if there is no tensor, or they differ in length.
+    """
+    sizes = {len(tensor) if tensor.ndim else 0 for tensor in tensors(inputs)}
+    if len(sizes) != 1:
+        raise ValueError(f"all inputs must have one row an example, got {sorted(sizes) or 'no tensor'} rows")
+    return sizes.pop()
+
+
+def flat_rows(inputs: Any) -> list[bytes]:
+    """The values of every example as bytes, in float32 whatever their type, so that equal examples compare equal."""
+    columns = [
+        tensor.detach().cpu().flatten(1) if tensor.ndim > 1 else tensor.detach().cpu()[:, None]
+        for tensor in tensors(inputs)
+    ]
+    table = torch.cat([column.to(torch.float32) for column in columns], dim=1)
+    return [row.tobytes() for row in table.numpy()]
