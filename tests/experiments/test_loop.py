@@ -17,6 +17,18 @@ def test_a_pass_visits_every_example_once_and_drops_what_is_left():
     assert not torch.equal(seen, torch.cat(second))
 
 
+def test_a_split_on_a_device_keeps_its_indices_on_the_processor():
+    """The meta device stands for an accelerator: what lies there cannot be brought back to index with."""
+    (split,) = data.partition(images("digits", True), [50], seed=0)
+    there = split.to(device="meta")
+    generators = [torch.Generator().manual_seed(1) for _ in range(2)]
+    batches = (loop.minibatches(s, 20, g) for s, g in zip((there, split), generators, strict=True))
+    for batch, twin in zip(*batches, strict=True):
+        assert batch.inputs.device.type == batch.targets.device.type == "meta"
+        assert batch.inputs.shape == twin.inputs.shape
+        assert torch.equal(batch.indices, twin.indices)
+
+
 @pytest.mark.parametrize("model", loop.MODELS)
 def test_every_network_answers_with_one_logit_a_class(model):
     (split,) = data.partition(images("digits", True), [3], seed=0)

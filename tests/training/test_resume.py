@@ -63,7 +63,9 @@ def assert_equal_runs(one, other):
 
 
 @pytest.mark.parametrize("stop", [0, 1, 3, 5])
-@pytest.mark.parametrize("changes", [{}, {"augment": None, "momentum": 0.0}, {"until_loss": 1.1775}, {"until_loss": 0.0}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"augment": None, "momentum": 0.0}, {"until_loss": 1.1775}, {"until_loss": 0.0}]
+)
 def test_it_ends_with_the_bits_of_a_training_that_was_not_interrupted(tmp_path, changes, stop):
     whole = Observer()
     expected = train(observe=whole, **changes)

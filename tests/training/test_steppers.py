@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from helpers import data, models, training
-from helpers.training import augment, contracts, ensemble, progress, steppers
+from helpers.training import arguments, augment, ensemble, progress, steppers
 from helpers.training import lockstep as lockstep_module
 from helpers.training.lockstep import Lockstep, rows_of, trace_covariance
 from helpers.training.steppers import WARM_UP, recorded, stepper_for
@@ -138,7 +138,7 @@ def test_atomic_additions_do_not_make_a_record_untrusted():
 
 
 def test_an_error_of_the_callers_loss_is_raised_and_not_taken_for_a_failed_recording(monkeypatch):
-    with pytest.raises(ValueError, match="one value for each"):
+    with pytest.raises(ValueError, match="one value an example"):
         performed_by(rehearsed, monkeypatch, loss=F.cross_entropy)
 
 
@@ -261,7 +261,7 @@ def test_the_precision_is_the_callers_choice_and_the_run_says_it():
 
 
 def test_bfloat16_is_refused_where_the_processor_lacks_it(monkeypatch):
-    monkeypatch.setattr(contracts, "_computes_bf16", lambda device: False)
+    monkeypatch.setattr(arguments, "_computes_bf16", lambda device: False)
     with pytest.raises(ValueError, match='precision="bf16" needs a device that computes in bfloat16, cpu does not'):
         training.train_ensemble(lambda: models.cnn(2, 3, channels=1, size=8), IMAGES, **SETTINGS, precision="bf16")
 

@@ -26,7 +26,7 @@ def minibatches(split: Split, batch_size: int, generator: torch.Generator) -> It
     Args:
         generator: on the processor, wherever the split is.
     """
-    order = torch.randperm(len(split), generator=generator).to(split.inputs.device)
+    order = torch.randperm(len(split), generator=generator)  # stays there: so do the split's indices
     for rows in order.split(batch_size):
         if len(rows) == batch_size:
             yield split.take(rows)

@@ -6,7 +6,7 @@
 ``lockstep``    one step of all runs: gradients, SGD update, dispersion, in flat buffers
 ``steppers``    who performs the step: call by call, or as one recorded CUDA graph
 ``randomness``  same seed, same numbers, whatever else draws in the process
-``contracts``   what is asked of the arguments, each in one sentence
+``arguments``   what is asked of the arguments, each in one sentence
 ``resume``      an interrupted training goes on from its last whole epoch
 ``checkpoint``  ``save`` and ``load`` of a finished run: safetensors, nothing is ever unpickled
 ``container``   named tensors in one file, written whole, recognised when altered

@@ -4,20 +4,20 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers.data import Split
 from helpers.models import trainable
-from helpers.training.contracts import (
+from helpers.training.arguments import (
     PerExampleLoss,
     Precision,
     check_settings,
-    check_splits,
     precision_of,
     rate_of,
+    splits_of,
 )
 from helpers.training.lockstep import Lockstep, release
 from helpers.training.progress import Augment, Diverged, Progress
@@ -73,7 +73,7 @@ class CrossEntropy:
 
 def train_ensemble(
     make_model: Callable[[], nn.Module],
-    splits: Sequence[Split],
+    splits: Sequence[Any],
     *,
     epochs: int,
     batch_size: int,
@@ -100,8 +100,8 @@ def train_ensemble(
 
     Args:
         make_model: called once, under ``seed``; its k copies are the runs.
-        splits: k training samples of one size; give disjoint ones (``data.disjoint``) for the bounds to apply. One
-            alone is allowed, and has no dispersion.
+        splits: k training samples of one size, each a ``data.Split`` or what ``data.as_split`` takes; give disjoint
+            ones (``data.disjoint``) for the bounds to apply. One alone is allowed, and has no dispersion.
         epochs: passes over the data; with ``until_loss``, the most passes.
         lr: learning rate, or a function of the epoch (0, 1, ...).
         momentum, weight_decay: as in ``torch.optim.SGD``; momentum in [0, 1).
@@ -119,12 +119,12 @@ def train_ensemble(
             epochs from which ``observe`` has returned are not observed again. The file is removed at the end.
 
     Raises:
-        ValueError: if the splits are none, of unequal size or not ``data.Split``, targets do not fit the classes, the
-            loss is not per example, a number is out of range, or the precision does not fit weights or device.
+        ValueError: if the splits are none, of unequal size or no examples, targets do not fit the classes, the loss is
+            not per example, a number is out of range, or the precision does not fit weights or device.
         CheckpointError: if the checkpoint is damaged, of other settings, or cannot be written.
         Diverged: if a loss or a weight stops being finite.
     """
-    check_splits(splits, own_loss=loss is not None)
+    splits = splits_of(splits, own_loss=loss is not None)
     loss = loss or CrossEntropy(max(split.classes for split in splits))
     check_settings(
         size=len(splits[0]), epochs=epochs, batch_size=batch_size, lr=lr, momentum=momentum,

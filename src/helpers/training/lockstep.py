@@ -21,8 +21,10 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from helpers.data import Split
-from helpers.models import trainable
-from helpers.training.contracts import PerExampleLoss, per_example
+from helpers.data.inputs import each
+from helpers.losses import per_example
+from helpers.models import outputs, trainable
+from helpers.training.arguments import PerExampleLoss
 
 
 class Lockstep:
@@ -114,14 +116,15 @@ class Lockstep:
     def _gradient(self, run: int, rows: Tensor) -> None:
         model = self.models[run]
         examples = self.orders[run].index_select(0, rows)
-        inputs, targets = rows_of(self.inputs[run], examples), rows_of(self.targets[run], examples)
+        inputs = each(lambda tensor: rows_of(tensor, examples), self.inputs[run])
+        targets = rows_of(self.targets[run], examples)
         with (
             nullcontext()
             if self.autocast is None
-            else torch.autocast(inputs.device.type, self.autocast, cache_enabled=False)
+            else torch.autocast(self.weights.device.type, self.autocast, cache_enabled=False)
         ):
-            outputs = model(inputs)
-        value = per_example(self.loss, outputs.to(self.weights.dtype), targets).mean()
+            answers = outputs(model, inputs)
+        value = per_example(self.loss, answers.to(self.weights.dtype), targets).mean()
         slopes = torch.autograd.grad(value, trainable(model), allow_unused=True, materialize_grads=True)
         torch.cat([slope.reshape(-1) for slope in slopes], out=self.gradients[run])
         self.losses[run] += value.detach()
@@ -169,10 +172,14 @@ def _prepared(split: Split, model: nn.Module, weights: Tensor) -> Split:
     def moved(tensor: Tensor) -> Tensor:  # the type first: float64 cannot live on every device
         return (tensor.to(weights.dtype) if tensor.is_floating_point() else tensor).to(weights.device)
 
-    inputs = moved(split.inputs)
-    if inputs.ndim == 4 and _convolves_fast(model, weights):
-        inputs = torch.empty_like(inputs, memory_format=torch.channels_last).copy_(inputs)  # for one channel, too
-    return replace(split, inputs=inputs, targets=moved(split.targets))
+    def laid_out(tensor: Tensor) -> Tensor:
+        tensor = moved(tensor)
+        if not (fast and tensor.ndim == 4):
+            return tensor
+        return torch.empty_like(tensor, memory_format=torch.channels_last).copy_(tensor)  # for one channel, too
+
+    fast = _convolves_fast(model, weights)
+    return replace(split, inputs=each(laid_out, split.inputs), targets=moved(split.targets))
 
 
 def _convolves_fast(model: nn.Module, weights: Tensor) -> bool:

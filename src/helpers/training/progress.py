@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from helpers.data.inputs import each, length, tensors
 from helpers.training.lockstep import Lockstep
 from helpers.training.randomness import Randomness, generator_of
 from helpers.training.steppers import stepper_for
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]
+Augment = Callable[[Any, torch.Generator], Any]
 
 
 class Diverged(RuntimeError):
@@ -37,7 +39,7 @@ class Progress:
         self.generators = [generator_of(run, seed, device) for run in range(len(lockstep.models))]
         self.originals = lockstep.inputs
         if augment is not None:
-            lockstep.inputs = [inputs.clone() for inputs in self.originals]
+            lockstep.inputs = [each(torch.clone, inputs) for inputs in self.originals]
         self.step = stepper_for(lockstep)
         self.dispersion = torch.zeros(0, lockstep.batches, dtype=torch.float64)
         self.losses = torch.zeros(0, len(lockstep.models), dtype=lockstep.losses.dtype)
@@ -55,10 +57,10 @@ class Progress:
         """
         runs = self.lockstep
         with self.random.turn(), _settled(runs.weights.device):
-            orders = [torch.randperm(len(s), generator=g, device=g.device) for s, g in self._samples()]
+            orders = [torch.randperm(length(s), generator=g, device=g.device) for s, g in self._samples()]
             if self.augment is not None:
-                for buffer, (sample, generator) in zip(runs.inputs, self._samples(), strict=True):
-                    buffer.copy_(self._augmented(sample, generator))
+                for buffers, (sample, generator) in zip(runs.inputs, self._samples(), strict=True):
+                    _fill(buffers, self.augment(sample, generator))
             runs.begin_epoch(orders, rate)
             for _ in range(runs.batches):
                 self.step()
@@ -70,17 +72,8 @@ class Progress:
         """Whether the last epoch's mean loss over runs is at most this."""
         return loss is not None and self.epochs > 0 and bool(self.losses[-1].mean() <= loss)
 
-    def _samples(self) -> list[tuple[Tensor, torch.Generator]]:
+    def _samples(self) -> list[tuple[Any, torch.Generator]]:
         return list(zip(self.originals, self.generators, strict=True))
-
-    def _augmented(self, sample: Tensor, generator: torch.Generator) -> Tensor:
-        assert self.augment is not None
-        made = self.augment(sample, generator)
-        if made.shape != sample.shape:
-            raise ValueError(
-                f"augment must keep the shape of the inputs, {tuple(sample.shape)}, got {tuple(made.shape)}"
-            )
-        return made
 
     def _refuse_divergence(self) -> None:
         finite = torch.isfinite(self.lockstep.weights).all(1).cpu() & torch.isfinite(self.losses[-1])
@@ -118,6 +111,16 @@ class Progress:
     def _buffers(self) -> dict[str, Tensor]:
         named = ((run, *entry) for run, model in enumerate(self.lockstep.models) for entry in model.named_buffers())
         return {f"buffers.{run}.{name}": buffer for run, name, buffer in named}
+
+
+def _fill(buffers: Any, made: Any) -> None:
+    """Augmented inputs into the tensors that the steps read."""
+    for buffer, values in zip(tensors(buffers), tensors(made), strict=True):
+        if values.shape != buffer.shape:
+            raise ValueError(
+                f"augment must keep the shape of the inputs, {tuple(buffer.shape)}, got {tuple(values.shape)}"
+            )
+        buffer.copy_(values)
 
 
 @contextmanager

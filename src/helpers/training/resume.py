@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from helpers.data import Split
+from helpers.data.inputs import tensors
 from helpers.training.container import CheckpointError, decoded, digest, encoded, read, write
 
 SETTINGS = "settings"
@@ -64,12 +65,16 @@ def fingerprint_of(model: nn.Module) -> str:
 
 def fingerprint_of_data(splits: Sequence[Split]) -> str:
     """Of all examples, in their order."""
-    tensors = {f"{run}.inputs": split.inputs for run, split in enumerate(splits)}
-    return _hexadecimal(tensors | {f"{run}.targets": split.targets for run, split in enumerate(splits)})
+    parts = {
+        f"{run}.{part}": tensor
+        for run, split in enumerate(splits)
+        for part, tensor in enumerate([split.targets, *tensors(split.inputs)])
+    }
+    return _hexadecimal(parts)
 
 
-def _hexadecimal(tensors: dict[str, Tensor]) -> str:
-    return bytes(digest({name: t.detach().cpu() for name, t in tensors.items()}).tolist()).hex()
+def _hexadecimal(parts: dict[str, Tensor]) -> str:
+    return bytes(digest({name: part.detach().cpu() for name, part in parts.items()}).tolist()).hex()
 
 
 def name_of(function: Any) -> str:

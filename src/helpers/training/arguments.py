@@ -1,59 +1,48 @@
 """What ``train_ensemble`` asks of its arguments; each check raises ValueError with one sentence."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import isfinite
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from helpers._checks import non_negative, positive, whole
-from helpers.data import Split
+from helpers.data import Split, as_split
 
 PerExampleLoss = Callable[[Tensor, Tensor], Tensor]
 Precision = Literal["float32", "bf16"]
 
 
-def per_example(loss: PerExampleLoss, outputs: Tensor, targets: Tensor) -> Tensor:
-    """``loss(outputs, targets)``; ValueError unless it has one value for each example, shape (n,)."""
-    values = loss(outputs, targets)
-    if values.shape != (len(targets),):
-        raise ValueError(
-            f"the training loss must return one value for each of the {len(targets)} examples, got shape "
-            f"{tuple(values.shape)}; leave out its mean or sum (reduction='none')"
-        )
-    return values
-
-
-def check_splits(splits: Sequence[Split], *, own_loss: bool) -> None:
-    """Splits of one size and kind, whose targets the loss can take; ``own_loss``: the caller gave the loss."""
-    if isinstance(splits, Split) or not all(isinstance(split, Split) for split in splits):
-        raise ValueError("splits must be a sequence of data.Split, one for each run; data.disjoint makes k of them")
-    if not splits:
+def splits_of(splits: Sequence[Any], *, own_loss: bool) -> list[Split]:
+    """Splits of one size, whose targets the loss can take; ``own_loss``: the caller gave the loss."""
+    if isinstance(splits, Split | Tensor) or not isinstance(splits, Iterable):
+        raise ValueError("splits must be a list with one data.Split for each run; data.disjoint makes k of them")
+    examples = [as_split(one) for one in splits]
+    if not examples:
         raise ValueError("there is nothing to train on: give at least one split (data.disjoint makes k of them)")
-    sizes = [len(split) for split in splits]
+    sizes = [len(split) for split in examples]
     if len(set(sizes)) > 1:
         raise ValueError(f"all splits must hold the same number of examples, got {sizes}; data.disjoint makes such")
-    for run, split in enumerate(splits):
+    for run, split in enumerate(examples):
         _check_targets(run, split, own_loss=own_loss)
+    return examples
 
 
 def _check_targets(run: int, split: Split, *, own_loss: bool) -> None:
     targets = split.targets
-    if not (split.classes or own_loss):
-        raise ValueError(f"split {run} has no classes, so cross-entropy does not fit it; give loss=")
     if targets.is_floating_point():
-        if not own_loss:
+        if not (own_loss or targets.ndim == 2):
             raise ValueError(
-                f"split {run} has {targets.dtype} targets, cross-entropy takes int64 class indices; "
-                "give loss= for others"
+                f"split {run} has {targets.dtype} targets of shape {tuple(targets.shape)}, cross-entropy takes class "
+                "indices (n,) or class probabilities (n, classes); give loss= for others"
             )
         if not torch.isfinite(targets).all():
             raise ValueError(f"split {run} has a target that is not finite; leave that example out")
-    elif targets.dtype != torch.int64 or targets.ndim != 1:
+    elif not own_loss and not (targets.ndim == 1 and split.classes):
         raise ValueError(
-            f"split {run} needs int64 class indices of shape (n,) as targets, "
-            f"got {targets.dtype} of shape {tuple(targets.shape)}"
+            f"split {run} has {split.classes} classes and targets of shape {tuple(targets.shape)}, cross-entropy takes "
+            "class indices (n,); give loss= for others"
         )
     elif split.classes and not 0 <= targets.min() <= targets.max() < split.classes:
         raise ValueError(

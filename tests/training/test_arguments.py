@@ -61,16 +61,22 @@ def test_settings_out_of_range_are_refused(changes, message):
     ("splits", "message"),
     [
         ([], "nothing to train on"),
-        (SPLITS[0], r"splits must be a sequence of data\.Split"),
-        ([(SPLITS[0].inputs, SPLITS[0].targets)], r"splits must be a sequence of data\.Split"),
-        ([torch.utils.data.DataLoader(torch.utils.data.TensorDataset(SPLITS[0].inputs))], r"sequence of data\.Split"),
+        (SPLITS[0], r"splits must be a list with one data\.Split for each run"),
+        (SPLITS[0].inputs, r"splits must be a list with one data\.Split for each run"),
+        (None, r"splits must be a list with one data\.Split for each run"),
+        ([SPLITS[0].inputs, SPLITS[0].targets], r"must be a data\.Split, a Dataset, a DataLoader or a pair"),
         ([SPLITS[0], SPLITS[1].take(torch.arange(29))], r"the same number of examples, got \[30, 29\]"),
         (labelled([0] * 8 + [-100]), "split 0 has 3 classes, .* between 0 and 2, got values from -100 to 0"),
         (labelled([3] * 8), "split 0 has 3 classes, .* got values from 3 to 3"),
-        (labelled(torch.zeros(8)), r"split 0 has torch\.float32 targets, cross-entropy takes int64 class indices"),
-        (labelled([0] * 8, classes=0), "split 0 has no classes, so cross-entropy does not fit it; give loss="),
-        (labelled(torch.zeros(8, dtype=torch.int32)), r"int64 class indices of shape \(n,\) .* got torch\.int32"),
-        (labelled(torch.zeros(8, 2, dtype=torch.int64)), r"int64 class indices of shape \(n,\) .* shape \(8, 2\)"),
+        (
+            labelled(torch.zeros(8)),
+            r"split 0 has torch\.float32 targets of shape \(8,\), cross-entropy takes class indices",
+        ),
+        (labelled([0] * 8, classes=0), r"split 0 has 0 classes and targets of shape \(8,\), .* give loss="),
+        (
+            labelled(torch.zeros(8, 2, dtype=torch.int64)),
+            r"targets of shape \(8, 2\), cross-entropy takes class indices",
+        ),
     ],
 )
 def test_data_that_cannot_be_meant_are_refused(splits, message):
@@ -93,7 +99,7 @@ def test_regression_targets_must_be_finite():
     ],
 )
 def test_a_training_loss_must_be_per_example(loss, shape):
-    with pytest.raises(ValueError, match=f"one value for each of the 8 examples, got shape {shape}"):
+    with pytest.raises(ValueError, match=f"one value an example, .* returned shape {shape}"):
         train(loss=loss)
 
 
@@ -112,6 +118,46 @@ def test_tokens_keep_their_type_and_train_an_embedding():
     split = data.Split(tokens, tokens[:, 0] % 3, 3, "tokens")
     run = train(lambda: nn.Sequential(nn.Embedding(7, 5), nn.Flatten(), nn.Linear(20, 3)), [split], epochs=30)
     assert run.losses[-1].item() < 0.5 * run.losses[0].item()
+
+
+class TwoPaths(nn.Module):
+    """Takes two tensors, of which one holds tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.layer = nn.Embedding(4, 2), nn.Linear(5, 3)
+
+    def forward(self, x, tokens):
+        return self.layer(x) + F.pad(self.embedding(tokens), (0, 1))
+
+
+@pytest.mark.parametrize("form", [tuple, dict])
+def test_a_model_may_take_several_tensors(form):
+    named = {"x": SPLITS[0].inputs, "tokens": torch.arange(30) % 4}
+    inputs = named if form is dict else tuple(named.values())
+    split = data.Split(inputs, SPLITS[0].targets, 3, "two")
+    run = train(lambda: TwoPaths().double(), [split], epochs=40)
+    assert run.losses[-1] < 0.8 * run.losses[0]
+    assert torch.equal(
+        models.weights(run.models[0]),
+        models.weights(train(lambda: TwoPaths().double(), [split], epochs=40, augment=lambda i, _: i).models[0]),
+    )
+
+
+def test_loaders_data_sets_and_arrays_are_taken_as_the_splits_that_they_hold():
+    held = [torch.utils.data.TensorDataset(split.inputs, split.targets) for split in SPLITS]
+    expected = train().initial, train().losses
+    loaders = [torch.utils.data.DataLoader(one, 7) for one in held]
+    arrays = [(split.inputs.numpy(), split.targets.numpy()) for split in SPLITS]
+    for splits in (held, loaders, arrays):
+        run = train(splits=splits)
+        assert torch.equal(run.initial, expected[0])
+        assert torch.equal(run.losses, expected[1])
+
+
+def test_class_probabilities_are_targets_of_cross_entropy():
+    sure = [data.Split(s.inputs, F.one_hot(s.targets, 3).double(), 3, "sure") for s in SPLITS]
+    torch.testing.assert_close(train(splits=sure).losses, train().losses, rtol=1e-12, atol=0)
 
 
 def test_floating_inputs_and_targets_take_the_type_of_the_weights():
