@@ -197,6 +197,34 @@ def test_an_index_on_another_device_is_seen():
         rows_of(torch.zeros(5, 2, device="meta"), torch.arange(2))
 
 
+class NoFloat64(TorchDispatchMode):
+    """Refuses what MPS refuses: a float64 tensor, whoever makes it."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if any(isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64 for leaf in tree_flatten(result)[0]):
+            raise AssertionError(f"{function} makes float64")
+        return result
+
+
+def test_a_device_without_float64_sums_in_float32(monkeypatch):
+    def make():
+        return models.cnn(2, 3, channels=1, size=8)
+
+    expected = lockstep(make, IMAGES)
+    monkeypatch.setattr(lockstep_module, "_summing", lambda device: torch.float32)
+    runs = lockstep(make, [split.to(dtype=torch.float32) for split in IMAGES])
+    for each in (expected, runs):
+        each.begin_epoch([torch.arange(20)] * 3, 0.05)
+    expected.step()
+    with NoFloat64():
+        runs.step()
+    torch.testing.assert_close(runs.dispersion.double(), expected.dispersion, rtol=1e-5, atol=0)
+    monkeypatch.undo()
+    assert lockstep_module._summing(torch.device("mps")) == torch.float32
+    assert lockstep_module._summing(torch.device("cuda")) == torch.float64
+
+
 def test_convolutions_read_channels_last_and_only_they():
     floats = [split.to(dtype=torch.float32) for split in IMAGES]
     convolving = lockstep(lambda: residual_network().float(), floats)

@@ -38,5 +38,5 @@ def draw_roles(dataset: str, *, k: int, n: int, n_val: int, n_test: int, seed: i
 
 
 def default_device() -> torch.device:
-    """CUDA if there is any, else the processor: other accelerators lack the float64 that dispersions are summed in."""
+    """CUDA if there is any, else the processor: other accelerators lack the float64 that derivatives are checked in."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
