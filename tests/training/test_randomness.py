@@ -113,6 +113,20 @@ def test_the_caller_may_have_switched_gradients_off():
     assert torch.equal(bits(run), bits(train()))
 
 
+def test_what_is_drawn_under_a_seed_is_fixed_in_every_thread(restless):
+    def drawn(seed):
+        with training.seeded(seed):
+            return torch.stack([torch.rand(20) for _ in range(10)])
+
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(drawn, range(20)))
+    assert torch.equal(torch.get_rng_state(), before)
+    for seed, one in enumerate(together):
+        torch.manual_seed(seed)
+        assert torch.equal(one, torch.rand(200).view(10, 20))
+
+
 def test_turns_go_on_where_the_last_one_ended_and_what_is_drawn_aside_is_forgotten():
     torch.manual_seed(3)
     expected = torch.rand(4)

@@ -26,6 +26,7 @@ from helpers.experiments.samples import default_device, edition, images
 from helpers.losses import ClippedCrossEntropy
 from helpers.models import trainable
 from helpers.regularizers import GMP, SAM, AbsoluteGMP, flooding, mixup
+from helpers.training import seeded
 from helpers.training.augment import crop_and_flip
 
 METHODS = (
@@ -133,8 +134,7 @@ def row(config: FlatTraining, point: Json) -> Json:
     (train,) = data.partition(images(config.dataset, True), [config.n], seed=seed)
     (test,) = data.partition(images(config.dataset, False), [config.n_test], seed=seed)
     train, test = train.to(device=default_device()), test.to(device=default_device())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = network(config.model, config.width, train).to(train.inputs.device)
         if method == "dropout":
             add_dropout(model, config.dropout)

@@ -24,6 +24,7 @@ from helpers.experiments.machinery.runner import Experiment
 from helpers.experiments.samples import default_device, edition
 from helpers.models import trainable
 from helpers.regularizers import DynamicClipping, LaggedClipping
+from helpers.training import seeded
 
 MODELS = ("mlp", "cnn")
 PLAIN, ALGORITHM, DETECTED, MAIN_TEXT = RULES = ("none", "algorithm 1", "algorithm 1, start detected", "main text")
@@ -100,8 +101,7 @@ def row(config: Clipping, point: Json) -> Json:
     """
     seed, rule = point["seed"], point["rule"]
     train, test, untouched = (split.to(device=default_device()) for split in samples(config, point["noise"], seed))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = network(config.model, config.width, train).to(train.inputs.device)
     order = torch.Generator().manual_seed(seed)
     optimizer, start = first_optimizer(config, rule, model)

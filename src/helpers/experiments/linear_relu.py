@@ -19,6 +19,7 @@ from helpers.experiments.machinery.config import Config
 from helpers.experiments.machinery.runner import Experiment
 from helpers.experiments.samples import default_device
 from helpers.models import TwoLayerReLU, linear
+from helpers.training import seeded
 
 CLIP = 2.0  # what the worst answer between -1 and 1 costs
 LINEAR, RELU = NETWORKS = ("linear", "two-layer ReLU")
@@ -89,8 +90,7 @@ def row(config: LinearReLU, point: Json) -> Json:
     ``trajectory`` and ``flatness``, its two parts, begin with the first epoch.
     """
     *train, test = draw_samples(config, point["seed"])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(point["seed"])
+    with seeded(point["seed"]):
         first = linear(config.inputs, bias=False) if point["network"] == LINEAR else _student(config)
     runs = [follow(config, first, own, test, seed=run) for run, own in enumerate(train)]
     if not all(math.isfinite(run.train_loss[-1]) for run in runs):

@@ -25,6 +25,7 @@ from helpers.experiments.machinery.config import Config
 from helpers.experiments.machinery.runner import Experiment
 from helpers.experiments.samples import default_device, edition, images
 from helpers.experiments.stable_minima import TOO_LARGE, descend, samples, training_loss
+from helpers.training import seeded
 
 CHECK = 64  # steps between two looks at the training loss
 CHUNK = 25  # examples whose gradients are taken at a time
@@ -139,8 +140,7 @@ def network(model: str, width: int, like: Split, seed: int) -> nn.Module:
 
     Statistics of BatchNorm are those of the images at these weights.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         made = architecture(model, width, replace(like, classes=1)).double()
     for layer in made.modules():
         if isinstance(layer, nn.BatchNorm2d):

@@ -27,6 +27,7 @@ from helpers.experiments.samples import default_device, edition, images
 from helpers.flatness import WeightedOutput
 from helpers.losses import HalfSquaredError
 from helpers.models import mlp, trainable
+from helpers.training import seeded
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 SQUARED_LENGTH = 64.0  # mean of |x|^2; that of digits, to which other data is scaled, so that learning rates compare
@@ -158,8 +159,7 @@ def _vectors(split: Split, pixels: int) -> Tensor:
 
 def network(like: Split, width: int, activation: str, seed: int) -> nn.Module:
     """A two-layer network for these inputs, float64, in evaluation mode, on the device."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = mlp(like.inputs.shape[1], width, 1, activation=ACTIVATIONS[activation])
     return model.double().eval().to(default_device())
 

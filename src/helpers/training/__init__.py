@@ -18,5 +18,6 @@ from helpers.training.checkpoint import load, save
 from helpers.training.container import CheckpointError
 from helpers.training.ensemble import Run, train_ensemble
 from helpers.training.progress import Diverged
+from helpers.training.randomness import seeded
 
-__all__ = ["CheckpointError", "Diverged", "Run", "load", "save", "train_ensemble"]
+__all__ = ["CheckpointError", "Diverged", "Run", "load", "save", "seeded", "train_ensemble"]

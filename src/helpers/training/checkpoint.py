@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from helpers.training.container import CheckpointError, decoded, encoded, read, write
 from helpers.training.ensemble import Run
-from helpers.training.randomness import Randomness
+from helpers.training.randomness import seeded
 
 RECORD = ("initial", "step_dispersion", "losses")
 PRECISION = "record.precision"
@@ -41,7 +41,7 @@ def load(make_model: Callable[[], nn.Module], path: Path | str) -> Run:
     tensors = read(Path(path))
     if not all(f"record.{name}" in tensors for name in RECORD):
         raise CheckpointError(f"{path} is not a finished run; give a file that training.save wrote")
-    with Randomness(seed=0).aside():
+    with seeded(0):
         first = make_model()
     models = [_restored(first, state, path) for state in _states(tensors)]
     record = {name: tensors[f"record.{name}"] for name in RECORD}

@@ -50,6 +50,16 @@ class Randomness:
             yield
 
 
+@contextmanager
+def seeded(seed: int, device: torch.device | str | None = None) -> Iterator[None]:
+    """What is drawn inside is fixed by the seed, in any thread; the caller's generators stay where they were.
+
+    A training elsewhere in the process waits meanwhile, and this for it.
+    """
+    with Randomness(seed, device).turn():
+        yield
+
+
 def generator_of(run: int, seed: int, device: torch.device) -> torch.Generator:
     """The generator of one run's orders and augmentation, which nobody else draws from."""
     return torch.Generator(device).manual_seed(1_000_003 * seed + run)
