@@ -90,6 +90,12 @@ def test_regression_targets_must_be_finite():
         train(splits=splits, loss=lambda outputs, targets: outputs[:, 0] - targets)
 
 
+def test_whole_numbers_may_be_regression_targets():
+    split = labelled([-3] * 9, classes=0)
+    run = train(splits=split, loss=lambda outputs, targets: (outputs[:, 0] - targets).square())
+    assert run.losses[-1] < run.losses[0]
+
+
 @pytest.mark.parametrize(
     ("loss", "shape"),
     [

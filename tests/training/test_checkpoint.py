@@ -130,6 +130,14 @@ def test_every_tensor_keeps_its_type(tmp_path):
             assert torch.equal(found[name], value), name
 
 
+def test_the_digest_knows_names_types_shapes_and_values():
+    tensors = {"a": torch.zeros(4)}
+    others = [{"b": torch.zeros(4)}, {"a": torch.zeros(4, dtype=torch.int32)}, {"a": torch.zeros(2, 2)}]
+    for other in [*others, {"a": torch.tensor([0.0, 0.0, -0.0, 0.0])}]:
+        assert not torch.equal(container.digest(tensors), container.digest(other))
+    assert torch.equal(container.digest(tensors), container.digest({"a": torch.zeros(8)[::2]}))
+
+
 def test_tied_weights_stay_tied(tmp_path):
     def tied():
         model = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5)).double()

@@ -110,6 +110,13 @@ def wider():
     return nn.Sequential(*layers).double()
 
 
+def smoother():
+    """The same weights in another network."""
+    model = make()
+    model[2] = nn.Softplus()
+    return model
+
+
 def plain(outputs, targets):
     return nn.functional.cross_entropy(outputs, targets, reduction="none")
 
@@ -129,6 +136,7 @@ def plain(outputs, targets):
         ({"splits": other_data()}, "splits"),
         ({"splits": SPLITS[::-1]}, "splits"),
         ({"make_model": wider}, "make_model"),
+        ({"make_model": smoother}, "make_model"),
     ],
 )
 def test_a_checkpoint_of_other_settings_is_refused_and_kept(tmp_path, changes, names):

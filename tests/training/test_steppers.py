@@ -312,3 +312,4 @@ def test_the_trace_of_the_covariance_is_that_of_the_matrix():
     rows = torch.randn(4, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     torch.testing.assert_close(trace_covariance(rows), torch.cov(rows.T).trace(), rtol=1e-12, atol=0)
     assert trace_covariance(rows[:1]).isnan()
+    assert trace_covariance(rows.float()).dtype == torch.float64

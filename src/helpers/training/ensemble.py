@@ -107,7 +107,7 @@ def train_ensemble(
         momentum, weight_decay: as in ``torch.optim.SGD``; momentum in [0, 1).
         loss: per-example training loss, (n,) from outputs and targets (n,); cross-entropy unless given.
         augment: maps inputs (n, ...) and a generator to inputs of the same shape; called for every run and epoch on
-            the run's whole sample, on the device (``augment.crop_and_flip``).
+            the run's whole sample, on the device, which it must leave as it is (``augment.crop_and_flip``).
         until_loss: stop after the first epoch in which the mean training loss over runs is at most this.
         observe: called with the epoch and the models in evaluation mode, before training (epoch 0) and after
             every epoch (1, 2, ...), to measure them: weights and buffers are those of the epoch, and what it draws at
