@@ -94,20 +94,6 @@ def spread_of_others(weights: Tensor, run: int, sizes: Sequence[int]) -> list[fl
     return [spread or min(varying) for spread in spreads]
 
 
-@dataclass(frozen=True)
-class _Several:
-    """Several losses from one forward pass: (n, classes) logits -> (n, losses)."""
-
-    losses: Sequence[Loss]
-
-    @property
-    def R(self) -> float:
-        return max(loss.R for loss in self.losses)
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return torch.stack([loss(outputs, targets) for loss in self.losses], dim=1)
-
-
 def noisy_losses(
     model: nn.Module,
     centre: Tensor,
@@ -130,5 +116,5 @@ def noisy_losses(
         noise = torch.randn(centre.shape, generator=generator, dtype=centre.dtype).to(centre.device)
         with at(model, centre + deviations * noise):
             for i, split in enumerate(splits):
-                found[draw, i] = values(model, _Several(losses), split).double().mean(0)
+                found[draw, i] = torch.stack([values(model, loss, split).double().mean() for loss in losses])
     return found

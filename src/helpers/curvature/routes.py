@@ -87,7 +87,8 @@ def by_differences(model: nn.Module, loss: LossFunction, batch: Split, v: Tensor
             "PyTorch has no right second derivative of this model, and differences of its gradient do not settle; "
             "replace the operation that has none (its name is in PyTorch's message above, if it gave one)"
         )
-    return ((4 * fine - coarse) / 3).to(v)
+    extrapolated: Tensor = (4 * fine - coarse) / 3
+    return extrapolated.to(v)
 
 
 def _difference(model: nn.Module, loss: LossFunction, batch: Split, w: Tensor, shift: Tensor) -> Tensor:
