@@ -1,7 +1,5 @@
 """Where numbers come from: code, data, libraries, machine."""
 
-import ast
-import hashlib
 import os
 import platform
 import resource
@@ -16,8 +14,8 @@ from typing import Any
 import torch
 
 import helpers
+from helpers.experiments.machinery.fingerprint import Package
 
-MACHINERY = "machinery"  # the folder of what carries rows and does not change them
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
 
 
@@ -60,58 +58,16 @@ def resumed(origin: dict[str, Any]) -> None:
 
 @cache
 def code_fingerprint(module: str) -> str:
-    """SHA-256 of the code that a module's results depend on: itself and what it imports from the package, and so on.
+    """Fingerprint of the code that a module's results depend on: itself and all that it imports from the package.
 
-    Comments, docstrings and layout do not count, so a reworded sentence leaves an artefact current.
+    Layout, comments, docstrings, file names and the version of Python do not count. Of a module outside the package its
+    file counts, with what it imports from the package; what was typed into a session has no file, and does not count.
     """
-    root = Path(helpers.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(_closure(root, module)):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + _without_docstrings(path).encode())
-    return digest.hexdigest()
-
-
-def _closure(root: Path, module: str) -> set[Path]:
-    """Files of the package that ``module`` (dotted name) reaches by imports, itself included."""
-    found: set[Path] = set()
-    todo = [module]
-    while todo:
-        for path in _files(root, todo.pop()):
-            if path not in found:
-                found.add(path)
-                todo += _imports(ast.parse(path.read_text()))
-    return found
-
-
-def _files(root: Path, module: str) -> list[Path]:
-    """The file of a dotted name, if it is a module of this package."""
-    base = root.parent.joinpath(*module.split("."))
-    if base == root:
-        return []  # the package itself only loads others by name
-    candidates = [base.with_suffix(".py"), base / "__init__.py"]
-    return [path for path in candidates if path.is_file() and not _is_machinery(path)]
-
-
-def _is_machinery(path: Path) -> bool:
-    return path.parent.name == MACHINERY
-
-
-def _imports(tree: ast.AST) -> list[str]:
-    names: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return [name for name in names if name.split(".")[0] == "helpers"]
-
-
-def _without_docstrings(path: Path) -> str:
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+    package = Package(Path(helpers.__file__).parent)
+    if package.file(module):
+        return package.digest(module)
+    path = getattr(sys.modules.get(module), "__file__", None)
+    return package.digest_of(package.parse(Path(path).read_text(encoding="utf-8") if path else ""))
 
 
 @cache
