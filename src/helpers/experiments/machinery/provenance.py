@@ -2,7 +2,6 @@
 
 import os
 import platform
-import resource
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -24,14 +23,17 @@ def provenance(edition: str, module: str) -> dict[str, Any]:
 
     As rows are added, ``seconds`` (wall-clock of the runs that added them), ``row_seconds`` (sum over rows),
     ``peak_memory_bytes`` (the most of a process that computed one) and ``device`` (each that did) are kept up to date.
+    Commit, libraries and Python are those of the process that computed the first row; ``others`` says where the process
+    of a later row differs.
     """
     return {
         "package": helpers.__version__,
         "code": code_fingerprint(module),
         "data": edition,
         **environment(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": now(),
         "resumed": [],
+        "others": [],
         "seconds": 0.0,
         "row_seconds": 0.0,
         "peak_memory_bytes": 0,
@@ -53,7 +55,12 @@ def resumed(origin: dict[str, Any]) -> None:
     """Note in the provenance of an unfinished artefact that this process goes on, and what is different here."""
     here = environment()
     differing = {name: value for name, value in here.items() if name != "device" and value != origin.get(name)}
-    origin.setdefault("resumed", []).append({"at": datetime.now(UTC).isoformat(timespec="seconds"), **differing})
+    origin.setdefault("resumed", []).append({"at": now(), **differing})
+
+
+def now() -> str:
+    """The time, to the second, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @cache
@@ -104,8 +111,12 @@ def _processor() -> str:
 
 
 def peak_memory() -> int:
-    """Most bytes this process has held: on the accelerator if there is one, else resident."""
+    """Most bytes this process has held: on the accelerator if there is one, else resident; 0 where nothing tells."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
