@@ -90,8 +90,14 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _name() -> str:
+    """The command as it was called."""
+    called = Path(sys.argv[0]).name
+    return called if called == "flatness-and-information" else "python -m helpers"
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m helpers", description="Run and inspect the book's experiments.")
+    parser = argparse.ArgumentParser(prog=_name(), description="Run and inspect the book's experiments.")
     parser.add_argument("--version", action="version", version=f"flatness-and-information {helpers.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     out = argparse.ArgumentParser(add_help=False)

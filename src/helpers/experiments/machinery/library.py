@@ -22,7 +22,7 @@ BENCHMARK = "bench-"  # files of the benchmarks, which lie beside the artefacts 
 
 
 def book() -> Path:
-    """The book's folder: that of the checkout that the package runs from, else the copy within the package."""
+    """The book's folder, with ``results`` and ``claims.yml``: the checkout's, else the copy within the package."""
     package = Path(helpers.__file__).resolve().parent
     checkout = package.parents[1] / "book"
     return checkout if (checkout / "results").is_dir() else package / "_book"

@@ -70,11 +70,16 @@ def code_fingerprint(module: str) -> str:
     Layout, comments, docstrings, file names and the version of Python do not count. Of a module outside the package its
     file counts, with what it imports from the package; what was typed into a session has no file, and does not count.
     """
-    package = Package(Path(helpers.__file__).parent)
+    package = _package()
     if package.file(module):
         return package.digest(module)
     path = getattr(sys.modules.get(module), "__file__", None)
     return package.digest_of(package.parse(Path(path).read_text(encoding="utf-8") if path else ""))
+
+
+@cache
+def _package() -> Package:
+    return Package(Path(helpers.__file__).parent)
 
 
 @cache
