@@ -1,6 +1,5 @@
 """What the benchmarks share: clocks, counts of work, peak memory, and the file that the book reads."""
 
-import json
 import os
 import platform
 import time
@@ -14,6 +13,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from helpers.experiments.machinery import storage
 from helpers.experiments.machinery.provenance import commit, device_name
 
 RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
@@ -85,9 +85,7 @@ def origin(edition: str, libraries: Sequence[str]) -> dict[str, Any]:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Write the artefact whole or not at all."""
+    """Write the artefact whole or not at all, with a digest that ``python -m helpers verify`` checks."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-    os.replace(temporary, path)
+    storage.write(path, storage.sealed(content))
     print(f"written: {path}")

@@ -17,7 +17,6 @@ loop pays most for that; so the comparison is made twice, in a process as it sta
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +34,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from helpers import models
 from helpers.data import Split, disjoint
+from helpers.experiments.machinery import storage
 from helpers.experiments.machinery.provenance import commit, device_name, environment, peak_memory
 from helpers.training import train_ensemble
 from helpers.training.augment import crop_and_flip
@@ -289,9 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("No CUDA device here: the comparison at width 64 and the share of the peak were not measured.")
     origin = {**environment(), "seconds": time.monotonic() - started, "peak_memory_bytes": peak_memory()}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(
-        json.dumps({"quick": options.quick, "provenance": origin, **results}, indent=1, sort_keys=True) + "\n"
-    )
+    storage.write(options.out, storage.sealed({"quick": options.quick, "provenance": origin, **results}))
     print(f"{options.out}: {device_name()}, commit {commit()}")
 
 

@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -130,3 +132,58 @@ def test_a_scheduler_without_workers_is_one_sentence(monkeypatch):
         cluster.executor(empty.scheduler_address),
     ):
         pass
+
+
+def test_a_server_that_is_no_scheduler_is_one_sentence_in_good_time(monkeypatch):
+    """It takes the connection and waits for a request of its own kind, as a web server does."""
+    monkeypatch.setattr(cluster, "SECONDS_TO_ANSWER", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        started = time.monotonic()
+        with (
+            pytest.raises(ConfigError, match="no Dask scheduler answers"),
+            cluster.executor(f"127.0.0.1:{silent.getsockname()[1]}"),
+        ):
+            pass
+    assert time.monotonic() - started < 5
+
+
+def test_a_call_that_does_not_end_is_left_behind_and_an_error_comes_back():
+    started = time.monotonic()
+    assert cluster._within(0.05, lambda: time.sleep(1)) is None
+    assert time.monotonic() - started < 0.5
+    assert isinstance(cluster._within(5, lambda: 1 / 0), ZeroDivisionError)
+
+
+def test_a_run_whose_only_worker_is_gone_for_good_stops(monkeypatch, tmp_path):
+    """A worker without a nanny that would start it again; the rows that it finished are there."""
+    monkeypatch.setattr(cluster, "SECONDS_WITHOUT_WORKERS", 0.5)
+    monkeypatch.setattr(runner, "SECONDS_BETWEEN_LOOKS", 0.1)
+    with distributed.LocalCluster(n_workers=0, processes=True, host="127.0.0.1", dashboard_address=":0") as empty:
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", empty.scheduler_address]
+        options = ["--no-nanny", "--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path / "scratch")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        with subprocess.Popen([*command, *options], env=environment, stderr=subprocess.DEVNULL) as worker:
+            try:
+                with cluster.executor(empty.scheduler_address) as (pool, in_flight):
+                    threading.Thread(target=kill_after_a_row, args=(worker, tmp_path / NAME)).start()
+                    with pytest.raises(RowError, match=r"all workers are gone with 2 rows of .* start workers"):
+                        runner.run(
+                            SQUARES,
+                            "smoke",
+                            Squares(pause=0.2),
+                            out=tmp_path,
+                            executor=pool,
+                            in_flight=in_flight,
+                            quiet=True,
+                        )
+            finally:
+                worker.kill()
+    assert artefact.load(tmp_path / NAME).finished
+
+
+def kill_after_a_row(process, path):
+    while not path.exists():
+        time.sleep(0.01)
+    process.kill()

@@ -1,31 +1,28 @@
 import errno
-import json
+import io
 import multiprocessing
-import os
 import signal
+import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import replace
-from functools import cache
-from math import inf
-from pathlib import Path
+from math import inf, nan
 
 import pytest
 import torch
 import toy
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from toy import SQUARES, Squares
 
 from helpers.data import DataError
-from helpers.experiments.machinery import artefact as artefacts
-from helpers.experiments.machinery import runner, verify
-from helpers.experiments.machinery.artefact import ArtefactError, fingerprint, load, restored, storable
+from helpers.experiments.machinery import config as configs
+from helpers.experiments.machinery import runner, worker
+from helpers.experiments.machinery.artefact import load
 from helpers.experiments.machinery.config import ConfigError
+from helpers.experiments.machinery.provenance import provenance as real_provenance
 from helpers.experiments.machinery.runner import RowError
+from helpers.experiments.machinery.storage import ArtefactError
 
 FORK = multiprocessing.get_context("fork")
 NAME = "squares.smoke.json"
@@ -56,14 +53,14 @@ def test_any_executor_gives_the_same_rows(tmp_path):
     assert alone.rows == together.rows
 
 
-def test_a_budget_stops_between_rows_and_a_second_run_goes_on(tmp_path, monkeypatch):
+def test_a_budget_stops_between_rows_and_a_second_run_goes_on(tmp_path):
     assert run(tmp_path, budget=0.0).finished == []
-    calls = []
-    monkeypatch.setattr(toy, "row", lambda config, point: calls.append(point))
-    part = run(tmp_path, Squares(pause=1e-9), budget=1e-9)
-    assert not part.complete
-    whole = run(tmp_path)
+    config = Squares(pause=0.01)
+    part = run(tmp_path, config, budget=0.03)
+    assert 0 < len(part.finished) < 10
+    whole = run(tmp_path, config)
     assert whole.complete
+    assert whole.rows[: len(part.finished)] == part.finished
 
 
 def test_a_finished_run_computes_nothing_again(tmp_path):
@@ -106,7 +103,7 @@ FORESEEN = [
 def test_a_row_that_fails_for_a_foreseen_reason_is_one_sentence_and_leaves_the_finished_ones(
     tmp_path, monkeypatch, error, message
 ):
-    monkeypatch.setattr(runner, "SIZES", ("count",))
+    monkeypatch.setattr(configs, "SIZES", {"count"})
     with pytest.raises(RowError, match=f"row x=2, seed=0 of squares.smoke {message}") as caught:
         runner.run(failing(error), "smoke", Squares(), out=tmp_path, quiet=True)
     assert "\n" not in str(caught.value)
@@ -148,24 +145,40 @@ def test_a_process_pool_whose_worker_dies_is_one_sentence_and_resumes(tmp_path):
 
 def test_a_worker_with_another_version_of_the_code_is_refused(tmp_path, monkeypatch):
     other = replace(runner.compute(toy.row, Squares(), {"x": 0, "seed": 0}), code="another")
-    monkeypatch.setattr(runner, "compute", lambda row, config, point: other)
+    monkeypatch.setattr(runner, "compute", lambda row, config, point, threads: other)
     with pytest.raises(RowError, match="runs another version of the code"):
         run(tmp_path)
-    assert load(tmp_path / NAME).finished == []
+    assert not (tmp_path / NAME).exists()
 
 
 def test_provenance_adds_up_over_runs_and_names_every_device(tmp_path, monkeypatch):
-    first = run(tmp_path, budget=1e-9, config=Squares(pause=0.02))
-    assert len(first.finished) <= 1
-    run(tmp_path, config=Squares(pause=0.02), budget=0.05)
+    assert run(tmp_path, budget=0.0, config=Squares(pause=0.02)).provenance["resumed"] == []
+    for budget in (0.03, 0.03):
+        run(tmp_path, config=Squares(pause=0.02), budget=budget)
     half = load(tmp_path / NAME)
-    monkeypatch.setattr(runner, "device_name", lambda: "Another device")
+    real = worker.environment()
+    elsewhere = {**real, "device": "Another device", "python": "3.99", "commit": "abc"}
+    monkeypatch.setattr(worker, "environment", lambda: elsewhere)
     whole = run(tmp_path, config=Squares(pause=0.02))
-    assert whole.provenance["device"] == f"{half.provenance['device']} + Another device"
-    assert whole.provenance["seconds"] >= 0.2
-    assert whole.provenance["row_seconds"] >= 0.2
-    assert len(whole.provenance["resumed"]) == 2
-    assert half.provenance["seconds"] < whole.provenance["seconds"]
+    origin = whole.provenance
+    assert origin["device"] == f"{half.provenance['device']} + Another device"
+    assert (origin["python"], origin["commit"]) == (real["python"], real["commit"])
+    assert origin["others"] == [{"device": "Another device", "python": "3.99", "commit": "abc"}]
+    assert origin["seconds"] >= 0.2
+    assert origin["row_seconds"] >= 0.2
+    assert min(origin["seconds_by_row"]) >= 0.02
+    assert sum(origin["seconds_by_row"]) == pytest.approx(origin["row_seconds"], abs=0.02)
+    assert len(origin["resumed"]) == 2
+    assert half.provenance["seconds"] < origin["seconds"]
+
+
+def test_provenance_is_that_of_the_process_that_computes(tmp_path, monkeypatch):
+    """Not of the one that hands rows out, which may have other libraries."""
+    elsewhere = {"commit": "abc", "device": "Far away", "processors": 64, "libraries": {"torch": "9"}, "python": "3.99"}
+    monkeypatch.setattr(worker, "environment", lambda: elsewhere)
+    origin = run(tmp_path).provenance
+    assert {key: origin[key] for key in elsewhere} == elsewhere
+    assert origin["others"] == []
 
 
 def test_another_config_does_not_overwrite(tmp_path):
@@ -175,10 +188,10 @@ def test_another_config_does_not_overwrite(tmp_path):
 
 
 def test_rows_of_two_versions_of_the_code_are_not_mixed(tmp_path, monkeypatch):
-    run(tmp_path, budget=0.0)
+    run(tmp_path, Squares(pause=0.01), budget=0.02)
     monkeypatch.setattr(runner, "code_fingerprint", lambda module: "another")
     with pytest.raises(ArtefactError, match="begun by another version of the code"):
-        run(tmp_path)
+        run(tmp_path, Squares(pause=0.01))
 
 
 def in_a_process(out, config):
@@ -195,69 +208,16 @@ def in_a_process(out, config):
 def test_killed_at_any_moment_it_resumes_and_ends_with_the_same_rows(tmp_path, attempt):
     """kill -9 after a delay that sweeps the run; then run again."""
     config = Squares(pause=0.01)
-    expected = run(tmp_path / "whole", config).rows
+    expected = run(tmp_path / "whole", Squares()).rows
     process = in_a_process(tmp_path, config)
     time.sleep(0.006 * attempt)
     process.kill()
     process.join()
     assert process.exitcode in (-signal.SIGKILL, 0)
-    load(tmp_path / NAME)  # whole at every moment
+    if (tmp_path / NAME).exists():
+        assert load(tmp_path / NAME).finished  # whole at every moment, and never without a row
     assert run(tmp_path, config).rows == expected
     assert sorted(p.name for p in tmp_path.iterdir()) == [f".{NAME}.lock", NAME, "whole"]
-
-
-def test_an_interrupt_while_saving_leaves_a_whole_artefact(tmp_path, monkeypatch):
-    real = os.replace
-
-    def interrupted(source, target):
-        if json.loads(Path(source).read_text())["rows"][2] is not None:
-            raise KeyboardInterrupt
-        real(source, target)
-
-    monkeypatch.setattr(artefacts.os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path)
-    monkeypatch.undo()
-    assert len(load(tmp_path / NAME).finished) == 2
-    assert sorted(p.name for p in tmp_path.iterdir()) == [f".{NAME}.lock", NAME]
-
-
-def test_a_full_disk_loses_nothing_and_says_what_to_do(tmp_path, monkeypatch):
-    real, saves = os.fsync, []
-
-    def full(descriptor):
-        saves.append(descriptor)
-        if len(saves) > 6:  # two a row, of the file and of its folder
-            raise OSError(errno.ENOSPC, "No space left on device")
-        real(descriptor)
-
-    monkeypatch.setattr(artefacts.os, "fsync", full)
-    with pytest.raises(ArtefactError, match=r"could not be written \(No space left on device\).*make room"):
-        run(tmp_path)
-    monkeypatch.undo()
-    assert len(load(tmp_path / NAME).finished) == 2
-    assert not list(tmp_path.glob("*.tmp"))
-    assert not list(tmp_path.glob(".*.tmp"))
-    assert run(tmp_path).complete
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ArtefactError, match=r"cannot be written to .* choose another --out"):
-        run(tmp_path / "file")
-
-
-def test_a_read_only_folder_can_be_read_but_not_run_in(tmp_path, monkeypatch):
-    run(tmp_path, budget=1e-9)
-
-    def refused(self, *arguments, **keywords):
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(Path, "open", refused)
-    with pytest.raises(ArtefactError, match=r"cannot be written to \(Permission denied\); choose another --out"):
-        run(tmp_path)
-    monkeypatch.undo()
-    assert not load(tmp_path / NAME).complete
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "Upper", "x.y", "x\n"])
@@ -286,97 +246,180 @@ def test_two_writers_at_once_one_is_sent_away(tmp_path):
     assert load(tmp_path / NAME).complete
 
 
-def edited(path, change):
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
+# --- what a failed or foolish run leaves behind ---
+
+
+def test_a_run_that_fails_before_its_first_row_leaves_no_file(tmp_path):
+    with pytest.raises(RowError, match="failed: x is zero"):
+        runner.run(failing(ValueError("x is zero"), at=0), "smoke", Squares(), out=tmp_path, quiet=True)
+    assert [p.name for p in tmp_path.iterdir()] == [f".{NAME}.lock"]
+
+
+def test_a_file_without_rows_does_not_block_another_config(tmp_path):
+    empty = run(tmp_path)
+    empty.rows = [None] * len(empty.rows)
+    empty.save(tmp_path / NAME)
+    assert run(tmp_path, Squares(power=3.0)).complete
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda c: c["rows"][3].update(y=8), "was altered"),
-        (lambda c: c["config"].update(power=3.0), "was altered"),
-        (lambda c: c["provenance"].update(data="CIFAR-10"), "was altered"),
-        (lambda c: c.update(digest="0" * 64), "was altered"),
-        (lambda c: c.update(schema=0), "has schema 0, this version reads 1"),
-        (lambda c: (c.clear(), c.update(schema=0)), "has schema 0, this version reads 1"),
-        (lambda c: c["rows"].pop(), "its fields differ"),
-        (lambda c: c["rows"].__setitem__(0, {"y": 1}), "its fields differ"),
-        (lambda c: c["rows"].__setitem__(0, 3), "its fields differ"),
-        (lambda c: c.update(points={}), "its fields differ"),
-        (lambda c: c["provenance"].pop("device"), "its fields differ"),
-        (lambda c: c.pop("rows"), "its fields differ"),
-        (lambda c: c["rows"][0].update(y=inf), "was altered"),
-    ],
+    ("setting", "value"),
+    [("in_flight", 0), ("in_flight", -1), ("in_flight", 1.5), ("threads", 0), ("budget", nan), ("budget", -1.0)],
 )
-def test_an_edit_by_hand_is_found(tmp_path, change, message):
-    run(tmp_path)
-    edited(tmp_path / NAME, change)
-    with pytest.raises(ArtefactError, match=message):
-        load(tmp_path / NAME)
+def test_settings_of_the_engine_that_make_no_sense_are_refused(tmp_path, setting, value):
+    with pytest.raises(ConfigError, match=f"{setting} must be a .*, got {value}"):
+        run(tmp_path, **{setting: value})
+    assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", "[" * 100_000, '{"schema": 1}'])
-def test_a_broken_file_is_refused(tmp_path, content):
-    (tmp_path / NAME).write_text(content)
-    with pytest.raises(ArtefactError, match=r"cannot be read as JSON|not an artefact"):
-        load(tmp_path / NAME)
-    with pytest.raises(ArtefactError, match="does not exist; run the experiment"):
-        load(tmp_path / "other.json")
+# --- rows that have no numbers ---
 
 
-@cache
-def run_once(folder):
-    """The content of a finished artefact."""
-    run(folder)
-    return json.loads((folder / NAME).read_text())
+class ZeroCurvature(ValueError):
+    degenerate = True
 
 
-@given(position=st.integers(0, 10**6), bit=st.integers(0, 7))
-@settings(max_examples=200, deadline=None)
-def test_a_flipped_bit_is_found(tmp_path_factory, position, bit):
-    folder = tmp_path_factory.getbasetemp() / "flipped"
-    text = json.dumps(run_once(folder)).encode()
-    content = bytearray(text)
-    content[position % len(content)] ^= 1 << bit
-    (folder / NAME).write_bytes(bytes(content))
-    with suppress(ArtefactError):  # only a bit of white space may pass
-        assert fingerprint(storable(load(folder / NAME).rows)) == fingerprint(run_once(folder)["rows"])
+@pytest.mark.parametrize("error", [worker.DegenerateRow("zero curvature"), ZeroCurvature("zero curvature")])
+def test_a_degenerate_row_is_a_row_that_says_so(tmp_path, error):
+    made = runner.run(failing(error), "smoke", Squares(), out=tmp_path, quiet=True)
+    assert made.complete
+    assert [row["x"] for row in made.rows if "status" in row] == [2, 2]
+    assert made.rows[2] == {"x": 2, "seed": 0, "status": "degenerate: zero curvature"}
+    assert made.rows[3] == run(tmp_path / "whole").rows[3]
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=5,
-)
+# --- a complete artefact and newer code ---
 
 
-@given(field=st.sampled_from(sorted(artefacts.FIELDS)), value=JSON)
-@settings(max_examples=2000, deadline=None)
-def test_a_forged_field_with_a_right_digest_is_refused_or_read_never_a_crash(tmp_path_factory, field, value):
-    folder = tmp_path_factory.getbasetemp() / "forged"
-    content = {**run_once(folder), field: value}
-    content.pop("digest")
-    forged = folder / "forged.json"
-    with suppress(ValueError):  # NaN has no canonical form, and so no digest
-        content |= {"config_hash": fingerprint(content["config"])}
-        content |= {"digest": fingerprint(content)}
-    forged.write_text(json.dumps(content))
-    with pytest.raises(ArtefactError, match=str(forged)):  # at the latest because of the file's name
-        verify.state(forged, {"squares": SQUARES})
-    forged.rename(folder / NAME)
-    with suppress(ArtefactError):
-        assert verify.state(folder / NAME, {"squares": SQUARES})
+def coded(value, name="squares"):
+    """The toy experiment whose code gives another value."""
+
+    def row(config, point):
+        if value is None:
+            raise ValueError("no value")
+        return {"y": value}
+
+    row.__module__ = f"code that gives {value}"
+    return replace(SQUARES, row=row)
 
 
-@given(
-    st.recursive(
-        st.floats() | st.integers() | st.text(max_size=3) | st.none(),
-        lambda s: st.lists(s) | st.dictionaries(st.text(), s),
-    )
-)
-@settings(max_examples=100)
-def test_what_is_stored_comes_back(value):
-    text = artefacts.canonical(storable(value))
-    assert artefacts.canonical(storable(restored(json.loads(text)))) == text
+def test_a_fresh_run_takes_the_place_of_the_old_one_only_when_it_is_complete(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "code_fingerprint", lambda module: module)
+    monkeypatch.setattr(runner, "provenance", lambda edition, module: {**run_origin, "code": module})
+    monkeypatch.setattr(worker, "code_fingerprint", lambda module: module)
+    run_origin = real_provenance("none", "toy")
+    one, two = coded(1), coded(2)
+    runner.run(one, "smoke", Squares(), out=tmp_path, quiet=True)
+    before = (tmp_path / NAME).read_bytes()
+    assert runner.run(two, "smoke", Squares(), out=tmp_path, quiet=True).rows[0]["y"] == 1  # left as it is
+    slow = replace(two, row=slowed(two.row, 0.01))
+    part = runner.run(slow, "smoke", Squares(), out=tmp_path, quiet=True, fresh=True, budget=0.03)
+    assert 0 < len(part.finished) < 10
+    assert (tmp_path / NAME).read_bytes() == before
+    whole = runner.run(two, "smoke", Squares(), out=tmp_path, quiet=True, fresh=True)
+    assert len(whole.provenance["resumed"]) == 1
+    assert {row["y"] for row in load(tmp_path / NAME).rows} == {2}
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f".{NAME}.lock", NAME]
+
+
+def slowed(row, seconds):
+    def later(config, point):
+        time.sleep(seconds)
+        return row(config, point)
+
+    later.__module__ = row.__module__
+    return later
+
+
+# --- threads ---
+
+
+def threads_row(config, point):
+    return {"y": torch.get_num_threads()}
+
+
+COUNTED = replace(SQUARES, row=threads_row)
+
+
+def test_a_row_has_one_thread_unless_it_is_asked_for_more(tmp_path):
+    torch.set_num_threads(2)
+    try:
+        for threads, expected in ((None, 1), (3, 3)):
+            for pool in (None, ThreadPoolExecutor(3)):
+                out = tmp_path / f"{threads} {pool is None}"
+                made = runner.run(
+                    COUNTED, "smoke", Squares(), out=out, executor=pool, in_flight=3, threads=threads, quiet=True
+                )
+                assert {row["y"] for row in made.rows} == {expected}
+                assert made.provenance["threads"] == expected
+                assert f"{expected} thread" in made.provenance["device"]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_a_run_goes_on_with_the_threads_that_it_was_begun_with(tmp_path):
+    config = Squares(pause=0.01)
+    run(tmp_path, config, threads=2, budget=0.02)
+    with pytest.raises(ArtefactError, match="begun with 2 threads a row; go on with --threads 2"):
+        run(tmp_path, config, threads=1)
+    assert run(tmp_path, config).provenance["threads"] == 2
+
+
+# --- what a run does not depend on ---
+
+
+class Broken:
+    """A stream that takes nothing, like a closed or full one."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def write(self, text):
+        raise self.error
+
+    def flush(self):
+        raise self.error
+
+
+@pytest.mark.parametrize("stream", [None, Broken(OSError(errno.ENOSPC, "full")), Broken(ValueError("closed"))])
+def test_a_bar_that_cannot_be_drawn_is_dropped(tmp_path, monkeypatch, stream):
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert runner.run(SQUARES, "smoke", Squares(), out=tmp_path).complete
+
+
+def test_a_bar_that_breaks_on_the_way_is_dropped(tmp_path, monkeypatch):
+    class Late(io.StringIO):
+        def write(self, text):
+            if "3/10" in text:
+                raise BrokenPipeError
+            return super().write(text)
+
+    stream = Late()
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert runner.run(SQUARES, "smoke", Squares(pause=0.15, count=5), out=tmp_path).complete
+    assert "2/10" in stream.getvalue()
+    assert "4/10" not in stream.getvalue()
+
+
+class Forsaken(ThreadPoolExecutor):
+    """Takes rows and never computes one."""
+
+    looks = 0
+
+    def submit(self, fn, /, *arguments, **keywords):
+        return Future()
+
+    def forsaken(self):
+        self.looks += 1
+        return self.looks > 2
+
+
+def test_a_run_stops_when_nobody_is_left_to_compute(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "SECONDS_BETWEEN_LOOKS", 0.01)
+    pool = Forsaken()
+    with pytest.raises(
+        RowError, match=r"all workers are gone with 3 rows of .*; finished rows are saved, start workers"
+    ):
+        run(tmp_path, executor=pool, in_flight=3)
+    assert pool.looks == 3

@@ -5,9 +5,14 @@ The default, ``digits``, ships with scikit-learn and needs no file. The others a
 Nothing is downloaded unless ``download=True`` is passed.
 """
 
+import gzip
 import hashlib
 import io
 import os
+import tarfile
+import zlib
+from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +37,16 @@ class DataError(ValueError):
 
 
 def data_root(root: str | Path | None = None) -> Path:
-    """Where data files are looked for: the argument, else HELPERS_DATA, else the user's cache."""
-    return Path(
-        root or os.environ.get("HELPERS_DATA") or Path.home() / ".cache" / "flatness-and-information"
-    ).expanduser()
+    """Where data files are looked for: the argument, else HELPERS_DATA, else the user's cache.
+
+    Raises:
+        DataError: if it begins with the home of a user that is not known.
+    """
+    chosen = root or os.environ.get("HELPERS_DATA") or "~/.cache/flatness-and-information"
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"the data root {str(chosen)[:80]!r} names no known home; write its path in full") from error
 
 
 def load(name: str, *, root: str | Path | None = None, train: bool = True, download: bool = False) -> Split:
@@ -48,16 +59,29 @@ def load(name: str, *, root: str | Path | None = None, train: bool = True, downl
     mnist, fashion-mnist
     ========================  =========================================================================
 
+    Of MNIST and Fashion-MNIST the compressed files are read, ``.gz``, for which alone there are published checksums.
+
     Raises:
-        DataError: if the name is unknown or a file is missing, truncated or altered.
+        DataError: if the name is unknown or a file is missing, unreadable, truncated or altered.
     """
+    if name not in EDITIONS:
+        raise DataError(f"no data set is called {name!r}; choose from {', '.join(EDITIONS)}")
     if name == "digits":
         return _digits(train)
-    if name == "cifar10-jpeg":
-        return _cifar10_jpeg(data_root(root) / name, train)
-    if name in _TORCHVISION:
-        return _torchvision(name, data_root(root) / name, train, download)
-    raise DataError(f"no data set is called {name!r}; choose from {', '.join(EDITIONS)}")
+    try:
+        folder = data_root(root) / name
+        if name == "cifar10-jpeg":
+            return _cifar10_jpeg(folder, train)
+        if name in _IDX:
+            return _idx(name, folder, train, download)
+        return _torchvision(name, folder, train, download)
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:  # a path that is too long, or that no file can have, included
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise DataError(
+            f"{EDITIONS[name]} cannot be read ({reason}); make its files readable, or point HELPERS_DATA elsewhere"
+        ) from error
 
 
 def _split(inputs: Tensor, targets: Tensor, classes: int, edition: str, origin: str) -> Split:
@@ -130,12 +154,68 @@ def _cifar10_jpeg(folder: Path, train: bool) -> Split:
     return _split(inputs, targets, 10, EDITIONS["cifar10-jpeg"], f"cifar10-jpeg/{_part(train)}")
 
 
-_TORCHVISION = {  # name -> (class in torchvision.datasets, classes)
+_FETCH = (
+    "fetch it with --download, or here with download=True; or point HELPERS_DATA at a folder that holds it, "
+    "or use dataset 'digits'"
+)
+
+_IDX = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}  # name -> class in torchvision.datasets
+_IDX_IMAGES, _IDX_LABELS = 2051, 2049  # the first number of a file says what it holds
+
+
+def _idx(name: str, folder: Path, train: bool, download: bool) -> Split:
+    """Images and labels from the two compressed files of a part, whose MD5 torchvision knows.
+
+    torchvision itself reads the unpacked files, or what earlier versions made of them, and checks neither.
+    """
+    from torchvision import datasets
+
+    kind = getattr(datasets, _IDX[name])
+    raw = folder / _IDX[name] / "raw"
+    contents = []
+    for file_name, md5 in kind.resources[:2] if train else kind.resources[2:]:
+        if download:
+            _fetch(raw, file_name, md5, kind.mirrors, EDITIONS[name])
+        path = raw / file_name
+        if not path.is_file():
+            raise DataError(f"{path} is missing; {_FETCH}")
+        packed = path.read_bytes()
+        if hashlib.md5(packed, usedforsecurity=False).hexdigest() != md5:
+            raise DataError(
+                f"{path} is not {EDITIONS[name]}'s (its MD5 differs: truncated, swapped or altered); {_FETCH}"
+            )
+        contents.append(gzip.decompress(packed))
+    pixels, labels = _idx_array(contents[0], _IDX_IMAGES), _idx_array(contents[1], _IDX_LABELS)
+    targets = torch.from_numpy(labels)
+    return _split(_standardised(pixels[..., None], name), targets, 10, EDITIONS[name], f"{name}/{_part(train)}")
+
+
+def _fetch(folder: Path, file_name: str, md5: str, mirrors: Sequence[str], edition: str) -> None:
+    """Fetch a file from the first mirror that gives it whole, unless it is there already."""
+    from torchvision.datasets.utils import download_url
+
+    reason = "no mirror is known"
+    for mirror in mirrors:
+        try:
+            download_url(f"{mirror}{file_name}", folder, file_name, md5)
+            return
+        except (OSError, RuntimeError, EOFError, HTTPException) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    raise DataError(f"{file_name} of {edition} could not be fetched ({reason}); try again, or use dataset 'digits'")
+
+
+def _idx_array(content: bytes, kind: int) -> np.ndarray:
+    """The numbers of an IDX file: four bytes of kind, whose last is the number of axes, four a length, then uint8."""
+    header = np.frombuffer(content, ">u4", 1 + kind % 256)
+    if header[0] != kind:
+        raise DataError(f"an IDX file begins with {header[0]} instead of {kind}; fetch it afresh with --download")
+    return np.frombuffer(content, np.uint8, offset=header.nbytes).reshape(header[1:].tolist()).copy()
+
+
+_TORCHVISION = {  # name -> (class in torchvision.datasets, classes); their files' MD5 are checked there
     "cifar10": ("CIFAR10", 10),
     "cifar100": ("CIFAR100", 100),
     "svhn": ("SVHN", 10),
-    "mnist": ("MNIST", 10),
-    "fashion-mnist": ("FashionMNIST", 10),
 }
 
 
@@ -146,15 +226,11 @@ def _torchvision(name: str, folder: Path, train: bool, download: bool) -> Split:
     part = {"split": _part(train)} if name == "svhn" else {"train": train}
     try:
         source = getattr(datasets, kind)(folder, download=download, **part)
-    except (RuntimeError, OSError, EOFError) as error:
-        raise DataError(
-            f"{EDITIONS[name]} was not found whole under {folder} ({str(error).splitlines()[0]}); "
-            "pass download=True once, point HELPERS_DATA at a folder that holds it, or use dataset 'digits'"
-        ) from error
+    except (RuntimeError, OSError, EOFError, HTTPException, tarfile.TarError, zlib.error) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{EDITIONS[name]} was not found whole under {folder} ({reason}); {_FETCH}") from error
     pixels = np.asarray(source.data)
     if name == "svhn":
         pixels = pixels.transpose(0, 2, 3, 1)  # torchvision keeps SVHN channels first
-    if pixels.ndim == 3:
-        pixels = pixels[..., None]
     targets = torch.as_tensor(source.labels if name == "svhn" else source.targets)
     return _split(_standardised(pixels, name), targets, classes, EDITIONS[name], f"{name}/{_part(train)}")

@@ -11,8 +11,6 @@
 Every other module is an experiment, or what several have in common (``resnet18``).
 """
 
-from pathlib import Path
-
 from helpers.experiments.convex_rates import EXPERIMENT as _convex
 from helpers.experiments.double_descent import EXPERIMENT as _dispersion
 from helpers.experiments.escape import EXPERIMENT as _escape
@@ -21,9 +19,10 @@ from helpers.experiments.gap_predictors import EXPERIMENT as _soft_rank
 from helpers.experiments.label_noise_clipping import CNN_CLIPPING, MLP_CLIPPING
 from helpers.experiments.linear_relu import EXPERIMENT as _linear_relu
 from helpers.experiments.machinery import library, provenance
-from helpers.experiments.machinery.artefact import Artefact, ArtefactError, load
+from helpers.experiments.machinery.artefact import Artefact, load
 from helpers.experiments.machinery.config import Config, ConfigError
 from helpers.experiments.machinery.runner import Experiment, artefact_path, run
+from helpers.experiments.machinery.storage import ArtefactError
 from helpers.experiments.matched_loss import CNN_WIDTH, LABEL_NOISE, LR_BATCH, MLP_WIDTH
 from helpers.experiments.noise_alignment import EXPERIMENT as _alignment
 from helpers.experiments.resnet18_clip import EXPERIMENT as _resnet18_clip
@@ -33,8 +32,6 @@ from helpers.experiments.resnet18_lambda import EXPERIMENT as _resnet18_lambda
 from helpers.experiments.resnet18_middle import EXPERIMENT as _resnet18_middle
 from helpers.experiments.resnet18_validation import EXPERIMENT as _resnet18_validation
 from helpers.experiments.stable_minima import EXPERIMENT as _stability
-
-RESULTS = Path("book") / "results"
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
@@ -64,7 +61,6 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 __all__ = [
     "EXPERIMENTS",
-    "RESULTS",
     "Artefact",
     "ArtefactError",
     "Config",

@@ -1,7 +1,8 @@
 """Training for flatness: optimisers to put around any other optimiser.
 
 ===================  =====================================================================================
-``SAM``              the gradient at the worst point nearby (Foret et al. 2021; Wu's slides, eq. 1)
+``SAM``              the gradient at the worst point nearby (Foret et al. 2021; Wu's slides, eq. 1), or, adaptive,
+                     at the worst by the weights' own size (Kwon et al. 2021)
 ``GMP``              the mean gradient at random points nearby (Wang & Mao 2022, Section 6, Algorithm 2)
 ``AbsoluteGMP``      the same for losses that change either way (Wang & Mao 2022, E.7, Table 3)
 ``DynamicClipping``  clips to a running minimum of gradient norms (Wang & Mao 2022, Algorithm 1)
@@ -21,17 +22,23 @@ on either), and changes only the gradients that the base sees: momentum and weig
 
     optimizer.step(closure)
 
+The same can be had in one line from parameters and the class of the base, whose options are given by name::
+
+    optimizer = SAM(model.parameters(), torch.optim.SGD, rho=0.05, lr=0.1, momentum=0.9)
+
 SAM and GMP evaluate the batch at several points. Afterwards the weights are where they were, to the bit, and
 buffers (running statistics of BatchNorm) have seen the batch once, at the unperturbed weights: buffers of
 every module that runs in a further evaluation are put back. Random layers draw anew at every evaluation.
+A loss or gradient that is NaN or infinite ends a step with ``NotFinite`` and leaves weights and buffers as they were.
 """
 
 from torch import Tensor
 
 from helpers.regularizers.clipping import DynamicClipping, LaggedClipping
 from helpers.regularizers.nearby import GMP, SAM, AbsoluteGMP
+from helpers.regularizers.wrapper import NotFinite
 
-__all__ = ["GMP", "SAM", "AbsoluteGMP", "DynamicClipping", "LaggedClipping", "flooding", "mixup"]
+__all__ = ["GMP", "SAM", "AbsoluteGMP", "DynamicClipping", "LaggedClipping", "NotFinite", "flooding", "mixup"]
 
 
 def flooding(loss: Tensor, level: float) -> Tensor:

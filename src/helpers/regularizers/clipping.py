@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from helpers._checks import positive, whole
-from helpers.regularizers.wrapper import Closure, Wrapper, gradient_norm
+from helpers.regularizers.buffers import buffers_kept_on_error
+from helpers.regularizers.wrapper import Closure, Wrapper, either_form, finite_norm
 
 
 class _Clipping(Wrapper):
@@ -18,11 +19,12 @@ class _Clipping(Wrapper):
         raise NotImplementedError
 
     @torch.no_grad()
-    def step(self, closure: Closure | None = None) -> Tensor | None:  # type: ignore[override]
+    def step(self, closure: Closure | None = None) -> Tensor | float | None:  # type: ignore[override]
         """One step on the gradients at hand, or on those of the closure, whose loss is returned."""
-        loss = None if closure is None else self._evaluate(closure)
-        gradients = self._gradients()
-        norm = gradient_norm(gradients)
+        with buffers_kept_on_error():
+            loss = None if closure is None else self._evaluate(closure)
+            gradients = self._gradients()
+            norm = finite_norm(gradients)
         target = self._target(norm)
         if target < norm:
             for gradient in gradients.values():
@@ -40,15 +42,18 @@ class DynamicClipping(_Clipping):
     gradient is zero, every later one is clipped to zero.
 
     Args:
+        base_optimizer: an optimiser; or parameters, followed by the class of one, its options given by name.
         alpha: share of G that is left of a longer gradient; 0.1 in the paper.
         start: T_c, number of steps without clipping.
         initial: first value of G; infinity makes the first norm after ``start`` the first minimum.
 
     Raises:
         ValueError: if alpha is not in (0, 1], initial not positive or start negative; in ``step``, if no
-            parameter has a gradient or the gradient norm is not finite.
+            parameter has a gradient.
+        NotFinite: in ``step``, if the loss or a gradient is NaN or infinite.
     """
 
+    @either_form
     def __init__(
         self, base_optimizer: torch.optim.Optimizer, alpha: float, start: int, initial: float = math.inf
     ) -> None:
@@ -80,14 +85,17 @@ class LaggedClipping(_Clipping):
     Norms are compared as they were before any clipping.
 
     Args:
+        base_optimizer: an optimiser; or parameters, followed by the class of one, its options given by name.
         alpha: share that is left; below 1 in the paper.
         lag: K.
 
     Raises:
         ValueError: if alpha is not in (0, 1] or lag not a positive whole number; in ``step``, if no parameter
-            has a gradient or the gradient norm is not finite.
+            has a gradient.
+        NotFinite: in ``step``, if the loss or a gradient is NaN or infinite.
     """
 
+    @either_form
     def __init__(self, base_optimizer: torch.optim.Optimizer, alpha: float, lag: int) -> None:
         super().__init__(base_optimizer)
         self.alpha, self.lag = _fraction(alpha), whole("lag", lag)

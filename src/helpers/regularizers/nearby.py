@@ -1,14 +1,19 @@
-"""Gradients from other points nearby: SAM takes the worst, GMP random ones."""
+"""Gradients from other points nearby: SAM takes the worst, GMP random ones.
+
+A gradient that an evaluation leaves out is zero there; a parameter without one at w is not perturbed. A loss or
+gradient that is NaN or infinite, in any evaluation, ends the step with ``NotFinite``: weights and buffers are then what
+they were.
+"""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch import Tensor
 
 from helpers._checks import non_negative, positive, whole
-from helpers.regularizers.wrapper import Closure, Wrapper, gradient_norm
+from helpers.regularizers.buffers import buffers_kept_on_error, frozen_buffers
+from helpers.regularizers.wrapper import Closure, Wrapper, either_form, finite_norm
 
 
 @contextmanager
@@ -24,56 +29,109 @@ def _moved(shifts: dict[Tensor, Tensor]) -> Iterator[None]:
             p.copy_(old)
 
 
-@contextmanager
-def _frozen_buffers() -> Iterator[None]:
-    """Buffers of every module that runs inside the block are put back at its end.
-
-    An optimiser knows parameters, not modules. A hook on all forward passes meets the modules that own the
-    buffers, before they change them; modules in evaluation mode change nothing and are put back to what they
-    are.
-    """
-    before: dict[Tensor, Tensor] = {}
-
-    def remember(module: nn.Module, _: object) -> None:
-        for buffer in module.buffers():
-            if buffer not in before:
-                before[buffer] = buffer.detach().clone()
-
-    handle = register_module_forward_pre_hook(remember)
-    try:
-        yield
-    finally:
-        handle.remove()
-        with torch.no_grad():
-            for buffer, old in before.items():
-                buffer.copy_(old)
-
-
 class SAM(Wrapper):
     """Sharpness-aware minimisation: the base sees grad L(w + rho g / ||g||), g = grad L(w).
 
-    To first order w + rho g / ||g|| maximises L over the ball of radius rho. Costs two gradients a step.
-    Where g = 0 no direction is steepest, and the base sees g.
+    To first order w + rho g / ||g|| maximises L over the ball of radius rho. ``adaptive`` measures the ball in units of
+    the weights, T = |w| entry by entry (ASAM, Kwon et al. 2021, with eta = 0): the perturbation is rho T^2 g / ||T g||,
+    and the loss there stays the same when weights are rescaled without a change of the function. Costs two gradients a
+    step. Where no direction is steepest (g = 0, or T g = 0) the base sees g.
+
+    Besides ``step(closure)`` a step can be taken in halves, each after a ``backward``, as a ``GradScaler`` needs it::
+
+        for half in (optimizer.first_step, optimizer.second_step):
+            scaler.scale(criterion(model(inputs), targets)).backward()
+            scaler.unscale_(optimizer)
+            try:
+                half(zero_grad=True)
+            except NotFinite:  # the scale was too large: the weights are back, and update() lowers it
+                optimizer.zero_grad()
+                break
+            finally:
+                scaler.update()
+
+    A closure must not scale its loss: the base would see the gradient times the scale, and nothing here can tell.
+
+    Args:
+        base_optimizer: an optimiser; or parameters, followed by the class of one, its options given by name.
+        rho: radius of the ball.
+        adaptive: whether the radius is relative to each weight.
 
     Raises:
-        ValueError: if rho is negative; in ``step``, without a closure or if the gradient norm is not finite.
+        ValueError: if rho is negative; in ``step`` without a closure; in ``first_step`` and ``second_step`` out of
+            turn; if no parameter has a gradient.
+        NotFinite: in a step whose loss or gradient is NaN or infinite.
     """
 
-    def __init__(self, base_optimizer: torch.optim.Optimizer, rho: float = 0.05) -> None:
+    @either_form
+    def __init__(self, base_optimizer: torch.optim.Optimizer, rho: float = 0.05, adaptive: bool = False) -> None:
         super().__init__(base_optimizer)
         self.rho = non_negative("rho", rho)
+        self._scale = torch.abs if adaptive else torch.ones_like
+        self._perturbed: ExitStack | None = None  # between the two halves of a step
 
     @torch.no_grad()
-    def step(self, closure: Closure | None = None) -> Tensor:  # type: ignore[override]
+    def step(self, closure: Closure | None = None) -> Tensor | float:  # type: ignore[override]
         """One step; returns the loss at the unperturbed weights."""
-        loss = self._evaluate(closure)
-        gradients = self._gradients()
-        norm = gradient_norm(gradients)
-        if norm > 0:
-            with _moved({p: g * (self.rho / norm) for p, g in gradients.items()}), _frozen_buffers():
-                self._evaluate(closure)
+        self._check_turn(perturbed=False)
+        with buffers_kept_on_error():
+            loss = self._evaluate(closure)
+            gradients = self._gradients()
+            if shifts := self._ascent(gradients):
+                with _moved(shifts), frozen_buffers():
+                    self._evaluate(closure)
+                    self._finish(gradients)
         self.base.step()
         return loss
+
+    @torch.no_grad()
+    def first_step(self, zero_grad: bool = False) -> None:
+        """Move the weights to the worst point nearby, by the gradients at hand."""
+        self._check_turn(perturbed=False)
+        self._first = self._gradients()
+        shifts = self._ascent(self._first)
+        self._perturbed = ExitStack()
+        self._perturbed.enter_context(_moved(shifts))
+        self._perturbed.enter_context(frozen_buffers())
+        if zero_grad:
+            self.zero_grad()
+
+    @torch.no_grad()
+    def second_step(self, zero_grad: bool = False) -> None:
+        """Move the weights back and let the base step by the gradients at hand, those of the perturbed weights."""
+        self._check_turn(perturbed=True)
+        with self._perturbed:  # type: ignore[union-attr]
+            self._perturbed = None
+            self._finish(self._first)
+        self.base.step()
+        if zero_grad:
+            self.zero_grad()
+
+    def state_dict(self) -> dict:
+        """State of the base and of this wrapper; not between the two halves of a step."""
+        self._check_turn(perturbed=False)
+        return super().state_dict()
+
+    def _check_turn(self, *, perturbed: bool) -> None:
+        if perturbed and self._perturbed is None:
+            raise ValueError("second_step comes after first_step; call first_step and evaluate the batch again")
+        if not perturbed and self._perturbed is not None:
+            raise ValueError("the weights are perturbed; call second_step, which moves them back, first")
+
+    def _ascent(self, gradients: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]:
+        """The perturbation of every parameter; empty where no direction is steepest."""
+        scales = {p: self._scale(p) for p in gradients}
+        norm = finite_norm({p: scales[p] * g for p, g in gradients.items()})
+        if norm == 0:
+            return {}
+        return {p: scales[p] ** 2 * g * (self.rho / norm) for p, g in gradients.items()}
+
+    def _finish(self, first: dict[Tensor, Tensor]) -> None:
+        """Check the gradients of the perturbed weights; a missing one is zero."""
+        finite_norm(self._gradients())
+        for p in first:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
 
 
 class GMP(Wrapper):
@@ -85,6 +143,7 @@ class GMP(Wrapper):
     k + 1 gradients a step. Wang & Mao use rho = 0.5, sigma = 0.03 and k = 3 or 10.
 
     Args:
+        base_optimizer: an optimiser; or parameters, followed by the class of one, its options given by name.
         sigma: standard deviation of the perturbation of every weight.
         rho: weight of the flatness term.
         draws: k.
@@ -92,9 +151,11 @@ class GMP(Wrapper):
 
     Raises:
         ValueError: if sigma is not positive, rho negative or draws not a positive whole number; in ``step``,
-            without a closure.
+            without a closure, or if no parameter has a gradient at w.
+        NotFinite: in ``step``, if a loss or gradient is NaN or infinite.
     """
 
+    @either_form
     def __init__(
         self,
         base_optimizer: torch.optim.Optimizer,
@@ -116,26 +177,36 @@ class GMP(Wrapper):
     def _recall(self, memory: dict) -> None:
         self._generator.set_state(memory["generator"])
 
-    def _share_of(self, change: Tensor) -> float:
+    def _share_of(self, change: float) -> float:
         """Coefficient of grad L(w + d_j) - grad L(w) where the loss changes by ``change`` on the way."""
         return self.rho / self.draws
 
     @torch.no_grad()
-    def step(self, closure: Closure | None = None) -> Tensor:  # type: ignore[override]
+    def step(self, closure: Closure | None = None) -> Tensor | float:  # type: ignore[override]
         """One step; returns the loss at the unperturbed weights."""
-        loss = self._evaluate(closure)
-        plain = self._gradients()
-        mixed = {p: g.clone() for p, g in plain.items()}
-        for _ in range(self.draws):
-            with _moved({p: self.sigma * self._normal_like(p) for p in plain}), _frozen_buffers():
-                change = self._evaluate(closure) - loss
-            share = self._share_of(change)
-            for p, there in self._gradients().items():
-                mixed[p].add_(there - plain[p], alpha=share)
+        with buffers_kept_on_error():
+            loss = self._evaluate(closure)
+            plain = self._gradients()
+            finite_norm(plain)
+            mixed = {p: g.clone() for p, g in plain.items()}
+            for _ in range(self.draws):
+                with _moved({p: self.sigma * self._normal_like(p) for p in plain}), frozen_buffers():
+                    change = float(self._evaluate(closure)) - float(loss)
+                    nearby = self._gradients()
+                    finite_norm(nearby)
+                self._mix(mixed, plain, nearby, self._share_of(change))
         for p, gradient in mixed.items():
             p.grad = gradient
         self.base.step()
         return loss
+
+    def _mix(
+        self, mixed: dict[Tensor, Tensor], plain: dict[Tensor, Tensor], nearby: dict[Tensor, Tensor], share: float
+    ) -> None:
+        """Add share (nearby - plain) to the mixed gradients; one that is missing is zero."""
+        for p in plain | nearby:
+            zero = torch.zeros_like(p)
+            mixed.setdefault(p, zero.clone()).add_(nearby.get(p, zero) - plain.get(p, zero), alpha=share)
 
     def _normal_like(self, p: Tensor) -> Tensor:
         return torch.randn(p.shape, dtype=p.dtype, device=p.device, generator=self._generator)
@@ -148,5 +219,5 @@ class AbsoluteGMP(GMP):
     the batch does not change in either direction. Arguments, errors and cost as there.
     """
 
-    def _share_of(self, change: Tensor) -> float:
-        return self.rho / self.draws * torch.sign(change).item()
+    def _share_of(self, change: float) -> float:
+        return self.rho / self.draws * ((change > 0) - (change < 0))

@@ -1,22 +1,63 @@
 """An optimiser around another: what SAM, GMP and the clipping rules have in common."""
 
+import functools
+import inspect
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Closure = Callable[[], Tensor]
+Closure = Callable[[], Tensor | float]
+
+
+class NotFinite(ValueError):
+    """A loss or a gradient is NaN or infinite; weights and buffers are what they were before the step."""
+
+
+def either_form(construct: Callable[..., None]) -> Callable[..., None]:
+    """Let ``Wrapper(base_optimizer, ...)`` be called as ``Wrapper(parameters, base_class, ..., **base_options)`` too.
+
+    Options that the constructor does not take go to the base; a name that both take is the wrapper's.
+    """
+    known = inspect.signature(construct).parameters.keys() - {"self", "base_optimizer"}
+
+    @functools.wraps(construct)
+    def constructed(self: "Wrapper", base_optimizer: Any, *settings: Any, **options: Any) -> None:
+        if settings and isinstance(settings[0], type):
+            base_class, *settings = settings  # type: ignore[assignment]
+            if isinstance(base_optimizer, nn.Module | torch.optim.Optimizer):
+                raise _unfit(self, base_optimizer)
+            taken = {name: options.pop(name) for name in known & options.keys()}
+            base_optimizer, options = base_class(base_optimizer, **options), taken
+        construct(self, base_optimizer, *settings, **options)
+
+    return constructed
+
+
+def _unfit(wrapper: "Wrapper", given: object) -> ValueError:
+    name = type(wrapper).__name__
+    return ValueError(
+        f"{name} goes around an optimiser, {name}(torch.optim.SGD(model.parameters(), lr=0.1), ...), or takes "
+        f"parameters and the class of one, {name}(model.parameters(), torch.optim.SGD, ..., lr=0.1); got a "
+        f"{type(given).__name__} first"
+    )
 
 
 class Wrapper(torch.optim.Optimizer):
-    """An optimiser around a base optimiser: same parameter groups, same state, own ``step``.
+    """An optimiser around a base optimiser: same parameter groups, same state, a ``step`` of its own.
 
     Attributes:
         base: the optimiser that makes the update.
+
+    Raises:
+        ValueError: if the first argument is no optimiser.
     """
 
     def __init__(self, base_optimizer: torch.optim.Optimizer) -> None:
+        if not isinstance(base_optimizer, torch.optim.Optimizer):
+            raise _unfit(self, base_optimizer)
         super().__init__(base_optimizer.param_groups, base_optimizer.defaults)
         self.base = base_optimizer
         self._share()
@@ -52,13 +93,23 @@ class Wrapper(torch.optim.Optimizer):
     def __getstate__(self) -> dict:
         return self.__dict__  # the inherited one would leave the base out of a copy
 
-    def _evaluate(self, closure: Closure | None) -> Tensor:
-        """The loss of the closure, and its gradients alone in ``.grad``."""
+    def _evaluate(self, closure: Closure | None) -> Tensor | float:
+        """The loss of the closure, and its gradients alone in ``.grad``.
+
+        Raises:
+            ValueError: without a closure, or if it returns None.
+            NotFinite: if the loss is NaN or infinite.
+        """
         if closure is None:
             raise ValueError(f"{type(self).__name__} evaluates a batch more than once; call step(closure)")
         self.zero_grad()
         with torch.enable_grad():
-            return closure()
+            loss = closure()
+        if loss is None:
+            raise ValueError("the closure returned None; let it return the loss")
+        if not math.isfinite(float(loss)):
+            raise NotFinite(f"the loss is {float(loss)}: training diverged; lower the learning rate")
+        return loss
 
     def _gradients(self) -> dict[Tensor, Tensor]:
         """The parameters that have a gradient, and their gradients; ValueError if none has."""
@@ -69,9 +120,13 @@ class Wrapper(torch.optim.Optimizer):
         return gradients
 
 
-def gradient_norm(gradients: dict[Tensor, Tensor]) -> float:
-    """Euclidean norm of all gradients together; ValueError if it is not finite."""
+def finite_norm(gradients: dict[Tensor, Tensor]) -> float:
+    """Euclidean norm of all gradients together.
+
+    Raises:
+        NotFinite: if it is NaN or infinite.
+    """
     norm = nn.utils.get_total_norm(gradients.values()).item()
     if not math.isfinite(norm):
-        raise ValueError(f"the gradient norm is {norm}: training diverged; lower the learning rate")
+        raise NotFinite(f"the gradient norm is {norm}: training diverged; lower the learning rate")
     return norm

@@ -2,11 +2,16 @@
 
 ===============  ================================================================================
 ``config``       frozen settings; ``--set key=value``
-``artefact``     the JSON file: atomic writes, hashes, a lock
+``storage``      JSON on disk: atomic writes, a lock, a digest
+``artefact``     one experiment's rows, settings and origin, as a file
+``fingerprint``  what identifies the code that rows depend on
 ``provenance``   code, commit, libraries, machine
+``worker``       one row, with a fixed number of threads
+``progress``     a bar that no run depends on
 ``runner``       row by row through any executor, resuming what is there
 ``cluster``      the executor of a Dask cluster
+``library``      the artefacts that come with the book, and the reader's
 ``verify``       whether an artefact can be trusted
-``library``      the artefacts that come with the book
+``restamp``      whether it is what the current code gives
 ===============  ================================================================================
 """

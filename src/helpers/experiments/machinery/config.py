@@ -6,6 +6,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from math import isfinite
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
+SIZES = {  # settings on which the memory of a row depends, wherever they occur
+    *("width", "widths", "mlp_widths", "cnn_widths", "resnet_widths", "filters", "inputs", "pixels"),
+    *("k", "n", "n_val", "n_test", "samples", "sizes", "pool", "paths", "probes", "draws"),
+    *("batch_size", "batch_sizes", "width_batch_size", "lanczos_steps"),
+}
+
 
 class ConfigError(ValueError):
     """A setting that is unknown, not of its type, or out of range; the message says which and what is allowed."""
@@ -30,6 +36,11 @@ class Config:
     @property
     def may_be_zero(self) -> frozenset[str]:
         return frozenset({"seeds", "momentum", "weight_decay"})
+
+    @property
+    def costs_memory(self) -> list[str]:
+        """The settings that a row which runs out of memory asks to lower."""
+        return [f.name for f in fields(self) if f.name in SIZES]
 
     def _check_number(self, name: str, value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,35 +1,92 @@
-"""The artefacts that come with the book: where they are, the best there is of one, and how a caption names it."""
+"""The artefacts that come with the book, and those of the reader: where they are, and the best there is of one.
 
-import sys
+In a checkout both lie in ``book/results``. Installed, the book's are data of the package, and runs are written to
+``~/.local/share/flatness-and-information/results``. The environment variable HELPERS_RESULTS names another folder to
+write to. Artefacts are read from the folder that is written to and from the book's; where both have one that is equally
+good, the first counts.
+"""
+
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import helpers
-from helpers.experiments.machinery.artefact import Artefact, ArtefactError, load
+from helpers.experiments.machinery.artefact import Artefact, load
+from helpers.experiments.machinery.storage import ArtefactError, Json, is_intact, read
+
+if TYPE_CHECKING:
+    import pandas  # type: ignore[import-untyped]
 
 PROFILES = ("paper", "laptop", "smoke")  # best first
+BENCHMARK = "bench-"  # files of the benchmarks, which lie beside the artefacts and are not grids
+
+
+def book() -> Path:
+    """The book's folder, with ``results`` and ``claims.yml``: the checkout's, else the copy within the package."""
+    package = Path(helpers.__file__).resolve().parent
+    checkout = package.parents[1] / "book"
+    return checkout if (checkout / "results").is_dir() else package / "_book"
 
 
 def folder() -> Path:
-    """``book/results`` of the checkout that the package is installed from, else of the installed distribution."""
-    checkout = Path(helpers.__file__).resolve().parents[2] / "book" / "results"
-    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "flatness-and-information" / "results"
+    """Where runs are written, and looked for first."""
+    if chosen := os.environ.get("HELPERS_RESULTS"):
+        return Path(chosen)
+    if book().name == "book":
+        return book() / "results"
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "flatness-and-information" / "results"
+
+
+def folders() -> list[Path]:
+    """The folders that artefacts are read from, in order."""
+    return list(dict.fromkeys([folder(), book() / "results"]))
 
 
 def best(experiment: str, *, within: Path | None = None) -> Artefact:
-    """The experiment's artefact of the largest profile that has been run.
+    """The experiment's artefact of the largest profile that is complete, else of the largest that has any rows.
 
     Raises:
-        ArtefactError: if none has been run, or the file was altered.
+        ArtefactError: if there is none, or a file was altered or holds another artefact than its name says.
     """
-    within = folder() if within is None else within
-    for profile in PROFILES:
-        path = within / f"{experiment}.{profile}.json"
-        if path.exists():
-            return load(path)
+    places = folders() if within is None else [within]
+    paths = [place / f"{experiment}.{profile}.json" for profile in PROFILES for place in places]
+    begun = [artefact for artefact in map(load, filter(Path.exists, paths)) if artefact.finished]
+    if begun:
+        return next((artefact for artefact in begun if artefact.complete), begun[0])
     raise ArtefactError(
-        f"{experiment} has not been run: no artefact in {within}; "
+        f"{experiment} has not been run: no artefact in {' or '.join(map(str, places))}; "
         f"make one with: python -m helpers run {experiment} --profile laptop"
     )
+
+
+def frame(experiment: str, *, within: Path | None = None) -> "pandas.DataFrame":
+    """The finished rows of the best artefact as a table, one column a key.
+
+    Raises:
+        ArtefactError: as ``best`` does.
+        ImportError: if pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError("a frame needs pandas, which the book does not; install it: pip install pandas") from error
+    return pandas.DataFrame(best(experiment, within=within).finished)
+
+
+def benchmark(name: str) -> Json:
+    """The content of ``bench-NAME.json`` of the book.
+
+    Raises:
+        ArtefactError: if it is not there or was altered.
+    """
+    path = book() / "results" / f"{BENCHMARK}{name}.json"
+    content = read(path)
+    if not is_intact(content):
+        raise ArtefactError(
+            f"{path} was altered after it was written (its digest differs); restore it or measure again"
+        )
+    return content
 
 
 def caption(artefact: Artefact) -> str:

@@ -1,10 +1,7 @@
 """Where numbers come from: code, data, libraries, machine."""
 
-import ast
-import hashlib
 import os
 import platform
-import resource
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -16,8 +13,8 @@ from typing import Any
 import torch
 
 import helpers
+from helpers.experiments.machinery.fingerprint import Package
 
-MACHINERY = "machinery"  # the folder of what carries rows and does not change them
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
 
 
@@ -26,14 +23,17 @@ def provenance(edition: str, module: str) -> dict[str, Any]:
 
     As rows are added, ``seconds`` (wall-clock of the runs that added them), ``row_seconds`` (sum over rows),
     ``peak_memory_bytes`` (the most of a process that computed one) and ``device`` (each that did) are kept up to date.
+    Commit, libraries and Python are those of the process that computed the first row; ``others`` says where the process
+    of a later row differs.
     """
     return {
         "package": helpers.__version__,
         "code": code_fingerprint(module),
         "data": edition,
         **environment(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": now(),
         "resumed": [],
+        "others": [],
         "seconds": 0.0,
         "row_seconds": 0.0,
         "peak_memory_bytes": 0,
@@ -55,63 +55,31 @@ def resumed(origin: dict[str, Any]) -> None:
     """Note in the provenance of an unfinished artefact that this process goes on, and what is different here."""
     here = environment()
     differing = {name: value for name, value in here.items() if name != "device" and value != origin.get(name)}
-    origin.setdefault("resumed", []).append({"at": datetime.now(UTC).isoformat(timespec="seconds"), **differing})
+    origin.setdefault("resumed", []).append({"at": now(), **differing})
+
+
+def now() -> str:
+    """The time, to the second, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @cache
 def code_fingerprint(module: str) -> str:
-    """SHA-256 of the code that a module's results depend on: itself and what it imports from the package, and so on.
+    """Fingerprint of the code that a module's results depend on: itself and all that it imports from the package.
 
-    Comments, docstrings and layout do not count, so a reworded sentence leaves an artefact current.
+    Layout, comments, docstrings, file names and the version of Python do not count. Of a module outside the package its
+    file counts, with what it imports from the package; what was typed into a session has no file, and does not count.
     """
-    root = Path(helpers.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(_closure(root, module)):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + _without_docstrings(path).encode())
-    return digest.hexdigest()
+    package = _package()
+    if package.file(module):
+        return package.digest(module)
+    path = getattr(sys.modules.get(module), "__file__", None)
+    return package.digest_of(package.parse(Path(path).read_text(encoding="utf-8") if path else ""))
 
 
-def _closure(root: Path, module: str) -> set[Path]:
-    """Files of the package that ``module`` (dotted name) reaches by imports, itself included."""
-    found: set[Path] = set()
-    todo = [module]
-    while todo:
-        for path in _files(root, todo.pop()):
-            if path not in found:
-                found.add(path)
-                todo += _imports(ast.parse(path.read_text()))
-    return found
-
-
-def _files(root: Path, module: str) -> list[Path]:
-    """The file of a dotted name, if it is a module of this package."""
-    base = root.parent.joinpath(*module.split("."))
-    if base == root:
-        return []  # the package itself only loads others by name
-    candidates = [base.with_suffix(".py"), base / "__init__.py"]
-    return [path for path in candidates if path.is_file() and not _is_machinery(path)]
-
-
-def _is_machinery(path: Path) -> bool:
-    return path.parent.name == MACHINERY
-
-
-def _imports(tree: ast.AST) -> list[str]:
-    names: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return [name for name in names if name.split(".")[0] == "helpers"]
-
-
-def _without_docstrings(path: Path) -> str:
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+@cache
+def _package() -> Package:
+    return Package(Path(helpers.__file__).parent)
 
 
 @cache
@@ -148,8 +116,12 @@ def _processor() -> str:
 
 
 def peak_memory() -> int:
-    """Most bytes this process has held: on the accelerator if there is one, else resident."""
+    """Most bytes this process has held: on the accelerator if there is one, else resident; 0 where nothing tells."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,21 +1,28 @@
-"""Run a grid row by row: every finished row is on disk at once, and a run that stops early goes on where it was."""
+"""Run a grid row by row: every finished row is on disk at once, and a run that stops early goes on where it was.
 
+No file is written before the first row is there, so a run that fails at once leaves nothing behind.
+"""
+
+import math
+import os
 import re
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from tqdm import tqdm
 
-from helpers.experiments.machinery.artefact import Artefact, ArtefactError, Json, exclusive, fingerprint, load, storable
+from helpers.experiments.machinery.artefact import FRESH, Artefact, load, storable
 from helpers.experiments.machinery.config import Config, ConfigError
-from helpers.experiments.machinery.provenance import code_fingerprint, device_name, peak_memory, provenance, resumed
+from helpers.experiments.machinery.progress import Bar
+from helpers.experiments.machinery.provenance import code_fingerprint, provenance, resumed
+from helpers.experiments.machinery.storage import ArtefactError, Json, exclusive, fingerprint
+from helpers.experiments.machinery.worker import InlineExecutor, Outcome, compute
 
-SIZES = ("width", "filters", "k", "n", "n_val", "n_test", "batch_sizes", "batch_size")  # settings that cost memory
+SECONDS_BETWEEN_LOOKS = 5.0  # at an executor whose workers may all be gone
 
 
 class RowError(RuntimeError):
@@ -49,35 +56,12 @@ class Experiment:
         return code_fingerprint(self.row.__module__)
 
 
-class InlineExecutor(Executor):
-    """Runs a call where it is submitted: this process, all its threads for one row at a time."""
+@runtime_checkable
+class Watched(Protocol):
+    """An executor that can say that nobody is left to compute anything."""
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # handed to whoever asks for the result, as every executor does
-            future.set_exception(error)
-        return future
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One computed row, and what the process that computed it says about itself."""
-
-    row: Json
-    code: str
-    device: str
-    seconds: float
-    peak_memory_bytes: int
-
-
-def compute(row: Callable[[Any, Json], Json], config: Config, point: Json) -> Outcome:
-    """What a worker does, in whatever process it lives."""
-    started = time.monotonic()
-    measured = {**point, **row(config, point)}
-    code = code_fingerprint(row.__module__)
-    return Outcome(measured, code, device_name(), time.monotonic() - started, peak_memory())
+    def forsaken(self) -> bool:
+        """Whether there have been no workers for too long."""
 
 
 def artefact_path(folder: Path, experiment: str, profile: str) -> Path:
@@ -101,6 +85,8 @@ def run(
     executor: Executor | None = None,
     in_flight: int = 1,
     budget: float | None = None,
+    threads: int | None = None,
+    fresh: bool = False,
     quiet: bool = False,
 ) -> Artefact:
     """Run what is missing of an experiment's grid, saving after every row.
@@ -112,22 +98,37 @@ def run(
         executor: where rows are computed; this process unless given.
         in_flight: rows submitted at a time; more than one only helps an executor with several workers.
         budget: seconds after which no further row is started.
+        threads: threads that compute a row; the last digits of its numbers depend on them. Those of the artefact that
+            is resumed, else one, unless given.
+        fresh: compute all rows anew, in a file ``NAME.PROFILE.json.fresh`` that can be resumed like any other and takes
+            the place of the artefact once it is complete.
         quiet: no progress bar.
 
     Raises:
-        ArtefactError: if the artefact is there with another config, was altered, or cannot be written.
+        ConfigError: if in_flight or threads is not a positive whole number, or the budget negative or NaN.
+        ArtefactError: if the artefact is there with another config or number of threads, was altered, or cannot be
+            written.
         RowError: if a row cannot be computed for a reason that a user can mend: its settings or data (ValueError),
             memory, lost workers, workers with another version of the code. Any other error is raised as it is, with a
             note of the row.
     """
+    for name, count in (("in_flight", in_flight), ("threads", threads)):
+        if count is not None and (not isinstance(count, int) or count < 1):
+            raise ConfigError(f"{name} must be a positive whole number, got {count}")
+    if budget is not None and not budget >= 0:
+        raise ConfigError(f"budget must be a number of seconds that is not negative, got {budget}")
     path = artefact_path(out, experiment.name, profile)
+    working = path.with_name(path.name + FRESH) if fresh else path
     with exclusive(path):
-        artefact = _resume(path, experiment, profile, config)
-        with tqdm(
-            total=len(artefact.rows), initial=len(artefact.finished), disable=quiet, unit="row", desc=path.stem
-        ) as bar:
-            grid = _Grid(experiment, config, artefact, path, bar.update)
-            grid.fill(executor or InlineExecutor(), in_flight, float("inf") if budget is None else budget)
+        artefact = _resume(working, experiment, profile, config, threads)
+        bar = Bar(total=len(artefact.rows), done=len(artefact.finished), name=path.stem, quiet=quiet)
+        try:
+            grid = _Grid(experiment, config, artefact, working, bar.advance)
+            grid.fill(executor or InlineExecutor(), in_flight, math.inf if budget is None else budget)
+        finally:
+            bar.close()
+        if fresh and artefact.complete:
+            os.replace(working, path)
     return artefact
 
 
@@ -152,7 +153,7 @@ class _Grid:
                     failure = self._start(pool, self.todo.pop(0))
                 if not self.flying:
                     break
-                for future in wait(self.flying, return_when=FIRST_COMPLETED).done:
+                for future in self._landed(pool):
                     index = self.flying.pop(future)
                     try:
                         self._save(index, future.result())
@@ -168,22 +169,43 @@ class _Grid:
         return time.monotonic() - self.started
 
     def _start(self, pool: Executor, index: int) -> BaseException | None:
+        point, threads = self.artefact.points[index], self.artefact.provenance["threads"]
         try:
-            self.flying[pool.submit(compute, self.experiment.row, self.config, self.artefact.points[index])] = index
+            self.flying[pool.submit(compute, self.experiment.row, self.config, point, threads)] = index
         except BrokenExecutor as error:
             return self._explained(error, index)
         return None
 
+    def _landed(self, pool: Executor) -> set["Future[Outcome]"]:
+        """The rows that are done, at least one."""
+        while True:
+            done = wait(self.flying, SECONDS_BETWEEN_LOOKS, return_when=FIRST_COMPLETED).done
+            if not done and isinstance(pool, Watched) and pool.forsaken():
+                raise RowError(
+                    f"all workers are gone with {len(self.flying)} rows of {self.path.stem} on their way; finished "
+                    "rows are saved, start workers and run the same command again to resume"
+                )
+            if done:
+                return done
+
     def _save(self, index: int, outcome: Outcome) -> None:
-        if outcome.code != self.artefact.provenance["code"]:
+        origin, device = self.artefact.provenance, outcome.environment["device"]
+        if outcome.code != origin["code"]:
             raise RowError(
-                f"a worker on {outcome.device} runs another version of the code; install this one there and run again"
+                f"a worker on {device} runs another version of the code; install this one there and run again"
             )
+        first = not self.artefact.finished
         self.artefact.rows[index] = outcome.row
-        origin = self.artefact.provenance
-        origin["device"] = _joined(origin["device"], outcome.device, first=len(self.artefact.finished) == 1)
+        if first:
+            origin.update(outcome.environment)
+        else:
+            origin["device"] = " + ".join(dict.fromkeys([*origin["device"].split(" + "), device]))
+            differing = {k: v for k, v in outcome.environment.items() if k != "device" and v != origin.get(k)}
+            if differing and (other := {"device": device, **differing}) not in origin["others"]:
+                origin["others"].append(other)
         origin["seconds"] = round(self.before + self._elapsed(), 3)
         origin["row_seconds"] = round(origin.get("row_seconds", 0.0) + outcome.seconds, 3)
+        origin["seconds_by_row"][index] = round(outcome.seconds, 3)
         origin["peak_memory_bytes"] = max(origin["peak_memory_bytes"], outcome.peak_memory_bytes)
         self.artefact.save(self.path)
         self.tell()
@@ -192,14 +214,16 @@ class _Grid:
         """The error as a sentence if a user can mend its cause, else itself with a note of the row."""
         point = ", ".join(f"{name}={value}" for name, value in self.artefact.points[index].items())
         row = f"row {point} of {self.path.stem}"
+        lower = ", ".join(self.config.costs_memory)
         if isinstance(error, RowError | ArtefactError):
             return error
         if _out_of_memory(error):
-            lower = ", ".join(f.name for f in fields(self.config) if f.name in SIZES)
             return _caused(f"{row} ran out of memory; lower one of {lower} with --set, in another --out", error)
         if _lost(error):
             reason = f"{row} was lost with its worker ({type(error).__name__})"
-            return _caused(f"{reason}; finished rows are saved, run the same command again to resume", error)
+            mend = "finished rows are saved, run the same command again to resume"
+            memory = f"if it ran out of memory lower one of {lower} with --set, in another --out, or give workers more"
+            return _caused(f"{reason}; {mend}; {memory}", error)
         if isinstance(error, ModuleNotFoundError) or "during deserialization of the task graph" in str(error):
             return _caused(f"{row} met a cluster with other packages; install this version there and run again", error)
         if isinstance(error, ValueError):
@@ -214,11 +238,6 @@ def _caused(message: str, error: BaseException) -> RowError:
     return failure
 
 
-def _joined(devices: str, device: str, *, first: bool) -> str:
-    """The devices so far with one more, each named once; the first row's own replaces what was expected."""
-    return " + ".join(dict.fromkeys([*([] if first else devices.split(" + ")), device]))
-
-
 def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
@@ -228,25 +247,36 @@ def _lost(error: BaseException) -> bool:
     return isinstance(error, BrokenExecutor | CancelledError) or type(error).__module__.startswith("distributed.")
 
 
-def _resume(path: Path, experiment: Experiment, profile: str, config: Config) -> Artefact:
-    """The artefact on disk if it is of this config and code, else a fresh one, saved."""
+def _resume(path: Path, experiment: Experiment, profile: str, config: Config, threads: int | None) -> Artefact:
+    """The artefact on disk if it is of this config and code, else a new one, which is not on disk yet.
+
+    A file without a single row, such as earlier versions left, holds nothing and gives way.
+    """
     points = experiment.points(config)
-    if path.exists():
-        artefact = load(path)
+    if path.exists() and (artefact := load(path)).finished:
         if fingerprint(artefact.config) != fingerprint(storable(config.as_json())) or artefact.points != points:
             raise ArtefactError(f"{path} holds another config; choose another --out, or delete it to start afresh")
-        if not artefact.complete and artefact.provenance["code"] != experiment.code:
+        if artefact.complete:
+            return artefact
+        if artefact.provenance["code"] != experiment.code:
             raise ArtefactError(f"{path} was begun by another version of the code; delete it to start afresh")
-        if not artefact.complete:
-            resumed(artefact.provenance)
+        origin = artefact.provenance
+        begun = origin.setdefault("threads", threads or 1)
+        if threads not in (None, begun):
+            raise ArtefactError(f"{path} was begun with {begun} threads a row; go on with --threads {begun}")
+        origin.setdefault("others", [])
+        origin.setdefault("seconds_by_row", [None] * len(points))
+        resumed(origin)
         return artefact
-    artefact = Artefact(
+    return Artefact(
         experiment=experiment.name,
         profile=profile,
         config=storable(config.as_json()),
-        provenance=provenance(experiment.edition(config), experiment.row.__module__),
+        provenance={
+            **provenance(experiment.edition(config), experiment.row.__module__),
+            "threads": threads or 1,
+            "seconds_by_row": [None] * len(points),
+        },
         points=points,
         rows=[None] * len(points),
     )
-    artefact.save(path)
-    return artefact

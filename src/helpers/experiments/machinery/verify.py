@@ -1,15 +1,54 @@
-"""Whether an artefact can be trusted: whole, unaltered, of a known experiment, valid settings and the right grid."""
+"""Whether artefacts can be trusted: whole, unaltered, of a known experiment, valid settings and the right grid."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from helpers.experiments.machinery.artefact import Artefact, ArtefactError, load, storable
+from helpers.experiments.machinery.artefact import Artefact, load, storable
 from helpers.experiments.machinery.config import Config, ConfigError
-from helpers.experiments.machinery.runner import Experiment, artefact_path
+from helpers.experiments.machinery.library import BENCHMARK
+from helpers.experiments.machinery.runner import Experiment
+from helpers.experiments.machinery.storage import ArtefactError, is_intact, read
+
+
+def files(*folders: Path) -> list[Path]:
+    """The JSON files of the folders, in order.
+
+    Raises:
+        ArtefactError: if a folder is not there or cannot be read, or all hold none.
+    """
+    paths = []
+    for folder in folders:
+        try:
+            paths += sorted(folder / name for name in os.listdir(folder) if name.endswith(".json"))
+        except OSError as error:
+            raise ArtefactError(
+                f"{folder} cannot be listed ({error.strerror}); name a folder with artefacts"
+            ) from error
+    if not paths:
+        places = " or ".join(map(str, folders))
+        raise ArtefactError(f"{places} holds no artefacts; make one with 'run', or name another folder")
+    return paths
 
 
 def state(path: Path, known: Mapping[str, Experiment]) -> str:
     """One line on an artefact: complete or not, and whether code and settings are still the book's.
+
+    Of the file of a benchmark, which is no grid, only the digest is checked.
+
+    Raises:
+        ArtefactError: if it cannot be trusted; the message says why.
+    """
+    if path.name.startswith(BENCHMARK):
+        if not is_intact(read(path)):
+            raise ArtefactError(f"{path} was altered after it was written (its digest differs); measure it again")
+        return "benchmark, unaltered"
+    artefact, experiment, config = checked(path, known)
+    return "; ".join([_progress(artefact), *_remarks(artefact, experiment, config)])
+
+
+def checked(path: Path, known: Mapping[str, Experiment]) -> tuple[Artefact, Experiment, Config]:
+    """An artefact that can be trusted, its experiment and its settings.
 
     Raises:
         ArtefactError: if it cannot be trusted; the message says why.
@@ -21,8 +60,6 @@ def state(path: Path, known: Mapping[str, Experiment]) -> str:
     profile = experiment.profiles.get(artefact.profile)
     if profile is None:
         raise ArtefactError(f"{path} is of an unknown profile, {artefact.profile!r:.40}; remove it")
-    if path.name != artefact_path(path.parent, artefact.experiment, artefact.profile).name:
-        raise ArtefactError(f"{path} holds {artefact.experiment}.{artefact.profile}; give the file that name")
     try:
         config = type(profile).from_json(artefact.config)
         points = experiment.points(config)
@@ -30,7 +67,7 @@ def state(path: Path, known: Mapping[str, Experiment]) -> str:
         raise ArtefactError(f"{path} has settings that this version refuses ({error}); run it again") from error
     if artefact.points != storable(points):
         raise ArtefactError(f"{path} holds another grid than its settings give; run it again")
-    return "; ".join([_progress(artefact), *_remarks(artefact, experiment, config, profile)])
+    return artefact, experiment, config
 
 
 def _progress(artefact: Artefact) -> str:
@@ -39,11 +76,11 @@ def _progress(artefact: Artefact) -> str:
     return f"{len(artefact.finished)} of {len(artefact.rows)} rows, run it again to finish"
 
 
-def _remarks(artefact: Artefact, experiment: Experiment, config: Config, profile: Config) -> list[str]:
+def _remarks(artefact: Artefact, experiment: Experiment, config: Config) -> list[str]:
     remarks = []
     if artefact.provenance["code"] != experiment.code:
         remarks.append("stale: made by an earlier version of the code")
-    usual = profile.as_json()
+    usual = experiment.profiles[artefact.profile].as_json()
     changed = [f"{name}={value}" for name, value in config.as_json().items() if value != usual[name]]
     if changed:
         remarks.append(f"not the {artefact.profile} profile of now: {', '.join(changed)}")
