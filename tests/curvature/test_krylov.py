@@ -7,7 +7,8 @@ from instances import CLIPPED, network, sample
 from scipy.sparse.linalg import cg
 from torch import nn
 
-from helpers import curvature
+from helpers import curvature, data
+from helpers.losses import HalfSquaredError
 
 MODEL, SPLIT = network(nn.Tanh), sample()
 H = curvature.hessian(MODEL, CLIPPED, SPLIT)
@@ -65,7 +66,7 @@ def test_products_do_not_grow_with_the_number_of_shifts():
     curvature.solve_shifted(product, b, [0.1], rtol=1e-8)
     one = len(calls)
     curvature.solve_shifted(product, b, [0.1 * 2**i for i in range(25)], rtol=1e-8)
-    assert len(calls) - one == one
+    assert len(calls) - one == one + 24  # a closing product for each further shift
 
 
 def test_negative_curvature_is_found_where_it_is_and_only_there():
@@ -160,3 +161,85 @@ def test_spectral_density_has_the_right_moments_within_its_error():
 def test_density_needs_two_probes():
     with pytest.raises(ValueError, match="at least 2 probes"):
         curvature.spectral_density(MODEL, CLIPPED, SPLIT, probes=1)
+
+
+def test_reported_residuals_are_those_of_the_solutions_in_low_precision():
+    """The recurrence says 9e-7 here, and converged."""
+    h = torch.logspace(0, -6, 200)
+    b = torch.ones(200)
+    solved = curvature.solve_shifted(lambda v: h * v, b, [1e-6], rtol=1e-6)
+    true = (b.double() - (h.double() + 1e-6) * solved.solutions[0].double()).norm() / b.double().norm()
+    assert solved.residuals[0] == pytest.approx(true.item(), rel=0.5, abs=1e-6)
+    assert solved.converged.item() == bool(solved.residuals[0] <= 1e-6)
+
+
+def test_an_ill_conditioned_system_does_not_report_zero():
+    h = torch.logspace(0, -12, 30, dtype=torch.float64)
+    solved = curvature.solve_shifted(lambda v: h * v, torch.ones(30, dtype=torch.float64), [0.0], rtol=1e-13)
+    true = (1 - h * solved.solutions[0]).norm().item() / 30**0.5
+    assert solved.residuals[0] == pytest.approx(true, rel=1e-6)
+    assert solved.residuals[0] > 0
+
+
+class _TwoOutputs(nn.Module):
+    """Inputs diag(1, 2, 3) and two outputs: the Hessian has every eigenvalue twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2, bias=False)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 6])
+def test_repeated_eigenvalues_are_found_and_the_shape_is_kept(count):
+    torch.manual_seed(0)
+    split = data.Split(torch.diag(torch.tensor([1.0, 2.0, 3.0])).double(), torch.zeros(3, 2).double(), 0, "diagonal")
+    model = _TwoOutputs().double().eval()
+    edge = curvature.extreme_eigenvalues(model, HalfSquaredError(), split, count=count)
+    exact = torch.tensor([3, 3, 4 / 3, 4 / 3, 1 / 3, 1 / 3], dtype=torch.float64)
+    torch.testing.assert_close(edge.largest, exact[:count], rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(edge.smallest, exact.flip(0)[:count], rtol=1e-10, atol=1e-12)
+    assert (edge.largest_error > 0).all()
+    assert (edge.largest_error < 1e-12).all()
+
+
+def test_the_density_of_a_space_that_is_exhausted_early_has_every_moment():
+    split = data.Split(torch.eye(3).double(), torch.zeros(3).double(), 0, "identity")
+    model = nn.Linear(3, 1, bias=False).double().eval()
+    density = curvature.spectral_density(model, HalfSquaredError(), split, probes=3, iterations=10)
+    assert density.mean(lambda e: 1 / e) == pytest.approx((3, 0), abs=1e-10)
+    with pytest.raises(ValueError, match="not finite at an eigenvalue"):
+        density.mean(lambda e: torch.log(e - 1))
+    with pytest.raises(ValueError, match="width must be"):
+        density.on(torch.zeros(2), 0.0)
+
+
+def test_the_error_of_a_density_has_one_degree_of_freedom_less():
+    density = curvature.spectral_density(MODEL, CLIPPED, SPLIT, probes=4, iterations=5)
+    samples = (density.nodes**2 * density.weights).sum(1)
+    assert density.mean(lambda e: e**2)[1] == pytest.approx(samples.std(correction=1).item() / 2, rel=1e-12)
+
+
+def test_the_basis_stays_orthogonal_to_machine_precision():
+    """Once is not enough where a product lies almost within the space."""
+    h = torch.cat([torch.linspace(1, 1 + 1e-9, 30, dtype=torch.float64), torch.tensor([1e8, 1e9]).double()])
+    krylov = curvature.Lanczos(lambda v: h * v, torch.ones(32, dtype=torch.float64))
+    for _ in range(12):
+        if not krylov.exhausted:
+            krylov.extend()
+    basis = krylov.combine(np.eye(krylov.size))
+    torch.testing.assert_close(basis @ basis.T, torch.eye(krylov.size).double(), rtol=0, atol=1e-13)
+
+
+def test_indefiniteness_is_remembered():
+    A, b = symmetric(12, 5, lowest=-2.0)
+    solved = curvature.solve_shifted(lambda v: A @ v, b, [0.0, 5.0], rtol=1e-14, max_iterations=12)
+    assert solved.negative_curvature.tolist() == [True, False]
+
+
+def test_a_right_hand_side_that_is_no_finite_vector_is_refused():
+    for rhs in (torch.ones(2, 2), torch.tensor([1.0, float("nan")])):
+        with pytest.raises(ValueError, match="rhs must be a finite vector"):
+            curvature.solve_shifted(lambda v: v, rhs, [1.0])

@@ -362,8 +362,8 @@ def test_bad_input_gets_one_clear_sentence():
     refused("share 60 examples", val2=val)
     refused("share 30 examples", val=train[2])
     for lam in (0.0, -1.0, float("nan"), float("inf")):
-        refused("every lambda must be positive and finite", lambdas=[1.0, lam])
-    refused("every lambda must be positive and finite", lambdas=[])
+        refused("lambdas must be positive and finite", lambdas=[1.0, lam])
+    refused("lambdas must be positive and finite", lambdas=[])
     refused("no method 'magic'", method="magic")
     refused("number of steps must be at least 1", steps=0)
     refused("training mode", models=[network(width=6).train(), *ensemble[1:]])

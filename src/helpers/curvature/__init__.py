@@ -8,7 +8,8 @@
 ``per_example``  squared gradient norms example by example, from one backward pass
 ``affine``       where Tr H is the Gauss-Newton trace
 ``traces``       traces and their differences with standard errors
-``krylov``       one Krylov space: shifted solves, extreme eigenvalues, spectral density
+``krylov``       one Krylov space: extreme eigenvalues, spectral density
+``shifted``      many shifted systems in it
 ===============  ==================================================================================
 """
 
@@ -16,10 +17,8 @@ from helpers.curvature.affine import is_piecewise_affine
 from helpers.curvature.krylov import (
     Edge,
     Lanczos,
-    Shifted,
     SpectralDensity,
     extreme_eigenvalues,
-    solve_shifted,
     spectral_density,
 )
 from helpers.curvature.products import (
@@ -34,6 +33,7 @@ from helpers.curvature.products import (
     per_example_gradients,
     values,
 )
+from helpers.curvature.shifted import Shifted, solve_shifted
 from helpers.curvature.traces import choose_method, trace, trace_difference
 
 __all__ = [

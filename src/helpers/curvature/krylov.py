@@ -1,18 +1,19 @@
-"""One Krylov space, three uses: shifted systems, the edges of the spectrum, its density.
+"""One Krylov space and what it shows of the spectrum: its edges, its density. ``shifted`` solves systems in it.
 
 The Lanczos process turns a symmetric matrix H, known by its products, into a small tridiagonal T and an orthonormal
 basis V of span{b, Hb, H^2 b, ...} with V^T H V = T. Orthogonality is enforced in full, twice: products with the
 Hessian of a network cost far more than that, and without it Ritz values repeat and residuals lie.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.linalg import eigh_tridiagonal, solve
+from scipy.linalg import eigh_tridiagonal
 from torch import Tensor, nn
 
+from helpers._checks import positive
 from helpers.curvature.batches import total
 from helpers.curvature.products import hessian_operator
 from helpers.data import Split
@@ -46,6 +47,11 @@ class Lanczos:
         self._append(start / norm)
 
     @property
+    def rounding(self) -> float:
+        """Relative error that products in this precision leave, whatever the process shows."""
+        return 10 * torch.finfo(self._blocks[0].dtype).eps
+
+    @property
     def size(self) -> int:
         """Number of products made, and the dimension of T."""
         return len(self.diagonal)
@@ -74,115 +80,20 @@ class Lanczos:
             self._blocks.append(vector.new_zeros(ROWS, len(vector)))
         self._blocks[-1][self.size % ROWS] = vector
 
+    def restart(self, start: Tensor) -> None:
+        """Go on from the part of ``start`` that is orthogonal to an exhausted space: T gets a block of its own."""
+        for _ in range(2):
+            for block in self._blocks:
+                start = start - block.T @ (block @ start)
+        self.off_diagonal[-1] = 0.0
+        self.exhausted = False
+        self._append(start / start.norm())
+
     def combine(self, coefficients: np.ndarray) -> Tensor:
         """V y: coefficients (size, m) in the basis to vectors (m, d)."""
         like = self._blocks[0]
         rows = torch.as_tensor(coefficients.T, dtype=like.dtype, device=like.device).split(ROWS, dim=1)
         return total(piece @ block[: piece.shape[1]] for piece, block in zip(rows, self._blocks, strict=False))
-
-
-# --- (H + c I) x = b for many c -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Shifted:
-    """Solutions of (H + c I) x = b, one for each shift c.
-
-    Attributes:
-        solutions: shape (shifts, d).
-        residuals: ||b - (H + c I) x|| / ||b||, shape (shifts,), float64.
-        converged: residual within rtol, shape (shifts,), bool.
-        negative_curvature: H + c I was found indefinite, shape (shifts,), bool; the solution is then the last
-            conjugate-gradient iterate before it showed (x = 0 if it showed at once).
-        iterations: products with H made.
-    """
-
-    solutions: Tensor
-    residuals: Tensor
-    converged: Tensor
-    negative_curvature: Tensor
-    iterations: int
-
-
-def solve_shifted(
-    matvec: Matvec, rhs: Tensor, shifts: Sequence[float], *, rtol: float = 1e-6, max_iterations: int = 200
-) -> Shifted:
-    """Conjugate gradients for every shift at once: one product with H an iteration, whatever the number of shifts.
-
-    All H + c I share the Krylov spaces of H. The j-th conjugate-gradient iterate is V_j y with (T_j + c I) y =
-    ||b|| e_1; with the pivots p_1, p_2, ... of T + c I, its residual norm is ||b|| prod_i (t_{i+1,i} / p_i), and a
-    pivot that is not positive is negative curvature. Iterates until every shift has converged or shown negative
-    curvature, or the cap is reached.
-
-    Args:
-        matvec: product with a symmetric H, (d,) to (d,).
-        rhs: b, shape (d,).
-        shifts: the values c.
-        rtol: on the residual relative to ||b||.
-        max_iterations: cap on products; a shift that needs more is reported as not converged.
-
-    Raises:
-        ValueError: if there is no shift, a shift or b is not finite, or a tolerance is not positive.
-    """
-    if len(shifts) == 0 or not np.isfinite(shifts).all():
-        raise ValueError(f"give at least one finite shift, got {list(shifts)}")
-    if rtol <= 0 or max_iterations < 1:
-        raise ValueError(f"rtol and max_iterations must be positive, got {rtol} and {max_iterations}")
-    count = len(shifts)
-    if not rhs.any():
-        nothing, zero = torch.zeros(count, dtype=torch.bool), torch.zeros(count, dtype=torch.float64)
-        return Shifted(rhs.new_zeros(count, len(rhs)), zero, ~nothing, nothing, 0)
-    krylov = Lanczos(matvec, rhs)
-    systems = [_ShiftedSystem(float(shift)) for shift in shifts]
-    while krylov.size < max_iterations and not krylov.exhausted:
-        krylov.extend()
-        for system in systems:
-            system.advance(krylov)
-        if all(system.indefinite or system.residual <= rtol for system in systems):
-            break
-    norm = rhs.norm().item()
-    coefficients = np.stack([system.coefficients(krylov) for system in systems], axis=1)
-    residuals = torch.tensor([system.residual for system in systems], dtype=torch.float64)
-    return Shifted(
-        solutions=krylov.combine(norm * coefficients),
-        residuals=residuals,
-        converged=residuals <= rtol,
-        negative_curvature=torch.tensor([system.indefinite for system in systems]),
-        iterations=krylov.size,
-    )
-
-
-class _ShiftedSystem:
-    """The Cholesky pivots of T + c I as T grows, and the relative residual of the iterate that they stand for."""
-
-    def __init__(self, shift: float) -> None:
-        self.shift = shift
-        self.size = 0
-        self.pivot = 0.0
-        self.residual = 1.0
-        self.indefinite = False
-
-    def advance(self, krylov: Lanczos) -> None:
-        if self.indefinite:
-            return
-        row = krylov.size - 1
-        pivot = krylov.diagonal[row] + self.shift
-        if row:
-            pivot -= krylov.off_diagonal[row - 1] ** 2 / self.pivot
-        if pivot <= 0:
-            self.indefinite = True
-            return
-        self.size, self.pivot = krylov.size, pivot
-        self.residual = 0.0 if krylov.exhausted else self.residual * krylov.off_diagonal[row] / pivot
-
-    def coefficients(self, krylov: Lanczos) -> np.ndarray:
-        """y with (T + c I) y = e_1 on the leading positive definite block, zero beyond it; shape (krylov.size,)."""
-        y = np.zeros(krylov.size)
-        if self.size:
-            couplings = krylov.off_diagonal[: self.size - 1]
-            T = np.diag(krylov.diagonal[: self.size]) + np.diag(couplings, 1) + np.diag(couplings, -1)
-            y[: self.size] = solve(T + self.shift * np.eye(self.size), np.eye(self.size)[0], assume_a="pos")
-        return y
 
 
 # --- The spectrum ---------------------------------------------------------------------------------------------------
@@ -227,20 +138,31 @@ def extreme_eigenvalues(
     Lanczos from a random start until every error bound |t_{m+1,m} s_m| (s_m: last entry of the Ritz vector of T) is
     within ``rtol`` of the largest absolute Ritz value, or the cap is reached; then the bounds say what is left.
 
+    A Krylov space holds one vector of each eigenspace; where it is exhausted, a new start orthogonal to it finds the
+    copies of a repeated eigenvalue. Where it is not, an eigenvalue that is repeated exactly counts once.
+
     Raises:
         ValueError: if count is not between 1 and d.
     """
-    krylov = Lanczos(hessian_operator(model, loss, split), _random_signs(model, seed))
-    d = sum(p.numel() for p in trainable(model))
+    product, d = hessian_operator(model, loss, split), sum(p.numel() for p in trainable(model))
     if not 1 <= count <= d:
         raise ValueError(f"count must lie between 1 and d = {d}, got {count}")
+    krylov = Lanczos(product, _random_signs(model, seed))
+    spaces = 1
     while True:
         krylov.extend()
         ritz, vectors, errors = _ritz(krylov)
-        ends = np.r_[:count, -count:0]
-        settled = krylov.size >= 2 * count and errors[ends].max() <= rtol * np.abs(ritz).max()
-        if krylov.exhausted or krylov.size >= max_iterations or settled:
+        capped = krylov.size >= max(max_iterations, count)
+        if spaces == 1 and not krylov.exhausted:
+            ends = np.r_[:count, -count:0]
+            settled = krylov.size >= 2 * count and errors[ends].max() <= rtol * np.abs(ritz).max()
+        else:  # every space shows one more copy of a repeated eigenvalue
+            settled = krylov.exhausted and spaces >= count and krylov.size >= count
+        if krylov.size == d or capped or settled:
             break
+        if krylov.exhausted:
+            krylov.restart(_random_direction(model, seed + krylov.size))
+            spaces += 1
     top, bottom = np.s_[: -count - 1 : -1], np.s_[:count]
     return Edge(
         largest=torch.from_numpy(ritz[top].copy()),
@@ -268,11 +190,18 @@ class SpectralDensity:
 
     def on(self, grid: Tensor, width: float) -> tuple[Tensor, Tensor]:
         """Density on a grid (m,), smoothed by a Gaussian of standard deviation ``width``: mean and standard error."""
+        positive("width", width)
         bumps = torch.exp(-0.5 * ((grid[:, None, None] - self.nodes) / width) ** 2) / (width * (2 * torch.pi) ** 0.5)
         return _mean_and_error((bumps * self.weights).sum(2))
 
     def mean(self, function: Callable[[Tensor], Tensor]) -> tuple[float, float]:
-        """(1/d) Tr function(H) and its standard error: soft rank, share of negative eigenvalues, ..."""
+        """(1/d) Tr function(H) and its standard error: soft rank, share of negative eigenvalues, ...
+
+        Raises:
+            ValueError: if the function is not finite at a node.
+        """
+        if not bool(torch.isfinite(function(self.nodes)).all()):
+            raise ValueError("the function is not finite at an eigenvalue estimate; shift or bound it")
         value, error = _mean_and_error((function(self.nodes) * self.weights).sum(1)[None])
         return value.item(), error.item()
 
@@ -294,6 +223,7 @@ def spectral_density(
         while krylov.size < iterations and not krylov.exhausted:
             krylov.extend()
         ritz, vectors, _ = _ritz(krylov)
+        nodes[probe] = ritz[0]  # nodes of weight zero fill the row of a space that was exhausted early
         nodes[probe, : krylov.size] = torch.from_numpy(ritz)
         weights[probe, : krylov.size] = torch.from_numpy(vectors[0] ** 2)
     return SpectralDensity(nodes, weights)
@@ -302,8 +232,8 @@ def spectral_density(
 def _ritz(krylov: Lanczos) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Eigenvalues of T ascending, its eigenvectors as columns, and the error bound of each."""
     ritz, vectors = eigh_tridiagonal(np.asarray(krylov.diagonal), np.asarray(krylov.off_diagonal[:-1]))
-    errors = np.zeros_like(ritz) if krylov.exhausted else krylov.off_diagonal[-1] * np.abs(vectors[-1])
-    return ritz, vectors, errors
+    coupling = 0.0 if krylov.exhausted else krylov.off_diagonal[-1]
+    return ritz, vectors, coupling * np.abs(vectors[-1]) + krylov.rounding * np.abs(ritz).max()
 
 
 def _random_signs(model: nn.Module, seed: int) -> Tensor:
@@ -312,6 +242,13 @@ def _random_signs(model: nn.Module, seed: int) -> Tensor:
     d = sum(p.numel() for p in trainable(model))
     signs = torch.randint(0, 2, (d,), generator=torch.Generator().manual_seed(seed)) * 2 - 1
     return signs.to(dtype=weight.dtype, device=weight.device)
+
+
+def _random_direction(model: nn.Module, seed: int) -> Tensor:
+    """A Gaussian vector (d,): signs may repeat what an earlier start has shown of an eigenspace."""
+    weight, d = trainable(model)[0], sum(p.numel() for p in trainable(model))
+    normal = torch.randn(d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return normal.to(dtype=weight.dtype, device=weight.device)
 
 
 def _mean_and_error(samples: Tensor) -> tuple[Tensor, Tensor]:

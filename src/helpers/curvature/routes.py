@@ -77,7 +77,7 @@ def by_differences(model: nn.Module, loss: LossFunction, batch: Split, v: Tensor
     """
     if not v.any():
         return torch.zeros_like(v)
-    twin, batch, direction = deepcopy(model).double(), batch.to(dtype=torch.float64), v.double()
+    twin, batch, direction = _doubled(model), batch.to(dtype=torch.float64), v.double()
     w = weights(twin)
     step = 1e-4 * (1 + w.norm()) / direction.norm()
     coarse = _difference(twin, loss, batch, w, step * direction) / step
@@ -127,8 +127,8 @@ def trusted_product(model: nn.Module, split: Split) -> BatchProduct:
 def _first_right(model: nn.Module, split: Split) -> BatchProduct:
     few = on_model(model, split, slice(2))
     try:
-        twin = deepcopy(model).double()
-    except (RuntimeError, TypeError):  # no float64 on this device, or a model that cannot be copied
+        twin = _doubled(model)
+    except (RuntimeError, TypeError):  # no float64 on this device
         return reverse_over_reverse
     pair = few.to(dtype=torch.float64)
     for route in (reverse_over_forward, reverse_over_reverse, with_plain_weight_norm):
@@ -140,6 +140,15 @@ def _first_right(model: nn.Module, split: Split) -> BatchProduct:
         stacklevel=2,
     )
     return by_differences
+
+
+def _doubled(model: nn.Module) -> nn.Module:
+    """A copy in float64, without the graph that weight normalisation leaves in a module between two passes."""
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                setattr(module, name, value.detach())  # made anew in every forward pass
+    return deepcopy(model).double()
 
 
 def _projection(rows: Tensor, targets: Tensor) -> Tensor:

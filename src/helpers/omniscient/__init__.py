@@ -20,9 +20,10 @@ from helpers.omniscient.bound import (
     split_half,
 )
 from helpers.omniscient.rows import Row
-from helpers.omniscient.surrogate import Perturbation, Solver, solve_path
+from helpers.omniscient.surrogate import Degenerate, Perturbation, Solver, solve_path
 
 __all__ = [
+    "Degenerate",
     "Perturbation",
     "Row",
     "Solver",

@@ -28,7 +28,7 @@ from helpers.data import Split, check_disjoint
 from helpers.losses import Loss
 from helpers.models import weights
 from helpers.omniscient.rows import Row, measured_rows
-from helpers.omniscient.surrogate import Perturbation, Solver, solve_path
+from helpers.omniscient.surrogate import Perturbation, Solver, path, solve_path
 
 Centre = Callable[[Tensor], Tensor]
 
@@ -102,7 +102,7 @@ def estimate(
         ValueError: if k < 2, a model is in training mode or has weights that are not finite, splits overlap, a lambda
             is not positive, or the training curvature is exactly zero.
     """
-    W = _weights(models, train, steps)
+    W, lambdas = _weights(models, train, loss, steps), path(lambdas)
     check_disjoint(*train, val, val2)
     solver = Solver(method, rtol, max_iterations, value_rtol, seed, most_probes).settled(models[0], loss, train[0])
     centres = centre(W)
@@ -134,7 +134,7 @@ def self_certified(
     the Taylor step. For W itself one needs, on top, that the noise does not lower the population risk. It still uses
     the other runs, through the centre. Arguments and errors as in ``estimate``.
     """
-    W = _weights(models, train, steps)
+    W, lambdas = _weights(models, train, loss, steps), path(lambdas)
     check_disjoint(*train)
     solver = Solver(method, rtol, max_iterations, value_rtol, seed, most_probes).settled(models[0], loss, train[0])
     centres = centre(W)
@@ -161,13 +161,14 @@ def evaluate(
 ) -> Row:
     """The bound at perturbations Delta of your own, shape (k, d), chosen without looking at ``val2``.
 
-    The theorem allows any. ``centre(W) - W`` is the limit of large lambda; zeros give the isotropic terminal bound. In
-    the row, ``lam``, ``C`` and ``residual`` are NaN.
+    The theorem allows any. ``centre(W) - W`` is the limit of large lambda; zeros give the isotropic terminal bound, but
+    for the factor (k / (k - 1))^(1/3) that a leave-one-out centre costs. In the row, ``lam``, ``C`` and
+    ``residual`` are NaN.
 
     Raises:
         ValueError: as ``estimate``, or if the perturbations have another shape than the weights.
     """
-    W = _weights(models, train, steps)
+    W = _weights(models, train, loss, steps)
     check_disjoint(*train, val2)
     if perturbations.shape != W.shape:
         raise ValueError(f"give one perturbation a run, shape {tuple(W.shape)}, got {tuple(perturbations.shape)}")
@@ -210,8 +211,13 @@ def majorise_minimise_lambda(M: float) -> float:
     return float(M ** (-2 / 3) / 3)
 
 
-def _weights(models: Sequence[nn.Module], train: Sequence[Split], steps: int) -> Tensor:
+def _weights(models: Sequence[nn.Module], train: Sequence[Split], loss: Loss, steps: int) -> Tensor:
     """The weights of the k runs, (k, d), after checking what all bounds here assume."""
+    R = getattr(loss, "R", None)
+    if not isinstance(R, int | float) or not (isfinite(R) and R > 0):
+        raise ValueError(
+            f"loss needs its sub-Gaussian constant, a positive number loss.R, got {R}; use losses.ClippedCrossEntropy"
+        )
     if len(models) < 2:
         raise ValueError(f"the bound needs k >= 2 independent runs to estimate a variance, got {len(models)}")
     if len(models) != len(train):

@@ -6,7 +6,7 @@ averaged over the k runs, the noise is chosen for the averages, and the terms ar
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import hypot, nan, sqrt
+from math import hypot, inf, nan, sqrt
 
 import torch
 from torch import Tensor, nn
@@ -164,6 +164,11 @@ def measure_run(
     return points
 
 
+def _ratio(noise: float, weight: float) -> float:
+    """noise / weight, infinite where all weights are zero."""
+    return noise / weight if weight > 0 else inf
+
+
 def _row(lam: float, points: Sequence[_Point], R: float, steps: int, d: int) -> Row:
     """Average over runs, choose sigma, and add up."""
 
@@ -201,7 +206,7 @@ def _row(lam: float, points: Sequence[_Point], R: float, steps: int, d: int) -> 
         sigma=noise.sigma,
         C=mean(lambda p: p.found.C),
         delta_norm=mean(lambda p: p.delta_norm),
-        noise_to_weight=noise.sigma * sqrt(steps * d) / mean(lambda p: p.weight_norm),
+        noise_to_weight=_ratio(noise.sigma * sqrt(steps * d), mean(lambda p: p.weight_norm)),
         clipped_share=mean(lambda p: p.clipped),
         residual=max(p.found.residual for p in points),
         converged=all(p.found.converged for p in points),

@@ -14,7 +14,7 @@ The right-hand side does not depend on lambda, so one Krylov space serves the wh
 large vectors is taken: at lambda = 1e9, e is ten orders of magnitude smaller than nu.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite, nan
 from typing import Any
@@ -38,6 +38,24 @@ from helpers.losses import Loss
 from helpers.models import weights
 
 EXACT_LIMIT = 700
+
+
+class Degenerate(ValueError):
+    """A run that the surrogate cannot speak of, as its curvature is zero: a result, not a wrong argument."""
+
+    degenerate = True  # an experiment records it as a row and goes on
+
+
+def path(lambdas: Iterable[float] | float) -> list[float]:
+    """The trade-offs as a list; a single number is a path of one.
+
+    Raises:
+        ValueError: if there is none, or one is not positive and finite.
+    """
+    numbers = [float(lam) for lam in (lambdas if isinstance(lambdas, Iterable) else [lambdas])]
+    if not numbers or not all(isfinite(lam) and lam > 0 for lam in numbers):
+        raise ValueError(f"lambdas must be positive and finite, and there must be one, got {numbers}")
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -141,14 +159,14 @@ def solve_path(
         population_gradient: g_pop at W, shape (d,); zeros give the self-certified variant.
 
     Raises:
-        ValueError: if a lambda is not positive, or if Tr H = 0, where C = 0 and lambda has no effect.
+        ValueError: if a lambda is not positive.
+        Degenerate: if Tr H = 0, where C = 0 and lambda has no effect.
     """
-    if len(lambdas) == 0 or not all(isfinite(lam) and lam > 0 for lam in lambdas):
-        raise ValueError(f"every lambda must be positive and finite, and there must be one, got {list(lambdas)}")
+    lambdas = path(lambdas)
     nu = weights(model) - centre
     C = 1.5 * (loss.R**2 / len(train) * abs(solver.trace(model, loss, train))) ** (1 / 3)
     if C == 0:
-        raise ValueError(
+        raise Degenerate(
             "the training loss has zero curvature at W (every example clipped, or a loss linear in the weights), so "
             "C = 0 and the surrogate is singular; choose Delta by hand and use omniscient.evaluate"
         )

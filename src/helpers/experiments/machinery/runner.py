@@ -17,7 +17,7 @@ import torch
 
 from helpers.experiments.machinery.artefact import FRESH, Artefact, load, storable
 from helpers.experiments.machinery.config import Config, ConfigError
-from helpers.experiments.machinery.progress import Bar
+from helpers.experiments.machinery.display import Bar
 from helpers.experiments.machinery.provenance import code_fingerprint, provenance, resumed
 from helpers.experiments.machinery.storage import ArtefactError, Json, exclusive, fingerprint
 from helpers.experiments.machinery.worker import InlineExecutor, Outcome, compute

@@ -1,0 +1,428 @@
+"""Models and losses of other people: the right value, or one sentence that names the argument."""
+
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from instances import CLIPPED, images, network, sample
+from torch import nn
+
+from helpers import curvature, data, models
+from helpers.curvature import routes
+from helpers.losses import ClippedCrossEntropy, HalfSquaredError, PerSequence, ZeroOneError
+
+V = torch.Generator().manual_seed(0)
+LINE = data.Split(torch.tensor([[1.0], [2.0], [3.0]]), torch.zeros(3), 0, "line")
+
+
+def slope():
+    model = nn.Linear(1, 1, bias=False).eval()
+    nn.init.ones_(model.weight)
+    return model
+
+
+# --- Losses -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "function", ["values", "gradient", "hessian", "trace", "gauss_newton", "per_example_gradients"]
+)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_a_loss_that_averages_is_refused(function, reduction):
+    with pytest.raises(ValueError, match=r"one value an example, shape \(2,\), but returned shape \(\)"):
+        getattr(curvature, function)(network(), nn.CrossEntropyLoss(reduction=reduction), sample())
+
+
+def test_the_mean_over_examples_is_taken_here():
+    """X = 1, 2, 3, weight 1, half squares: the Hessian is the mean of x^2."""
+    assert curvature.hessian(slope(), HalfSquaredError(), LINE).item() == pytest.approx(14 / 3)
+    assert curvature.gradient(slope(), HalfSquaredError(), LINE).item() == pytest.approx(14 / 3)
+    unreduced = lambda z, y: (z[:, 0] - y) ** 2  # noqa: E731
+    assert curvature.hessian(slope(), unreduced, LINE).item() == pytest.approx(28 / 3)
+
+
+def test_nothing_around_a_call_turns_gradients_off():
+    model, split = network(), sample()
+    expected = curvature.hessian(model, CLIPPED, split)
+    with torch.no_grad():
+        assert torch.equal(curvature.hessian(model, CLIPPED, split), expected)
+        assert curvature.trace(model, CLIPPED, split).value == pytest.approx(expected.trace().item())
+    with torch.inference_mode():
+        assert torch.equal(curvature.hessian(model, CLIPPED, split), expected)
+
+
+class Detached(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(5, 3)
+
+    def forward(self, x):
+        with torch.no_grad():
+            return self.layer(x)
+
+
+def test_a_graph_that_is_cut_is_refused():
+    with pytest.raises(ValueError, match="the model cuts the graph"):
+        curvature.gradient(Detached().double().eval(), CLIPPED, sample())
+    with pytest.raises(ValueError, match="the loss cuts the graph"):
+        curvature.gradient(network(), lambda z, y: z.detach().sum(1), sample())
+    assert not curvature.gradient(network(), ZeroOneError(), sample()).any()
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (torch.full((23,), -100), "targets hold the class -100"),
+        (torch.full((23,), 3), "targets hold the class 3"),
+        (torch.ones(23, 3), "sum to 1"),
+        (torch.ones(23).double(), "sum to 1"),
+        (torch.zeros(23, 2, dtype=torch.int64), "class indices of shape"),
+    ],
+)
+def test_targets_that_name_no_class_are_refused(targets, message):
+    with pytest.raises(ValueError, match=message):
+        curvature.values(network(), CLIPPED, data.Split(sample().inputs, targets, 3, "odd"))
+
+
+def test_soft_targets_are_cross_entropy_and_their_sketch_its_curvature():
+    model, split = network(width=6), sample()
+    soft = torch.randn(23, 3, generator=V).double().softmax(1)
+    loss, mixed = ClippedCrossEntropy(30.0), data.Split(split.inputs, soft, 3, "soft")
+    plain = -(soft * model(split.inputs).log_softmax(1)).sum(1)
+    torch.testing.assert_close(curvature.values(model, loss, mixed), plain.detach(), rtol=1e-12, atol=0)
+    exact = curvature.hessian(model, loss, mixed).trace().item()
+    assert curvature.trace(model, loss, mixed, method="gauss-newton", rtol=1e-9).value == pytest.approx(exact, rel=1e-9)
+
+
+def test_squared_error_of_several_outputs():
+    model, split = network(), sample()
+    aims = torch.randn(23, 3, generator=V).double()
+    several = data.Split(split.inputs, aims, 0, "several")
+    expected = 0.5 * (model(split.inputs) - aims).square().sum(1)
+    torch.testing.assert_close(curvature.values(model, HalfSquaredError(), several), expected.detach())
+    exact = curvature.hessian(model, HalfSquaredError(), several).trace().item()
+    found = curvature.trace(model, HalfSquaredError(), several, method="gauss-newton", rtol=1e-9)
+    assert found.value == pytest.approx(exact, rel=1e-9)
+    with pytest.raises(ValueError, match="a target for each output"):
+        curvature.values(model, HalfSquaredError(), split)
+
+
+def test_a_loss_per_sequence_is_the_mean_over_positions():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)).double().eval()
+    inputs, targets = torch.randn(6, 7, 5).double(), torch.randint(3, (6, 7))
+    split, loss = data.Split(inputs, targets, 3, "sequences"), PerSequence(CLIPPED)
+    plain = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), reduction="none").view(6, 7).mean(1)
+    torch.testing.assert_close(curvature.values(model, loss, split), plain.detach(), rtol=1e-12, atol=0)
+    exact = curvature.hessian(model, loss, split).trace().item()
+    estimate = curvature.trace(model, loss, split, method="gauss-newton", rtol=1e-9)
+    assert estimate.value == pytest.approx(exact, rel=1e-9)
+    with pytest.raises(ValueError, match=r"logits of shape \(n, classes\)"):
+        curvature.values(model, CLIPPED, split)
+
+
+# --- Samples ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_loader_a_dataset_and_arrays_give_what_a_split_gives():
+    model, split = network(), sample()
+    dataset = torch.utils.data.TensorDataset(split.inputs, split.targets)
+    expected = curvature.gradient(model, CLIPPED, split)
+    for examples in (dataset, torch.utils.data.DataLoader(dataset, 7), (split.inputs.numpy(), split.targets.numpy())):
+        torch.testing.assert_close(curvature.gradient(model, CLIPPED, examples), expected, rtol=1e-12, atol=1e-14)
+
+
+class Two(nn.Module):
+    """Two inputs, by position or by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(5, 3)
+
+    def forward(self, left, right):
+        return self.layer(left + right)
+
+
+def test_several_inputs_and_dictionaries():
+    torch.manual_seed(0)
+    model, split = Two().double().eval(), sample()
+    half = split.inputs / 2
+    expected = curvature.hessian(model.layer, CLIPPED, split)
+    for inputs in ((half, half), {"left": half, "right": half}):
+        H = curvature.hessian(model, CLIPPED, data.Split(inputs, split.targets, 3, "two"))
+        torch.testing.assert_close(H, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_examples_that_are_not_finite_are_refused(bad):
+    split = sample()
+    inputs = split.inputs.clone()
+    inputs[-1, 0] = bad
+    with pytest.raises(ValueError, match="split holds inputs that are not finite"):
+        curvature.values(network(), CLIPPED, data.Split(inputs, split.targets, 3, "odd"))
+
+
+# --- Models -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_whose_output_depends_on_the_batch_or_on_chance_is_refused():
+    batch = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 3))
+    with pytest.raises(ValueError, match="depends on the rest of its batch"):
+        curvature.values(batch.double().eval(), CLIPPED, sample())
+
+    class Always(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(5, 3)
+
+        def forward(self, x):
+            return F.dropout(self.layer(x), 0.5, training=True)
+
+    with pytest.raises(ValueError, match="draws at random in evaluation mode"):
+        curvature.values(Always().double().eval(), CLIPPED, sample())
+
+
+def test_low_precision_and_lost_weights_are_refused():
+    for change in (torch.float16, torch.bfloat16):
+        with pytest.raises(ValueError, match=r"call model\.float\(\)"):
+            curvature.gradient(network().to(change), CLIPPED, sample())
+    mixed = network()
+    mixed[1].half()
+    with pytest.raises(ValueError, match=r"float16, torch\.float64"):
+        curvature.gradient(mixed, CLIPPED, sample())
+    with pytest.raises(ValueError, match="one tensor, a row an example"):
+        curvature.values(nn.GRU(5, 3).double().eval(), CLIPPED, sample())
+
+
+def test_weight_normalisation_has_the_right_curvature():
+    """g = 2, v = (3, 4), x = (1, 0), target 0, half squares: PyTorch's own rule gives .2896."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        model = nn.utils.weight_norm(nn.Linear(2, 1, bias=False)).double().eval()
+    with torch.no_grad():
+        model.weight_g.fill_(2.0)
+        model.weight_v.copy_(torch.tensor([[3.0, 4.0]]))
+    split = data.Split(torch.tensor([[1.0, 0.0]] * 2).double(), torch.zeros(2).double(), 0, "one")
+    assert routes.trusted_product(model, split) is routes.with_plain_weight_norm
+    H = curvature.hessian(model, HalfSquaredError(), split)
+    assert H.trace().item() == pytest.approx(0.4048, abs=1e-10)
+    assert curvature.trace(model, HalfSquaredError(), split).value == pytest.approx(0.4048, abs=1e-10)
+    block = curvature.hvp(model, HalfSquaredError(), split, torch.eye(3).double())
+    torch.testing.assert_close(block, H, rtol=1e-10, atol=1e-12)
+
+
+class NoSecond(torch.autograd.Function):
+    """The cube, with a derivative and no second one."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, slope):
+        return 3 * ctx.saved_tensors[0] ** 2 * slope
+
+
+class Cubed(nn.Module):
+    def __init__(self, cube):
+        super().__init__()
+        self.layer, self.cube = nn.Linear(5, 3), cube
+
+    def forward(self, x):
+        return self.cube(self.layer(x))
+
+
+def test_an_operation_without_second_derivative_is_differenced_with_a_warning():
+    torch.manual_seed(0)
+    model = Cubed(NoSecond.apply).double().eval()
+    twin = Cubed(lambda x: x**3).double().eval()
+    twin.load_state_dict(model.state_dict())
+    with pytest.warns(UserWarning, match="differences of gradients"):
+        H = curvature.hessian(model, CLIPPED, sample())
+    torch.testing.assert_close(H, curvature.hessian(twin, CLIPPED, sample()), rtol=1e-5, atol=1e-6)
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attend, self.top = nn.MultiheadAttention(6, 2, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.top(self.attend(x, x, x, need_weights=False)[0].mean(1))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.cells, self.top = kind(6, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.top(self.cells(x)[0][:, -1])
+
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.top = nn.Embedding(7, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.top(torch.relu(self.table(x).mean(1)))
+
+
+def frozen():
+    model = network(nn.Tanh)
+    model[1].requires_grad_(False)
+    return model
+
+
+def body(layer):
+    return lambda: nn.Sequential(nn.Linear(5, 6), layer(), nn.Linear(6, 3))
+
+
+STRANGE = {
+    "layer norm": body(lambda: nn.LayerNorm(6)),
+    "RMS norm": body(lambda: nn.RMSNorm(6)),
+    "group norm": body(lambda: nn.GroupNorm(2, 6)),
+    "batch norm": body(lambda: nn.BatchNorm1d(6)),
+    "SELU": body(nn.SELU),
+    "GELU": body(nn.GELU),
+    "SiLU": body(nn.SiLU),
+    "Mish": body(nn.Mish),
+    "softplus": body(nn.Softplus),
+    "GLU": lambda: nn.Sequential(nn.Linear(5, 6), nn.GLU(), nn.Linear(3, 3)),
+    "dropout": body(nn.Dropout),
+    "leaky ReLU": body(nn.LeakyReLU),
+    "PReLU": body(nn.PReLU),
+    "in-place ReLU": body(lambda: nn.ReLU(inplace=True)),
+    "bilinear": lambda: nn.Sequential(nn.Linear(5, 3), nn.Softmax(1), nn.Linear(3, 3)),
+    "frozen": frozen,
+    "weight norm": lambda: nn.Sequential(
+        nn.utils.parametrizations.weight_norm(nn.Linear(5, 4)), nn.Tanh(), nn.Linear(4, 3)
+    ),
+}
+SEQUENCES = {
+    "attention": Attention,
+    "GRU": lambda: Recurrent(nn.GRU),
+    "LSTM": lambda: Recurrent(nn.LSTM),
+    "RNN": lambda: Recurrent(nn.RNN),
+    "encoder": lambda: nn.Sequential(
+        nn.TransformerEncoderLayer(6, 2, 8, batch_first=True), nn.Flatten(), nn.Linear(18, 3)
+    ),
+    "convolution": lambda: nn.Sequential(nn.Conv1d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(16, 3)),
+}
+
+
+def differenced(model, split):
+    """The Hessian by central differences of the gradient: the slow twin that needs no second derivative."""
+    w, columns = models.weights(model), []
+    for j in range(len(w)):
+        step = torch.zeros_like(w)
+        step[j] = 1e-5
+        sides = []
+        for sign in (1, -1):
+            with models.at(model, w + sign * step):
+                sides.append(curvature.gradient(model, CLIPPED, split))
+        columns.append((sides[0] - sides[1]) / 2e-5)
+    return torch.stack(columns, dim=1)
+
+
+@pytest.mark.parametrize("name", [*STRANGE, *SEQUENCES, "words"])
+def test_curvature_of_strange_but_legitimate_models(name):
+    torch.manual_seed(1)
+    targets = torch.arange(6) % 3
+    if name in STRANGE:
+        model, inputs = STRANGE[name](), torch.randn(6, 5).double()
+    elif name == "words":
+        model, inputs = Words(), torch.randint(7, (6, 4))
+    else:
+        model, inputs = SEQUENCES[name](), torch.randn(6, 3, 6).double()
+    model, split = model.double().eval(), data.Split(inputs, targets, 3, name)
+    w = models.weights(model)
+    v = torch.randn(w.shape, generator=torch.Generator().manual_seed(2)).double()
+    product = curvature.hvp(model, CLIPPED, split, v)
+    H = curvature.hessian(model, CLIPPED, split)
+    torch.testing.assert_close(product, H @ v, rtol=1e-7, atol=1e-9)
+    if len(w) < 120:
+        torch.testing.assert_close(H, differenced(model, split), rtol=1e-4, atol=1e-6)
+    assert curvature.trace(model, CLIPPED, split, method="exact").value == pytest.approx(H.trace().item())
+    curvature.check_deterministic(model, CLIPPED, split)
+
+
+CONVOLUTIONS = {
+    "grouped": [nn.Conv2d(4, 6, 3, 2, 1, groups=2), nn.ReLU(inplace=True)],
+    "dilated": [nn.Conv2d(4, 3, 3, dilation=2, padding=2, padding_mode="circular")],
+    "same": [nn.Conv2d(4, 3, 3, padding="same"), nn.ReLU()],
+    "oblong": [nn.Conv2d(4, 4, (3, 1), (1, 2)), nn.BatchNorm2d(4), nn.ReLU()],
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_class_by_class_traces_are_those_of_the_gauss_newton_matrix(name):
+    split = images(5, channels=4)
+    features = nn.Sequential(*CONVOLUTIONS[name], nn.Flatten()).double().eval()
+    top = nn.Linear(features(split.inputs).shape[1], 3).double()
+    model = nn.Sequential(features, top).eval()
+    exact = curvature.gauss_newton(model, CLIPPED, split).trace().item()
+    found = curvature.trace(model, CLIPPED, split, method="gauss-newton")
+    assert (found.value, found.standard_error) == (pytest.approx(exact, rel=1e-10), 0)
+
+
+def test_tied_and_embedded_weights_have_right_class_by_class_traces():
+    torch.manual_seed(0)
+    model = Words().double().eval()
+    split = data.Split(torch.randint(7, (6, 4)), torch.arange(6) % 3, 3, "words")
+    exact = curvature.gauss_newton(model, CLIPPED, split).trace().item()
+    assert curvature.trace(model, CLIPPED, split, method="gauss-newton").value == pytest.approx(exact, rel=1e-10)
+
+
+def test_the_gauss_newton_operator_is_its_matrix():
+    model, split = network(nn.Tanh), sample()
+    G = curvature.gauss_newton(model, CLIPPED, split)
+    block = torch.randn(len(G), 3, generator=V).double()
+    operator = curvature.gauss_newton_operator(model, CLIPPED, split)
+    torch.testing.assert_close(operator(block), G @ block, rtol=1e-10, atol=1e-12)
+
+
+def test_channels_last_models_have_the_same_curvature():
+    torch.manual_seed(0)
+    model, split = models.resnet18(2, 3, channels=1).eval(), images(6)
+    expected = curvature.gradient(model, CLIPPED, split)
+    last = curvature.gradient(model.to(memory_format=torch.channels_last), CLIPPED, split)
+    torch.testing.assert_close(last, expected, rtol=1e-4, atol=1e-6)
+    assert models.weights(model).shape == expected.shape
+
+
+def test_a_scalar_output_is_summed_without_noise():
+    """d = 1,201, n = 2: two equal sketches used to pass for certainty."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(10, 100), nn.ReLU(), nn.Linear(100, 1)).double().eval()
+    split = data.Split(torch.randn(2, 10).double(), torch.randn(2).double(), 0, "two")
+    exact = curvature.gauss_newton(model, HalfSquaredError(), split).trace().item()
+    for seed in range(5):
+        found = curvature.trace(model, HalfSquaredError(), split, seed=seed)
+        assert (found.value, found.standard_error) == (pytest.approx(exact, rel=1e-10), 0)
+
+
+def test_every_weight_tensor_is_tried_for_affinity():
+    torch.manual_seed(0)
+    layers = [layer for _ in range(12) for layer in (nn.Linear(6, 6), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.utils.parametrizations.weight_norm(nn.Linear(6, 3))).double().eval()
+    split = data.Split(torch.randn(8, 6).double(), torch.zeros(8, dtype=torch.int64), 3, "deep")
+    assert not curvature.is_piecewise_affine(model, split)[0]
+
+
+def test_tf32_and_autocast_are_off_inside_and_restored():
+    before = torch.backends.cuda.matmul.allow_tf32
+    seen = []
+
+    def loss(z, y):
+        seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, z.dtype))
+        return z.sum(1)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        curvature.gradient(network().float(), loss, sample())
+    assert set(seen) == {(False, False, torch.float32)}
+    assert torch.backends.cuda.matmul.allow_tf32 == before
