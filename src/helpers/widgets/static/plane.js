@@ -1,5 +1,5 @@
 
-// ---- the plane (helpers.plane), a further kind of chart ------------------------------------------------------------
+// ---- the plane (helpers.widgets.plane), a further kind of chart ------------------------------------------------------------
 // chart.frames[frame][i] is a list of polylines x0, y0, x1, y1, ...; null: the same as in the first frame.
 // chart.kinds[i] says whether series i is a path, points, a line or a region.
 
