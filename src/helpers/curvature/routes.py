@@ -3,12 +3,13 @@
 Some operations of PyTorch have no forward derivative; the gradient of some that have one is silently wrong (layer
 normalisation); of tied parameters only one is moved; and some have a wrong second derivative, or none. So a route is
 tried on two examples before it is used: in float64, against a difference of gradients, which needs first derivatives
-only, and on the symmetry that every Hessian has.
+only, or on the symmetry that every Hessian has.
 """
 
 import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from itertools import combinations
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -169,7 +170,11 @@ def _runs(route: BatchProduct, model: nn.Module, few: Split) -> bool:
 
 
 def _is_right(route: BatchProduct, twin: nn.Module, pair: Split) -> bool:
-    """Whether the product is symmetric and equals a difference of gradients, one of three: a kink may spoil some."""
+    """Whether the product equals a difference of gradients; where differences do not settle, whether it is symmetric.
+
+    A kink may spoil a difference, so three steps are tried. Weights that sit on a jump, as a Householder
+    parametrisation's do, spoil all of them.
+    """
     w = weights(twin)
     u, v = (torch.randn(w.shape, generator=torch.Generator().manual_seed(seed)).to(w) for seed in (0, 1))
     try:
@@ -179,10 +184,17 @@ def _is_right(route: BatchProduct, twin: nn.Module, pair: Split) -> bool:
     except (RuntimeError, TypeError):
         return False
     scale = derivative(summed_loss(twin, _projection, pair), trainable(twin)).norm() * v.norm() / (1 + w.norm())
-    if (u.dot(Hv) - v.dot(Hu)).abs() > 1e-8 * (u.norm() * (Hv.norm() + scale) + v.norm() * Hu.norm()):
+    differences = [_difference(twin, _projection, pair, w, h * v) / h for h in _steps(w, v)]
+
+    def agree(one: Tensor, other: Tensor) -> bool:
+        return bool((one - other).norm() <= 1e-5 * one.norm() + 1e-6 * scale)
+
+    if any(agree(Hv, difference) for difference in differences):
+        return True
+    if any(agree(one, other) for one, other in combinations(differences, 2)):
         return False
-    differences = (_difference(twin, _projection, pair, w, h * v) / h for h in _steps(w, v))
-    return any((Hv - difference).norm() <= 1e-5 * Hv.norm() + 1e-6 * scale for difference in differences)
+    asymmetry = (u.dot(Hv) - v.dot(Hu)).abs()
+    return bool(asymmetry <= 1e-8 * (u.norm() * (Hv.norm() + scale) + v.norm() * Hu.norm()))
 
 
 def _steps(w: Tensor, v: Tensor) -> Iterator[float]:
