@@ -61,12 +61,14 @@ def trace(
             ``most_probes`` samples; the standard error returned says what was reached (0 where Gauss-Newton was summed
             class by class, which is cheaper than more samples than classes).
         tolerance: the standard error to stop at as a function of the value, where that is not ``rtol`` times it.
-        most_probes: samples, of which the first two are always taken.
+        most_probes: samples, of which the first two are always taken. With 1, the standard error is from the spread
+            of the one sample between examples (between batches for Hutchinson), which bounds it from above: it counts
+            how examples differ, as the error of a population's trace does.
         seed: of the random signs.
 
     Raises:
         ValueError: if the method is unknown or does not apply to this loss, rtol is not positive, most_probes is below
-            2, or the trace is not finite.
+            1, or the trace is not finite.
     """
     return _estimate(model, loss, [(1.0, split)], method, tolerance or _relative(rtol), most_probes, seed)
 
@@ -112,7 +114,7 @@ def _relative(rtol: float) -> Tolerance:
 def _estimate(
     model: nn.Module, loss: Loss, terms: Terms, method: str, tolerance: Tolerance, most: int, seed: int
 ) -> Estimate:
-    whole("most_probes", most, least=2)
+    whole("most_probes", most)
     terms = [(factor, admitted(model, loss, split)) for factor, split in terms]
     reason = ""
     if method == "auto":
@@ -122,6 +124,8 @@ def _estimate(
         return Estimate(value, 0.0, 0, "exact", reason)
     generator = torch.Generator(trainable(model)[0].device).manual_seed(seed)
     if method == "hutchinson":
+        if most == 1:
+            return Estimate(*_single([_hutchinson(model, loss, terms, generator)[0]]), method, reason)
         return Estimate(*_sample(partial(_hutchinson, model, loss, terms, generator), tolerance, most), method, reason)
     if method != "gauss-newton":
         raise ValueError(f"there is no trace method {method!r}; choose auto, exact, gauss-newton or hutchinson")
@@ -131,6 +135,8 @@ def _estimate(
     classes = outputs(model, on_model(model, terms[0][1], slice(1)).inputs).numel()
     if classes <= 2 or classes * sum(len(split) for _, split in terms) <= FEW_TERMS:
         return Estimate(exact(), 0.0, 0, method, reason)
+    if most == 1:
+        return Estimate(*_single(_sketched(model, loss, terms, generator, 1)), method, reason)
     sweep = partial(_sketches, model, loss, terms, generator)
     return Estimate(*_sample(sweep, tolerance, most, exact, classes), method, reason)
 
@@ -167,6 +173,17 @@ def _sample(
         wanted = min(ceil(min(growth, 4.0) * len(samples)) if believed else BELIEVED_ZERO, most)
 
 
+def _single(parts: Sequence[Tensor]) -> tuple[float, float, int]:
+    """Value, standard error and number of one sample, from the independent parts of each term, each (m,) or (1, m).
+
+    The spread between the parts of a term is that of their noise and of what they estimate; it is charged whole.
+    """
+    value = sum(part.sum().item() for part in parts)
+    if not isfinite(value):
+        raise ValueError("the trace is not finite; the weights or the loss diverged")
+    return value, sum(part.numel() * part.var().item() for part in parts) ** 0.5, 1
+
+
 def _summary(samples: Tensor) -> tuple[float, float, float]:
     """Value, standard error and its degrees of freedom, from samples (m, parts) that are independent.
 
@@ -192,11 +209,18 @@ def _sketches(model: nn.Module, loss: Sketchable, terms: Terms, generator: torch
 
     Each is unbiased for the example's Gauss-Newton trace. Shape (2, examples of all terms), float64.
     """
+    return torch.cat(_sketched(model, loss, terms, generator, 2), dim=1)
 
-    def twice(rows: Tensor, targets: Tensor) -> list[Tensor]:
-        return [loss.sketch(rows, targets, _signs(rows.shape, rows, generator)) for _ in range(2)]
 
-    return torch.cat([_norms(model, split, twice) * (factor / len(split)) for factor, split in terms], dim=1)
+def _sketched(
+    model: nn.Module, loss: Sketchable, terms: Terms, generator: torch.Generator, count: int
+) -> list[Tensor]:
+    """``count`` samples for every example of each term: (count, examples of the term), which add up to the term."""
+
+    def sketches(rows: Tensor, targets: Tensor) -> list[Tensor]:
+        return [loss.sketch(rows, targets, _signs(rows.shape, rows, generator)) for _ in range(count)]
+
+    return [_norms(model, split, sketches) * (factor / len(split)) for factor, split in terms]
 
 
 def _class_by_class(model: nn.Module, loss: Sketchable, terms: Terms) -> float:
