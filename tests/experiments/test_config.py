@@ -11,7 +11,7 @@ from helpers import experiments
 from helpers.experiments.machinery.config import ConfigError, parse_settings
 
 
-def test_configare_parsed_by_type():
+def test_settings_are_parsed_by_type():
     text = {"count": "7", "power": "1e-3", "seeds": "3, 4", "name": "cubes", "noise": "0.5", "loud": "true"}
     config = Squares().with_settings(text)
     assert config == Squares(count=7, power=1e-3, seeds=(3, 4), name="cubes", noise=0.5, loud=True)
@@ -39,7 +39,7 @@ def test_configare_parsed_by_type():
         ("=3", "--set takes key=value"),
     ],
 )
-def test_configthat_make_no_sense_get_one_sentence(text, message):
+def test_settings_that_make_no_sense_get_one_sentence(text, message):
     with pytest.raises(ConfigError, match=message) as caught:
         Squares().with_settings(parse_settings([text]))
     assert "\n" not in str(caught.value)
@@ -74,7 +74,7 @@ def test_unknown_names_list_the_known():
 
 
 @pytest.mark.parametrize("name", experiments.EXPERIMENTS)
-def test_configcome_back_from_json(name):
+def test_settings_come_back_from_json(name):
     for config in experiments.find(name).profiles.values():
         assert type(config).from_json(json.loads(json.dumps(config.as_json()))) == config
 
@@ -91,7 +91,7 @@ def test_configcome_back_from_json(name):
     ),
 )
 @settings(max_examples=3000)
-def test_any_json_makes_configof_the_right_types_or_is_refused_in_words(field, value):
+def test_any_json_makes_settings_of_the_right_types_or_is_refused_in_words(field, value):
     with suppress(ConfigError):
         made = Squares.from_json({**Squares().as_json(), field: value})
         usual = getattr(Squares(), field)
@@ -121,7 +121,7 @@ def test_json_of_another_form_is_refused(changes, message):
 
 @pytest.mark.parametrize("name", experiments.EXPERIMENTS)
 def test_every_experiment_names_the_sizes_that_its_memory_depends_on(name):
-    """Settings of its own, whole numbers that can be lowered; a config that lists its own lists no other's."""
+    """Settings that it has, whole numbers that can be lowered."""
     for config in experiments.EXPERIMENTS[name].profiles.values():
         named = config.costs_memory
         assert named
