@@ -127,3 +127,14 @@ def test_impossible_arguments_are_refused():
         excess_risk.ceiling(1.0, dispersion=1.0, squared_distance=1.0, n=0)
     with pytest.raises(ValueError, match="suboptimality must be"):
         excess_risk.floor(1.0, suboptimality=float("inf"))
+
+
+@pytest.mark.parametrize(("n", "delta", "failure"), [(10, 1.0, 0.01), (10, 0.0, 0.01), (10, 0.5, 1.0), (10, 0.5, 0.0)])
+def test_probabilities_at_the_edge_of_a_wide_problem_are_refused(n, delta, failure):
+    with pytest.raises(ValueError, match=r"delta and failure must lie inside \(0, 1\)"):
+        excess_risk.WorstCoordinate.wide_enough(n, delta, failure=failure)
+
+
+def test_a_wide_problem_needs_whole_examples():
+    with pytest.raises(ValueError, match="n must be a whole number"):
+        excess_risk.WorstCoordinate.wide_enough(2.5, 0.5)

@@ -223,3 +223,8 @@ def test_sharpness_of_an_interpolating_minimum_is_that_of_its_hessians():
 def test_identical_examples_are_uniform():
     a, s = stability.interpolating_sharpness(torch.tensor([[3.0, 4.0]] * 5, dtype=torch.float64))
     assert (a, s) == pytest.approx((25, 0), abs=1e-6)
+
+
+def test_a_sample_of_ten_and_a_half_examples_is_refused():
+    with pytest.raises(ValueError, match=r"n must be a whole number of at least 1, got 10\.5"):
+        stability.noise_share(4, 10.5)

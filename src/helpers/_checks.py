@@ -25,7 +25,7 @@ def non_negative(name: str, value: float) -> float:
     return number
 
 
-def whole(name: str, value: int, *, least: int = 1) -> int:
+def whole(name: str, value: float, *, least: int = 1) -> int:
     """``value`` as an int; ValueError unless it is a whole number of at least ``least``."""
     number = float(value)
     if not (math.isfinite(number) and number == int(number) and number >= least):

@@ -89,8 +89,12 @@ class WorstCoordinate:
         """The problem with the fewest coordinates in which the learner finds none with probability <= ``failure``.
 
         Raises:
-            ValueError: if it would need more coordinates than a float can count.
+            ValueError: if n is not a whole number from 1, delta or failure is not inside (0, 1), or it would need more
+                coordinates than a float can count.
         """
+        whole("n", n)
+        if not (0 < delta < 1 and 0 < failure < 1):
+            raise ValueError(f"delta and failure must lie inside (0, 1), got {delta} and {failure}")
         if delta**n < 1e-300:
             raise ValueError(f"delta^n = {delta}^{n} is below 1e-300; take a larger delta or a smaller n")
         return cls(n, ceil(log(failure) / log1p(-(delta**n))), delta)

@@ -57,7 +57,7 @@ def noise_share(batch_size: int, n: float) -> float:
     batch = whole("batch_size", batch_size)
     if math.isinf(n):
         return 1 / batch
-    if batch > whole("n", int(n)):
+    if batch > whole("n", n):
         raise ValueError(f"a batch of {batch} cannot be drawn without replacement from n = {n}; pass n=math.inf")
     return 0.0 if batch == n else (n - batch) / (batch * (n - 1))
 

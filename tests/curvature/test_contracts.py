@@ -428,3 +428,67 @@ def test_tf32_and_autocast_are_off_inside_and_restored():
         curvature.gradient(network().float(), loss, sample())
     assert set(seen) == {(False, False, torch.float32)}
     assert torch.backends.cuda.matmul.allow_tf32 == before
+
+
+# --- Embeddings -------------------------------------------------------------------------------------------------------
+
+
+class Padded(nn.Module):
+    """A bag of words with a table whose options change PyTorch's derivative."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.table, self.top = nn.Embedding(5, 3, **options), nn.Linear(3, 3)
+        with torch.no_grad():
+            self.table.weight.normal_()
+
+    def forward(self, x):
+        return self.top(torch.tanh(self.table(x)).sum(1))
+
+
+@pytest.mark.parametrize("options", [{"padding_idx": 0}, {"scale_grad_by_freq": True}, {"sparse": True}])
+@pytest.mark.parametrize("method", ["exact", "gauss-newton", "hutchinson"])
+def test_embeddings_have_their_derivative_whatever_training_drops(options, method):
+    """The twin without options has the same outputs, so the same derivatives; the options stay as they were."""
+    torch.manual_seed(0)
+    model, twin = Padded(**options).double().eval(), Padded().double().eval()
+    twin.load_state_dict(model.state_dict())
+    split = data.Split(torch.tensor([[0, 1, 2], [0, 0, 3], [4, 0, 1]]), torch.arange(3), 3, "words")
+    v = torch.randn(len(models.weights(model)), generator=V).double()
+    for quantity in (curvature.gradient, curvature.hessian, curvature.gauss_newton, curvature.per_example_gradients):
+        torch.testing.assert_close(quantity(model, CLIPPED, split), quantity(twin, CLIPPED, split))
+    for operator in (curvature.hessian_operator, curvature.gauss_newton_operator):
+        torch.testing.assert_close(operator(model, CLIPPED, split)(v), operator(twin, CLIPPED, split)(v))
+    values = [curvature.trace(net, CLIPPED, split, method=method, most_probes=10).value for net in (model, twin)]
+    assert values[0] == pytest.approx(values[1], rel=1e-10)
+    assert {name: getattr(model.table, name) for name in options} == options
+    torch.testing.assert_close(
+        curvature.hessian(model, CLIPPED, split), differenced(model, split), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_an_embedding_that_rewrites_its_weights_is_refused():
+    split = data.Split(torch.tensor([[0, 1], [2, 3]]), torch.arange(2), 3, "words")
+    with pytest.raises(ValueError, match="set max_norm = None after training"):
+        curvature.values(Padded(max_norm=0.1).double().eval(), CLIPPED, split)
+
+
+def test_a_gradient_that_is_no_derivative_is_refused():
+    class Functional(Padded):
+        def forward(self, x):
+            return self.top(torch.tanh(F.embedding(x, self.table.weight, padding_idx=0)).sum(1))
+
+    class Rounded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.low, self.top = nn.Linear(5, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            z = self.low(x)
+            return self.top(torch.tanh(z + (2 * torch.tanh(z) - z).detach()))
+
+    words = data.Split(torch.tensor([[0, 1, 2], [0, 0, 3], [4, 0, 1]]), torch.arange(3), 3, "words")
+    torch.manual_seed(0)
+    for model, split in ((Functional(), words), (Rounded(), sample())):
+        with pytest.warns(UserWarning, match="wrong or missing"), pytest.raises(ValueError, match="not the derivative"):
+            curvature.hvp(model.double().eval(), CLIPPED, split, torch.ones(len(models.weights(model))).double())

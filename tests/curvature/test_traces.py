@@ -66,7 +66,8 @@ def test_the_mean_over_all_signs_is_the_gauss_newton_trace(activation, monkeypat
     model, split = network(activation), sample(3)
     patterns = every_sign(monkeypatch, [(3, 3)])
     mean = sum(
-        traces._sketches(model, CLIPPED, [(1.0, split)], None).sum(1).mean().item() for _ in range(patterns // 2)
+        traces._sketches(model, CLIPPED, [(1.0, split)], None, 2).sum((1, 2)).mean().item()
+        for _ in range(patterns // 2)
     )
     expected = curvature.gauss_newton(model, CLIPPED, split).trace().item()
     assert mean / (patterns // 2) == pytest.approx(expected, rel=1e-10)
@@ -118,10 +119,12 @@ def test_stopping_on_the_error_neither_biases_the_value_nor_flatters_the_error(b
     generator = torch.Generator().manual_seed(0)
 
     def sweep():
-        return torch.randn(4, 2, batches, dtype=torch.float64, generator=generator).square().mean(0) / batches
+        samples = torch.randn(4, 2, batches, dtype=torch.float64, generator=generator).square().mean(0) / batches
+        return samples[:, :, None]
 
     tolerance = 0.2 if batches < 40 else 0.1
-    found = np.array([traces._sample(sweep, lambda t: tolerance * abs(t), 300) for _ in range(1500)])
+    drawn = [traces._sample(sweep, lambda t: tolerance * abs(t), 300)[0] for _ in range(1500)]
+    found = np.array([traces._summary(samples.sum(2)) for samples in drawn])
     spread = found[:, 0].std(ddof=1)
     assert abs(found[:, 0].mean() - 1) < 4 * spread / len(found) ** 0.5 + 0.1 * spread
     assert np.sqrt(np.mean(found[:, 1] ** 2)) == pytest.approx(spread, rel=0.2)
@@ -154,10 +157,30 @@ def test_the_sum_is_not_called_where_fewer_samples_are_allowed_than_it_is_worth(
     assert estimate.standard_error > 0
 
 
-def test_one_probe_has_no_error_and_is_refused():
+@pytest.mark.parametrize("method", ["gauss-newton", "hutchinson"])
+def test_the_error_of_one_sample_is_charged_from_above(method, monkeypatch):
+    """It holds the spread of the noise, and that of the examples on top: at least the true error, on average."""
+    monkeypatch.setattr(traces, "TRACE_BATCH", 10)
     model, split = RELU
-    with pytest.raises(ValueError, match="most_probes must be a whole number of at least 2"):
-        curvature.trace(model, CLIPPED, split, most_probes=1)
+    exact = curvature.trace(model, CLIPPED, split, method="exact").value
+    singles = [curvature.trace(model, CLIPPED, split, method=method, most_probes=1, seed=s) for s in range(300)]
+    assert {single.probes for single in singles} == {1}
+    errors = np.array([single.value - exact for single in singles])
+    assert abs(errors.mean()) < 4 * errors.std() / 300**0.5
+    stated = np.mean([single.standard_error**2 for single in singles])
+    assert stated > 0.9 * np.mean(errors**2)
+
+
+def test_the_error_of_one_sample_is_that_of_its_parts():
+    value, error, freedom = traces._summary(torch.tensor([[1.0, 2.0, 6.0]]))
+    assert (value, freedom) == (9.0, 2)
+    assert error == pytest.approx((3 * 7.0) ** 0.5)
+
+
+def test_a_sample_is_the_least():
+    model, split = RELU
+    with pytest.raises(ValueError, match="most_probes must be a whole number of at least 1"):
+        curvature.trace(model, CLIPPED, split, most_probes=0)
 
 
 def test_squared_loss_has_its_own_sketch():
@@ -252,3 +275,62 @@ def test_bad_arguments_are_refused(arguments, message):
     loss = arguments.pop("loss", CLIPPED)
     with pytest.raises(ValueError, match=message):
         curvature.trace(*RELU[:1], loss, RELU[1], **arguments)
+
+
+# --- Layer by layer ---------------------------------------------------------------------------------------------------
+
+
+def blocks_of_hessian(model, split, matrix=curvature.hessian):
+    diagonal = matrix(model, CLIPPED, split).diagonal()
+    sizes = [sum(p.numel() for p in members) for members in models.layers(model).values()]
+    return [part.sum().item() for part in diagonal.split(sizes)]
+
+
+@pytest.mark.parametrize(("method", "activation"), [("exact", nn.Tanh), ("gauss-newton", nn.ReLU)])
+def test_traces_by_layer_are_the_blocks_of_the_dense_hessian_and_add_up(method, activation):
+    model, split = network(activation), sample(17)
+    found = curvature.trace_by_layer(model, CLIPPED, split, method=method, rtol=1e-12)
+    assert list(found) == ["1", "3"]
+    assert [e.value for e in found.values()] == pytest.approx(blocks_of_hessian(model, split), rel=1e-9)
+    assert {e.standard_error for e in found.values()} == {0.0}
+    total = curvature.trace(model, CLIPPED, split, method=method, rtol=1e-12).value
+    assert sum(e.value for e in found.values()) == pytest.approx(total, rel=1e-12)
+
+
+@pytest.mark.parametrize("method", ["gauss-newton", "hutchinson"])
+def test_sampled_traces_by_layer_add_up_and_have_right_errors(method, monkeypatch):
+    monkeypatch.setattr(traces, "TRACE_BATCH", 10)
+    model, split = network(), sample(30)
+    exact = blocks_of_hessian(model, split)
+    runs = []
+    for seed in range(150):
+        arguments = {"method": method, "rtol": 10.0, "seed": seed}
+        found = list(curvature.trace_by_layer(model, CLIPPED, split, **arguments).values())
+        runs.append([(e.value, e.standard_error) for e in found])
+        whole = curvature.trace(model, CLIPPED, split, **arguments)
+        assert sum(e.value for e in found) == pytest.approx(whole.value, rel=1e-10)
+        assert {e.probes for e in found} == {whole.probes}
+    values, errors = np.moveaxis(np.array(runs), 2, 0)
+    spread = values.std(0, ddof=1)
+    assert (np.abs(values.mean(0) - exact) < 4 * spread / len(runs) ** 0.5).all()
+    np.testing.assert_allclose((errors**2).mean(0) ** 0.5, spread, rtol=0.25)
+
+
+def test_layers_of_tied_frozen_and_bare_weights():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3)).double().eval()
+    model[1].weight = model[0].weight
+    model[2].weight.requires_grad_(False)
+    assert {name: len(members) for name, members in models.layers(model).items()} == {"0": 2, "1": 1, "2": 1}
+    assert [p for members in models.layers(model).values() for p in members] == models.trainable(model)
+    assert list(models.layers(nn.Linear(2, 1))) == ["(model)"]
+    split = data.Split(
+        torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).double(), torch.arange(5) % 3, 3, ""
+    )
+    found = curvature.trace_by_layer(model, CLIPPED, split, method="gauss-newton", rtol=1e-12)
+    expected = blocks_of_hessian(model, split, curvature.gauss_newton)
+    assert [e.value for e in found.values()] == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_tolerance_beyond_reach_is_the_most_probes():
+    model, split = network(nn.Tanh), sample(20)
+    assert curvature.trace(model, CLIPPED, split, method="hutchinson", rtol=1e-300, most_probes=5).probes == 5

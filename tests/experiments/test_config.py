@@ -117,3 +117,22 @@ def test_any_json_makes_settings_of_the_right_types_or_is_refused_in_words(field
 def test_json_of_another_form_is_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         Squares.from_json({**Squares().as_json(), **changes})
+
+
+@pytest.mark.parametrize("name", experiments.EXPERIMENTS)
+def test_every_experiment_names_the_sizes_that_its_memory_depends_on(name):
+    """Settings that it has, whole numbers that can be lowered."""
+    for config in experiments.EXPERIMENTS[name].profiles.values():
+        named = config.costs_memory
+        assert named
+        for setting in named:
+            value = getattr(config, setting)
+            assert all(type(item) is int for item in (value if isinstance(value, tuple) else (value,))), setting
+        if "memory" in vars(type(config)):
+            assert named == list(config.memory)
+
+
+def test_a_number_finer_than_float64_is_one_sentence():
+    config = experiments.EXPERIMENTS["cnn-clipping"].profiles["smoke"]
+    with pytest.raises(ConfigError, match="lr is finer than float64 resolves: give a number above 1e-15, got 1e-300"):
+        config.with_settings({"lr": "1e-300"})

@@ -16,7 +16,6 @@ import toy
 from toy import SQUARES, Squares
 
 from helpers.data import DataError
-from helpers.experiments.machinery import config as configs
 from helpers.experiments.machinery import runner, worker
 from helpers.experiments.machinery.artefact import load
 from helpers.experiments.machinery.config import ConfigError
@@ -103,7 +102,7 @@ FORESEEN = [
 def test_a_row_that_fails_for_a_foreseen_reason_is_one_sentence_and_leaves_the_finished_ones(
     tmp_path, monkeypatch, error, message
 ):
-    monkeypatch.setattr(configs, "SIZES", {"count"})
+    monkeypatch.setattr(Squares, "memory", ("count",))
     with pytest.raises(RowError, match=f"row x=2, seed=0 of squares.smoke {message}") as caught:
         runner.run(failing(error), "smoke", Squares(), out=tmp_path, quiet=True)
     assert "\n" not in str(caught.value)

@@ -10,6 +10,7 @@
 ``traces``       traces and their differences with standard errors
 ``krylov``       one Krylov space: extreme eigenvalues, spectral density
 ``shifted``      many shifted systems in it
+``subspace``     k eigenvectors, those of repeated eigenvalues included
 ===============  ==================================================================================
 """
 
@@ -23,6 +24,7 @@ from helpers.curvature.krylov import (
 )
 from helpers.curvature.products import (
     Estimate,
+    NotFiniteError,
     check_deterministic,
     gauss_newton,
     gauss_newton_operator,
@@ -34,16 +36,20 @@ from helpers.curvature.products import (
     values,
 )
 from helpers.curvature.shifted import Shifted, solve_shifted
-from helpers.curvature.traces import choose_method, trace, trace_difference
+from helpers.curvature.subspace import Eigenpairs, eigenvectors
+from helpers.curvature.traces import choose_method, trace, trace_by_layer, trace_difference
 
 __all__ = [
     "Edge",
+    "Eigenpairs",
     "Estimate",
     "Lanczos",
+    "NotFiniteError",
     "Shifted",
     "SpectralDensity",
     "check_deterministic",
     "choose_method",
+    "eigenvectors",
     "extreme_eigenvalues",
     "gauss_newton",
     "gauss_newton_operator",
@@ -56,6 +62,7 @@ __all__ = [
     "solve_shifted",
     "spectral_density",
     "trace",
+    "trace_by_layer",
     "trace_difference",
     "values",
 ]

@@ -32,13 +32,14 @@ _independent: "WeakKeyDictionary[nn.Module, tuple[str, ...]]" = WeakKeyDictionar
 
 
 @contextmanager
-def precisely() -> Iterator[None]:
+def precisely(model: nn.Module) -> Iterator[None]:
     """Gradients on, whatever surrounds the block; no autocast, no TF32, attention by its mathematical kernel.
 
     TF32 rounds to 10 bits: harmless for training, an error of a hundredth in a Hessian product. Fused attention has no
-    second derivative, its mathematical kernel has.
+    second derivative, its mathematical kernel has. Embeddings have their derivative (``_plain_embeddings``).
     """
     with ExitStack() as stack:
+        stack.enter_context(_plain_embeddings(model))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         for device in ("cpu", "cuda"):
@@ -59,14 +60,36 @@ def precisely() -> Iterator[None]:
 
 
 def precise(function: Callable[P, T]) -> Callable[P, T]:
-    """The function, computed ``precisely``."""
+    """The function of a model, which is its first argument, computed ``precisely``."""
 
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        with precisely():
+        model: Any = args[0] if args else kwargs["model"]
+        with precisely(model):
             return function(*args, **kwargs)
 
     return wrapped
+
+
+@contextmanager
+def _plain_embeddings(model: nn.Module) -> Iterator[None]:
+    """Embedding layers without the options that replace their derivative by something else.
+
+    ``padding_idx`` drops the derivative in one row, which training shall not move; the outputs depend on that row all
+    the same, and it is a part of W. ``scale_grad_by_freq`` divides by counts within a batch.
+    """
+    with ExitStack() as stack:
+        for layer in model.modules():
+            plain: dict[str, Any] = {}
+            if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+                plain = {"scale_grad_by_freq": False, "sparse": False}
+            if isinstance(layer, nn.Embedding):  # a bag leaves its padding out of the outputs, too
+                plain["padding_idx"] = None
+            before = {name: getattr(layer, name) for name in plain}
+            if before != plain:
+                stack.callback(vars(layer).update, before)
+                vars(layer).update(plain)
+        yield
 
 
 # --- Admission --------------------------------------------------------------------------------------------------------
@@ -107,6 +130,11 @@ def check_model(model: nn.Module) -> None:
         )
     if not all(bool(torch.isfinite(p).all()) for p in parameters):
         raise ValueError("the model's weights are not finite: the run that made them diverged")
+    if any(isinstance(m, nn.Embedding | nn.EmbeddingBag) and m.max_norm is not None for m in model.modules()):
+        raise ValueError(
+            "an embedding with max_norm changes its weights whenever it is called, so that W is not the point that the "
+            "loss belongs to; set max_norm = None after training"
+        )
     devices = {str(p.device) for p in parameters}
     if len(devices) > 1:
         raise ValueError(f"the model's weights lie on several devices ({', '.join(sorted(devices))}); move them to one")

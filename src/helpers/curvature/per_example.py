@@ -20,7 +20,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from helpers.data import Split
-from helpers.models import outputs, trainable
+from helpers.models import layers, outputs, trainable
 
 Scalars = Callable[[Tensor], list[Tensor]]  # outputs (n, ...) to sketches (n,), each one value an example
 
@@ -62,43 +62,53 @@ class Layers:
         )
 
     def squared_norms(self, sketches: Sequence[Tensor]) -> Tensor:
-        """|gradient of s_i in the weights|^2 for every sketch s and example i: (sketches, n); the graph is kept.
+        """|gradient of s_i in a layer's weights|^2 for every sketch s and example i: (sketches, n, layers).
 
-        Layer by layer, so that what a layer's rule takes is made once for all sketches and not kept.
+        Layer by layer, so that what a layer's rule takes is made once for all sketches and not kept. The graph is kept.
         """
         edges = [self.left[module] for module in self.modules]
         slopes = [torch.autograd.grad(s.sum(), edges, retain_graph=True, materialize_grads=True) for s in sketches]
-        norms = torch.zeros(len(sketches), len(sketches[0]), dtype=sketches[0].dtype, device=sketches[0].device)
-        for module, columns in zip(self.modules, zip(*slopes, strict=True), strict=True):
-            norms += _RULES[type(module)](module, self.entered[module][0], torch.stack(columns, dim=1)).T
-        return norms
+        norms = [
+            _RULES[type(module)](module, self.entered[module][0], torch.stack(columns, dim=1)).T
+            for module, columns in zip(self.modules, zip(*slopes, strict=True), strict=True)
+        ]
+        return torch.stack(norms, dim=2)
 
 
 def squared_norms(model: nn.Module, batch: Split, scalars: Scalars) -> Tensor:
-    """|gradient of s_i in the weights|^2 for every sketch s of the outputs and every example i: (sketches, n).
+    """|gradient of s_i in a layer's weights|^2 for every sketch s of the outputs, example i and layer.
+
+    The layers are those of ``models.layers``; shape (sketches, n, layers).
 
     Args:
         batch: on the model's device, in its type.
         scalars: maps the outputs, as rows (n, outputs of an example), to tensors (n,) whose i-th entry depends on row i
             alone.
     """
-    layers = Layers(model)
-    z = layers.forward(batch.inputs)
+    hooked = Layers(model)
+    z = hooked.forward(batch.inputs)
     sketches = scalars(z.reshape(len(z), -1))
-    if layers.complete:
-        norms = layers.squared_norms(sketches)
-        if torch.allclose(norms[0, :1], one_by_one(model, sketches[0][:1]), rtol=1e-3, atol=1e-30):
+    if hooked.complete:
+        norms = hooked.squared_norms(sketches)
+        slow = one_by_one(model, sketches[0][:1])
+        if torch.allclose(norms[0, :1].sum(1), slow.sum(1), rtol=1e-3, atol=1e-30):
             return norms
     return torch.stack([one_by_one(model, sketch) for sketch in sketches])
 
 
 def one_by_one(model: nn.Module, sketch: Tensor) -> Tensor:
-    """The slow twin: one backward pass an example."""
+    """The slow twin: one backward pass an example; shape (n, layers)."""
     rows = []
     for value in sketch:
         slopes = torch.autograd.grad(value, trainable(model), retain_graph=True, materialize_grads=True)
-        rows.append(torch.stack([slope.square().sum() for slope in slopes]).sum())
-    return torch.stack(rows)
+        rows.append(torch.stack([slope.square().sum() for slope in slopes]))
+    return by_layer(model, torch.stack(rows))
+
+
+def by_layer(model: nn.Module, columns: Tensor) -> Tensor:
+    """Columns of ``trainable`` tensors, (m, tensors), added up in columns of layers: (m, layers)."""
+    counts = [len(parameters) for parameters in layers(model).values()]
+    return torch.stack([part.sum(1) for part in columns.split(counts, dim=1)], dim=1)
 
 
 # --- The rules: (layer, what entered (n, ...), derivatives in what left (n, sketches, ...)) -> (n, sketches) ---------
@@ -110,7 +120,7 @@ def _applies(layer: nn.Module) -> bool:
     """Whether a layer with a rule is set as the rule assumes."""
     if isinstance(layer, _BatchNorm):
         return not layer.training and layer.running_mean is not None
-    return not isinstance(getattr(layer, "padding", 0), str) and getattr(layer, "max_norm", None) is None
+    return not isinstance(getattr(layer, "padding", 0), str)
 
 
 def _linear(layer: Any, entered: Tensor, slopes: Tensor) -> Tensor:
@@ -145,8 +155,7 @@ def _patches(layer: Any, entered: Tensor) -> Tensor:
 
 def _embedding(layer: Any, entered: Tensor, slopes: Tensor) -> Tensor:
     tokens = entered.reshape(len(entered), -1)
-    counted = tokens != (-1 if layer.padding_idx is None else layer.padding_idx)
-    same = (tokens[:, :, None] == tokens[:, None, :]) & counted[:, :, None]
+    same = tokens[:, :, None] == tokens[:, None, :]
     rows = slopes.reshape(*slopes.shape[:2], -1, slopes.shape[-1])
     return (same[:, None] * (rows @ rows.mT)).sum((2, 3))
 

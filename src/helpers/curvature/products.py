@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers.curvature.batches import batches, over_batches, total, usual_batch
-from helpers.curvature.contracts import admitted, precise
+from helpers.curvature.contracts import admitted, precise, precisely
 from helpers.curvature.routes import (
     by_differences,
     derivative,
@@ -32,6 +32,10 @@ from helpers.models import outputs, split_like, trainable
 
 DENSE_LIMIT = 5_000
 ROWS = 128  # of a dense Hessian, computed at a time
+
+
+class NotFiniteError(ValueError):
+    """A loss or derivative that overflowed, or was never finite."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def hvp(model: nn.Module, loss: Loss, split: Split, v: Tensor) -> Tensor:
 def hessian_operator(model: nn.Module, loss: Loss, split: Split) -> Callable[[Tensor], Tensor]:
     """The map v -> H v of ``hvp``, for many products at the same weights: sample and route are checked once."""
     split = admitted(model, loss, split)
-    return _operator(lambda v: summed_product(model, loss, split, v) / len(split))
+    return _operator(model, lambda v: summed_product(model, loss, split, v) / len(split))
 
 
 def summed_product(model: nn.Module, loss: Loss, split: Split, v: Tensor) -> Tensor:
@@ -107,14 +111,14 @@ def summed_product(model: nn.Module, loss: Loss, split: Split, v: Tensor) -> Ten
     return total(over_batches(lambda batch: route(model, loss, batch, v), model, split, size))
 
 
-def _operator(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def _operator(model: nn.Module, product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """The product of a vector (d,) as one of vectors and blocks (d, m), computed precisely."""
 
-    @precise
     def matvec(v: Tensor) -> Tensor:
         if v.ndim == 2:
             return torch.stack([matvec(column) for column in v.unbind(1)], dim=1)
-        return _finite("a Hessian product", product(v))
+        with precisely(model):
+            return _finite("a Hessian product", product(v))
 
     return matvec
 
@@ -138,7 +142,7 @@ def gauss_newton_operator(model: nn.Module, loss: Loss, split: Split) -> Callabl
         curved = _output_curvature(loss, z.detach(), batch.targets, pushed)
         return derivative((z * curved).sum(), parameters)
 
-    return _operator(lambda v: total(over_batches(lambda b: product(b, v), model, split)) / len(split))
+    return _operator(model, lambda v: total(over_batches(lambda b: product(b, v), model, split)) / len(split))
 
 
 def _output_curvature(loss: Loss, z: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
@@ -247,7 +251,7 @@ def _identity(model: nn.Module) -> Tensor:
 
 def _finite(what: str, result: Tensor) -> Tensor:
     if not bool(torch.isfinite(result).all()):
-        raise ValueError(f"{what} is not finite; the weights or the loss diverged")
+        raise NotFiniteError(f"{what} is not finite; the weights or the loss diverged")
     return result
 
 

@@ -140,7 +140,19 @@ def _first_right(model: nn.Module, split: Split) -> BatchProduct:
         "float64, good to about six digits, and several times slower",
         stacklevel=2,
     )
+    u, v = _directions(twin)
+    if not _symmetric(
+        u, v, by_differences(twin, _projection, pair, u), by_differences(twin, _projection, pair, v), 1e-4
+    ):
+        raise ValueError(_NO_GRADIENT)
     return by_differences
+
+
+_NO_GRADIENT = (
+    "the model's gradient is not the derivative of its loss (its differences are not symmetric): an operation drops, "
+    "scales or replaces a derivative (F.embedding with padding_idx, gradient reversal, straight-through rounding?); "
+    "replace that operation"
+)
 
 
 def _doubled(model: nn.Module) -> nn.Module:
@@ -170,13 +182,12 @@ def _runs(route: BatchProduct, model: nn.Module, few: Split) -> bool:
 
 
 def _is_right(route: BatchProduct, twin: nn.Module, pair: Split) -> bool:
-    """Whether the product equals a difference of gradients; where differences do not settle, whether it is symmetric.
+    """Whether the product is symmetric, and equals a difference of gradients where differences settle.
 
     A kink may spoil a difference, so three steps are tried. Weights that sit on a jump, as a Householder
     parametrisation's do, spoil all of them.
     """
-    w = weights(twin)
-    u, v = (torch.randn(w.shape, generator=torch.Generator().manual_seed(seed)).to(w) for seed in (0, 1))
+    w, (u, v) = weights(twin), _directions(twin)
     try:
         Hu, Hv = (route(twin, _projection, pair, direction) for direction in (u, v))
     except torch.OutOfMemoryError:
@@ -189,12 +200,22 @@ def _is_right(route: BatchProduct, twin: nn.Module, pair: Split) -> bool:
     def agree(one: Tensor, other: Tensor) -> bool:
         return bool((one - other).norm() <= 1e-5 * one.norm() + 1e-6 * scale)
 
+    symmetric = _symmetric(u, v, Hu, Hv, 1e-8, scale)
     if any(agree(Hv, difference) for difference in differences):
-        return True
-    if any(agree(one, other) for one, other in combinations(differences, 2)):
-        return False
-    asymmetry = (u.dot(Hv) - v.dot(Hu)).abs()
-    return bool(asymmetry <= 1e-8 * (u.norm() * (Hv.norm() + scale) + v.norm() * Hu.norm()))
+        return symmetric
+    return symmetric and not any(agree(one, other) for one, other in combinations(differences, 2))
+
+
+def _directions(twin: nn.Module) -> tuple[Tensor, Tensor]:
+    """Two random vectors, (d,) each."""
+    w = weights(twin)
+    u, v = (torch.randn(w.shape, generator=torch.Generator().manual_seed(seed)).to(w) for seed in (0, 1))
+    return u, v
+
+
+def _symmetric(u: Tensor, v: Tensor, Hu: Tensor, Hv: Tensor, rtol: float, scale: Tensor | float = 0.0) -> bool:
+    """Whether <u, Hv> = <v, Hu>, as far as rounding allows."""
+    return bool((u.dot(Hv) - v.dot(Hu)).abs() <= rtol * (u.norm() * (Hv.norm() + scale) + v.norm() * Hu.norm()))
 
 
 def _steps(w: Tensor, v: Tensor) -> Iterator[float]:

@@ -27,7 +27,7 @@ from helpers.curvature.per_example import squared_norms
 from helpers.curvature.products import Estimate, hessian, summed_product
 from helpers.data import Split
 from helpers.losses import Loss, Sketchable
-from helpers.models import flat, outputs, trainable
+from helpers.models import flat, layers, outputs, trainable
 
 DENSE_TRACE = 700  # weights up to which "auto" takes the diagonal of the dense Hessian
 FEW_TERMS = 64  # examples times classes up to which sampling is not worth its noise
@@ -38,7 +38,7 @@ NORMAL_QUANTILE = float(ndtri(0.995))
 
 Terms = Sequence[tuple[float, Split]]  # the splits whose traces are added up, each with its factor
 Tolerance = Callable[[float], float]
-Sweep = Callable[[], Tensor]  # new samples: (samples, batches), rows independent, each adding up to an estimate
+Sweep = Callable[[], Tensor]  # new samples: (samples, batches, layers), rows independent, each adding up to an estimate
 
 
 def trace(
@@ -62,13 +62,13 @@ def trace(
             class by class, which is cheaper than more samples than classes).
         tolerance: the standard error to stop at as a function of the value, where that is not ``rtol`` times it.
         most_probes: samples, of which the first two are always taken. With 1, the standard error is from the spread
-            of the one sample between examples (between batches for Hutchinson), which bounds it from above: it counts
-            how examples differ, as the error of a population's trace does.
+            between examples (between batches for Hutchinson), which bounds it from above: it counts how examples
+            differ, as the error of a population's trace does.
         seed: of the random signs.
 
     Raises:
         ValueError: if the method is unknown or does not apply to this loss, rtol is not positive, most_probes is below
-            1, or the trace is not finite.
+            2, or the trace is not finite.
     """
     return _estimate(model, loss, [(1.0, split)], method, tolerance or _relative(rtol), most_probes, seed)
 
@@ -93,6 +93,28 @@ def trace_difference(
     return _estimate(model, loss, [(1.0, left), (-1.0, right)], method, tolerance or _relative(rtol), most_probes, seed)
 
 
+def trace_by_layer(
+    model: nn.Module,
+    loss: Loss,
+    split: Split,
+    *,
+    method: str = "auto",
+    rtol: float = 0.05,
+    most_probes: int = MOST_SAMPLES,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Trace of each layer's block of the Hessian of the mean loss, by the layer's name (``models.layers``).
+
+    The values add up to ``trace`` with the same arguments and cost no more: all layers share the samples, which end
+    where the standard error of the *sum* is within ``rtol`` of it. A small layer's own standard error may be a larger
+    share of its value. The errors of two layers are not independent. Errors raised as in ``trace``.
+    """
+    samples, probes, method, reason = _measured(model, loss, [(1.0, split)], method, _relative(rtol), most_probes, seed)
+    return {
+        name: _as_estimate(samples[:, :, column], probes, method, reason) for column, name in enumerate(layers(model))
+    }
+
+
 @precise
 def choose_method(model: nn.Module, loss: Loss, split: Split, *, seed: int = 0) -> tuple[str, str]:
     """The trace method that "auto" stands for, and why. It depends on the architecture, not on the weights."""
@@ -110,23 +132,35 @@ def _relative(rtol: float) -> Tolerance:
     return lambda value: rtol * abs(value)
 
 
-@precise
 def _estimate(
     model: nn.Module, loss: Loss, terms: Terms, method: str, tolerance: Tolerance, most: int, seed: int
 ) -> Estimate:
+    samples, probes, method, reason = _measured(model, loss, terms, method, tolerance, most, seed)
+    return _as_estimate(samples.sum(2), probes, method, reason)
+
+
+def _as_estimate(samples: Tensor, probes: int, method: str, reason: str) -> Estimate:
+    """From samples (m, parts); without probes the single one is no sample but the value."""
+    value, error = (_summary(samples)[:2]) if probes else (samples.sum().item(), 0.0)
+    return Estimate(value, error, probes, method, reason)
+
+
+@precise
+def _measured(
+    model: nn.Module, loss: Loss, terms: Terms, method: str, tolerance: Tolerance, most: int, seed: int
+) -> tuple[Tensor, int, str, str]:
+    """Samples (probes, parts, layers), their number, the method and why; an exact value is (1, 1, layers), 0 probes."""
     whole("most_probes", most)
     terms = [(factor, admitted(model, loss, split)) for factor, split in terms]
     reason = ""
     if method == "auto":
         method, reason = choose_method(model, loss, terms[0][1], seed=seed)
     if method == "exact":
-        value = sum(factor * hessian(model, loss, split).trace().item() for factor, split in terms)
-        return Estimate(value, 0.0, 0, "exact", reason)
+        diagonals = [factor * hessian(model, loss, split).diagonal().double().cpu() for factor, split in terms]
+        return _layer_sums(model, torch.stack(diagonals).sum(0))[None, None], 0, "exact", reason
     generator = torch.Generator(trainable(model)[0].device).manual_seed(seed)
     if method == "hutchinson":
-        if most == 1:
-            return Estimate(*_single([_hutchinson(model, loss, terms, generator)[0]]), method, reason)
-        return Estimate(*_sample(partial(_hutchinson, model, loss, terms, generator), tolerance, most), method, reason)
+        return *_sample(partial(_hutchinson, model, loss, terms, generator), tolerance, most), method, reason
     if method != "gauss-newton":
         raise ValueError(f"there is no trace method {method!r}; choose auto, exact, gauss-newton or hutchinson")
     if not isinstance(loss, Sketchable):
@@ -134,20 +168,18 @@ def _estimate(
     exact = partial(_class_by_class, model, loss, terms)
     classes = outputs(model, on_model(model, terms[0][1], slice(1)).inputs).numel()
     if classes <= 2 or classes * sum(len(split) for _, split in terms) <= FEW_TERMS:
-        return Estimate(exact(), 0.0, 0, method, reason)
-    if most == 1:
-        return Estimate(*_single(_sketched(model, loss, terms, generator, 1)), method, reason)
-    sweep = partial(_sketches, model, loss, terms, generator)
-    return Estimate(*_sample(sweep, tolerance, most, exact, classes), method, reason)
+        return exact(), 0, method, reason
+    sweep = partial(_sketches, model, loss, terms, generator, min(most, 2))
+    return *_sample(sweep, tolerance, most, exact, classes), method, reason
 
 
 # --- When to stop -----------------------------------------------------------------------------------------------------
 
 
 def _sample(
-    sweep: Sweep, tolerance: Tolerance, most: int, exact: Callable[[], float] | None = None, worth: float = inf
-) -> tuple[float, float, int]:
-    """Sweeps until the standard error is small enough, ``most`` samples at most: value, standard error, samples.
+    sweep: Sweep, tolerance: Tolerance, most: int, exact: Callable[[], Tensor] | None = None, worth: float = inf
+) -> tuple[Tensor, int]:
+    """Sweeps until the standard error of the whole is small enough, ``most`` samples at most: them and their number.
 
     Where more than ``worth`` samples seem to be needed, and as many are allowed, ``exact`` is called instead.
 
@@ -156,32 +188,21 @@ def _sample(
     ten samples, for two may agree by chance. If the error is too large, as many samples are added as it asks for, so
     that there are few looks at it, and few occasions to stop on a lucky one.
     """
-    samples, wanted = sweep(), 2
+    samples, wanted = sweep(), min(most, 2)
     while True:
         while len(samples) < wanted:
             samples = torch.cat([samples, sweep()])
-        value, error, freedom = _summary(samples)
+        value, error, freedom = _summary(samples.sum(2))
         if not isfinite(value):
             raise ValueError("the trace is not finite; the weights or the loss diverged")
         widened, allowed = error * float(stdtrit(freedom, 0.995) / NORMAL_QUANTILE), tolerance(value)
         believed = error > 0 or len(samples) >= BELIEVED_ZERO
         if len(samples) >= most or (believed and widened <= allowed):
-            return value, error, len(samples)
-        growth = (widened / allowed) ** 2 if allowed > 0 else inf
+            return samples, len(samples)
+        growth = min(widened / allowed, most) ** 2 if allowed > 0 else inf
         if exact is not None and believed and min(growth * len(samples), most) > worth:
-            return exact(), 0.0, len(samples)
+            return exact(), 0
         wanted = min(ceil(min(growth, 4.0) * len(samples)) if believed else BELIEVED_ZERO, most)
-
-
-def _single(parts: Sequence[Tensor]) -> tuple[float, float, int]:
-    """Value, standard error and number of one sample, from the independent parts of each term, each (m,) or (1, m).
-
-    The spread between the parts of a term is that of their noise and of what they estimate; it is charged whole.
-    """
-    value = sum(part.sum().item() for part in parts)
-    if not isfinite(value):
-        raise ValueError("the trace is not finite; the weights or the loss diverged")
-    return value, sum(part.numel() * part.var().item() for part in parts) ** 0.5, 1
 
 
 def _summary(samples: Tensor) -> tuple[float, float, float]:
@@ -189,6 +210,9 @@ def _summary(samples: Tensor) -> tuple[float, float, float]:
 
     The variances of the parts add up; the degrees of freedom of the sum are Satterthwaite's.
     """
+    if len(samples) == 1:  # the spread between the parts holds their noise, and what they estimate on top
+        parts = samples.shape[1]
+        return samples.sum().item(), (parts * samples.var().item()) ** 0.5, float(parts - 1)
     variances = samples.var(0)
     value, total_variance = samples.sum(1).mean().item(), variances.sum().item()
     if total_variance == 0:
@@ -204,37 +228,34 @@ def _signs(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Te
     return torch.randint(0, 2, tuple(shape), generator=generator, device=like.device).to(like.dtype) * 2 - 1
 
 
-def _sketches(model: nn.Module, loss: Sketchable, terms: Terms, generator: torch.Generator) -> Tensor:
-    """Two samples for every example from one forward pass: |grad s_i|^2 with random signs (losses.Sketchable).
+def _sketches(model: nn.Module, loss: Sketchable, terms: Terms, generator: torch.Generator, count: int) -> Tensor:
+    """Samples for every example from one forward pass: |grad s_i|^2 with random signs (losses.Sketchable).
 
-    Each is unbiased for the example's Gauss-Newton trace. Shape (2, examples of all terms), float64.
+    Each is unbiased for the example's Gauss-Newton trace. Shape (count, examples of all terms, layers), float64.
     """
-    return torch.cat(_sketched(model, loss, terms, generator, 2), dim=1)
-
-
-def _sketched(
-    model: nn.Module, loss: Sketchable, terms: Terms, generator: torch.Generator, count: int
-) -> list[Tensor]:
-    """``count`` samples for every example of each term: (count, examples of the term), which add up to the term."""
 
     def sketches(rows: Tensor, targets: Tensor) -> list[Tensor]:
         return [loss.sketch(rows, targets, _signs(rows.shape, rows, generator)) for _ in range(count)]
 
-    return [_norms(model, split, sketches) * (factor / len(split)) for factor, split in terms]
+    return torch.cat([_norms(model, split, sketches) * (factor / len(split)) for factor, split in terms], dim=1)
 
 
-def _class_by_class(model: nn.Module, loss: Sketchable, terms: Terms) -> float:
-    """The Gauss-Newton traces themselves: with a single sign, a sketch is one term of the sum over classes."""
+def _class_by_class(model: nn.Module, loss: Sketchable, terms: Terms) -> Tensor:
+    """The Gauss-Newton traces themselves: with a single sign, a sketch is one term of the sum over classes.
+
+    Shape (1, 1, layers).
+    """
 
     def each_class(rows: Tensor, targets: Tensor) -> list[Tensor]:
         signs = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
         return [loss.sketch(rows, targets, sign.expand(rows.shape)) for sign in signs]
 
-    return sum(factor * _norms(model, split, each_class).sum().item() / len(split) for factor, split in terms)
+    sums = [factor / len(split) * _norms(model, split, each_class).sum((0, 1)) for factor, split in terms]
+    return torch.stack(sums).sum(0)[None, None]
 
 
 def _norms(model: nn.Module, split: Split, sketches: Callable[[Tensor, Tensor], list[Tensor]]) -> Tensor:
-    """Squared gradient norms of every sketch of every example: (sketches, n), float64, on the processor."""
+    """Squared gradient norms of every sketch of every example: (sketches, n, layers), float64, on the processor."""
 
     def work(batch: Split) -> Tensor:
         return squared_norms(model, batch, lambda rows: sketches(rows, batch.targets))
@@ -243,15 +264,22 @@ def _norms(model: nn.Module, split: Split, sketches: Callable[[Tensor, Tensor], 
 
 
 def _hutchinson(model: nn.Module, loss: Loss, terms: Terms, generator: torch.Generator) -> Tensor:
-    """One sample v^T H v for each batch, with random signs v; terms share v batch by batch."""
+    """One sample v * H v for each batch, with random signs v; terms share v batch by batch: (1, batches, layers)."""
     like = flat(trainable(model))
     count = min(ceil(max(len(split) for _, split in terms) / TRACE_BATCH), *(len(split) for _, split in terms))
     columns = []
     for parts in zip(*(_parts(split, count) for _, split in terms), strict=True):
         v = _signs(like.shape, like, generator)
         for (factor, split), part in zip(terms, parts, strict=True):
-            columns.append(factor / len(split) * torch.dot(v, summed_product(model, loss, part, v)))
-    return torch.stack(columns).reshape(1, count, len(terms)).sum(2).double().cpu()
+            products = (v * summed_product(model, loss, part, v)).double().cpu()
+            columns.append(factor / len(split) * _layer_sums(model, products))
+    return torch.stack(columns).reshape(1, count, len(terms), -1).sum(2)
+
+
+def _layer_sums(model: nn.Module, entries: Tensor) -> Tensor:
+    """Entries of the weight vector (d,), added up layer by layer: (layers,)."""
+    sizes = [sum(p.numel() for p in parameters) for parameters in layers(model).values()]
+    return torch.stack([part.sum() for part in entries.split(sizes)])
 
 
 def _parts(split: Split, count: int) -> list[Split]:

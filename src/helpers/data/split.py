@@ -248,17 +248,19 @@ def with_label_noise(split: Split, share: float, *, seed: int) -> Split:
     A replaced label can be the true one by chance, so a share s changes s (1 - 1/classes) of the labels on average.
 
     Raises:
-        ValueError: if the share is not in [0, 1], or the targets are not classes.
+        ValueError: if the share is not in [0, 1] or of no example, or the targets are not one class an example.
     """
-    if split.classes < 2 or split.targets.is_floating_point():
-        raise ValueError("label noise draws random classes; this split has none (classes = 0 or floating targets)")
+    if split.classes < 2 or split.targets.is_floating_point() or split.targets.ndim != 1:
+        raise ValueError("label noise draws random classes; this split has no class an example")
     if not 0 <= share <= 1:
         raise ValueError(f"the share of noisy labels must lie in [0, 1], got {share}")
     generator = torch.Generator().manual_seed(_seed_for("label noise", seed))
     rows = torch.randperm(len(split), generator=generator)[: round(share * len(split))]
+    if share > 0 and len(rows) == 0:
+        raise ValueError(f"a share of {share} of {len(split)} examples is no example; take more of either")
     targets = split.targets.clone()
     targets[rows] = torch.randint(split.classes, (len(rows),), generator=generator)
-    noisy = f"{split.edition}, {share:.0%} of the labels random" if share else split.edition
+    noisy = f"{split.edition}, {100 * share:g}% of the labels random" if share else split.edition
     return replace(split, targets=targets, edition=noisy)
 
 

@@ -24,6 +24,8 @@ class Convex(Config):
         samples: drawn training samples on which gradient descent is run.
     """
 
+    memory = ("samples", "sizes")
+
     sizes: tuple[int, ...]
     steps: int
     samples: int

@@ -45,6 +45,8 @@ class Dispersion(Config):
         probes: minibatches on which the estimators of one run are averaged, before every epoch.
     """
 
+    memory = ("width", "k", "n", "n_test", "batch_size")
+
     dataset: str
     model: str
     width: int

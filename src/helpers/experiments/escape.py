@@ -43,6 +43,8 @@ class EscapeConfig(Config):
         seeds: each draws a sample, initial weights and noise.
     """
 
+    memory = ("paths", "width", "pixels", "n", "batch_sizes")
+
     dataset: str
     pixels: int
     n: int

@@ -59,6 +59,8 @@ class FlatTraining(Config):
         lanczos_steps: Hessian products spent on the largest eigenvalue.
     """
 
+    memory = ("width", "lanczos_steps", "batch_size", "n", "n_test")
+
     dataset: str
     model: str
     width: int

@@ -49,6 +49,8 @@ class SoftRank(Config):
         lambdas: of soft rank and TIC.
     """
 
+    memory = ("widths", "n", "n_test")
+
     dataset: str
     n: int
     n_test: int

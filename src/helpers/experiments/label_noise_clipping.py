@@ -47,6 +47,8 @@ class Clipping(Config):
         lag: K in epochs.
     """
 
+    memory = ("width", "n", "n_test", "batch_size")
+
     dataset: str
     model: str
     width: int

@@ -39,6 +39,8 @@ class LinearReLU(Config):
         seeds: each draws its own teacher, samples and initial weights.
     """
 
+    memory = ("width", "inputs", "k", "n", "n_test", "batch_size")
+
     inputs: int
     teacher: int
     width: int

@@ -47,6 +47,8 @@ class AlignmentPath(Config):
         most_steps: or after this many steps, and the row says ``converged: false``.
     """
 
+    memory = ("n", "mlp_widths", "cnn_widths", "resnet_widths", "pixels")
+
     dataset: str
     pixels: int
     n: int

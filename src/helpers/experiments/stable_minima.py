@@ -54,6 +54,8 @@ class Stability(Config):
         most_steps: or after this many steps, and the row says ``converged: false``.
     """
 
+    memory = ("widths", "width", "n", "pixels", "n_test", "batch_sizes", "width_batch_size")
+
     datasets: tuple[str, ...]
     pixels: int
     n: int

@@ -8,7 +8,7 @@
 """
 
 from helpers.models.outputs import outputs
-from helpers.models.vector import at, flat, set_weights, split_like, trainable, weights
+from helpers.models.vector import at, flat, layers, set_weights, split_like, trainable, weights
 from helpers.models.zoo import TwoLayerReLU, cnn, linear, mlp, preact_resnet18, resnet18, vgg16
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "at",
     "cnn",
     "flat",
+    "layers",
     "linear",
     "mlp",
     "outputs",

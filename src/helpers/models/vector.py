@@ -26,6 +26,23 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     return parameters
 
 
+def layers(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """The trainable parameters that each module holds itself, by the module's name, in the order of ``trainable``.
+
+    A parameter that several modules share belongs to the first of them. The model itself is called "(model)".
+
+    Raises:
+        ValueError: as ``trainable``.
+    """
+    wanted, groups = {id(p) for p in trainable(model)}, {}
+    for name, module in model.named_modules():
+        members = [p for p in module.parameters(recurse=False) if id(p) in wanted]
+        wanted -= {id(p) for p in members}
+        if members:
+            groups[name or "(model)"] = members
+    return groups
+
+
 def weights(model: nn.Module) -> Tensor:
     """The weight vector W, shape (d,): a detached copy."""
     return flat(trainable(model)).clone()

@@ -198,7 +198,9 @@ def gap(models: Sequence[nn.Module], train: Sequence[Split], test: Split, *, los
         ValueError: if the test split shares examples with a training split, or their number differs from the models'.
     """
     check_disjoint(*train, test)
-    trained = torch.stack([values(model, loss, sample).double().mean() for model, sample in zip(models, train, strict=True)])
+    trained = torch.stack(
+        [values(model, loss, sample).double().mean() for model, sample in zip(models, train, strict=True)]
+    )
     tested = torch.stack([values(model, loss, test).double() for model in models])  # (k, test examples)
     gaps = tested.mean(1) - trained
     over_runs = gaps.var().item() / len(gaps) if len(gaps) > 1 else nan

@@ -5,13 +5,14 @@ averaged over the k runs, the noise is chosen for the averages, and the terms ar
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import hypot, inf, nan, sqrt
 
 import torch
 from torch import Tensor, nn
 
-from helpers.curvature import Estimate, values
+from helpers.curvature import Estimate, NotFiniteError, values
 from helpers.data import Split
 from helpers.losses import Loss, clipped_share
 from helpers.models import at, weights
@@ -199,17 +200,18 @@ def under_noise(
         draws, seed: of the noise, for each run.
 
     Returns:
-        (k, draws), float64.
+        (k, draws), float64; NaN where a noisy network's losses overflow.
     """
-    result = torch.zeros(len(runs), draws, dtype=torch.float64)
+    result = torch.full((len(runs), draws), nan, dtype=torch.float64)
     for i, (model, sample) in enumerate(runs):
         generator = torch.Generator().manual_seed(1000 * seed + i)
         for draw in range(draws):
             noise = torch.randn(places[i].shape, generator=generator, dtype=places.dtype).to(places.device)
-            with at(model, places[i] + deviation * noise):
-                result[i, draw] = values(model, runs.loss, sample).double().mean()
+            with at(model, places[i] + deviation * noise), suppress(NotFiniteError):
+                F = values(model, runs.loss, sample).double().mean()
                 if held_out is not None:
-                    result[i, draw] -= values(model, runs.loss, held_out).double().mean().cpu()
+                    F = F - values(model, runs.loss, held_out).double().mean()
+                result[i, draw] = F
     return result
 
 

@@ -4,13 +4,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from math import isfinite
-from typing import Any, Self, get_args, get_origin, get_type_hints
-
-SIZES = {  # settings on which the memory of a row depends, wherever they occur
-    *("width", "widths", "mlp_widths", "cnn_widths", "resnet_widths", "filters", "inputs", "pixels"),
-    *("k", "n", "n_val", "n_test", "samples", "sizes", "pool", "paths", "probes", "draws"),
-    *("batch_size", "batch_sizes", "width_batch_size", "lanczos_steps"),
-}
+from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 
 class ConfigError(ValueError):
@@ -22,7 +16,13 @@ class Config:
     """Base of all settings. Fields are int, float, str, bool, ``X | None`` or tuples of these.
 
     Numbers must be finite, and positive unless the field is named in ``may_be_zero``.
+
+    Attributes:
+        memory: the settings on which the memory of a row depends, the heaviest first; here those of an experiment that
+            trains k networks and measures them, of which a config has some. Others name theirs.
     """
+
+    memory: ClassVar[tuple[str, ...]] = ("width", "widths", "k", "n", "n_val", "n_test", "pool", "batch_size")
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -40,7 +40,7 @@ class Config:
     @property
     def costs_memory(self) -> list[str]:
         """The settings that a row which runs out of memory asks to lower."""
-        return [f.name for f in fields(self) if f.name in SIZES]
+        return [name for name in self.memory if name in {f.name for f in fields(self)}]
 
     def _check_number(self, name: str, value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -48,6 +48,8 @@ class Config:
         least = "zero or more" if name in self.may_be_zero else "positive"
         if abs(value) > 1e15 and value != float("inf"):
             raise ConfigError(f"{name} is beyond anything this code can run: give a number below 1e15")
+        if 0 < abs(value) < 1e-15:
+            raise ConfigError(f"{name} is finer than float64 resolves: give a number above 1e-15, got {value}")
         if not isfinite(value) or value < 0 or (value == 0 and name not in self.may_be_zero):
             raise ConfigError(f"{name} must be finite and {least}, got {value}")
 
