@@ -81,6 +81,7 @@ def test_isotropic_bounds_come_from_the_row_s_own_dispersion_and_traces():
     assert row["terminal"]["B"] == pytest.approx(row["steps"] / 2 * difference, rel=1e-9)
     assert row["wang_mao_eq3_difference"]["B"] == pytest.approx(row["steps"] / 2 * difference, rel=1e-9)
     assert row["wang_mao_eq3"]["gamma"] >= 0
+    assert row["largest_loss"] >= row["test_loss"]
     assert sum(row["by_run"]["trace"]) / 2 == pytest.approx(row["trace"], rel=1e-12)
 
 

@@ -147,7 +147,7 @@ LABEL_NOISE = _experiment(
     smoke={"model": "mlp", "widths": (16,), "noise_levels": (0.0, 0.6), "batch_sizes": (20,), "lrs": (0.2,)},
     laptop={
         "model": "cnn", "widths": (6,), "noise_levels": NOISE, "batch_sizes": (20,), "lrs": (0.03,),
-        "most_epochs": 150, "most_probes": 3,
+        "most_epochs": 150, "most_probes": 3, "seeds": (0, 1, 2, 3, 4),
     },
     paper=_PAPER_CNN
     | {"widths": (64,), "noise_levels": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6), "batch_sizes": (60,), "lrs": (0.001,)},

@@ -118,6 +118,7 @@ def measure(config: Measured, run: Run, roles: Roles, *, seed: int) -> Json:
         "train_error": mean_loss(runs.models, runs.samples, ZeroOneError()),
         "test_loss": mean_loss(runs.models, [roles.test] * len(runs), runs.loss),
         "test_error": mean_loss(runs.models, [roles.test] * len(runs), ZeroOneError()),
+        "largest_loss": largest_loss(runs, roles.test),
         "gap": gap.value,
         "gap_standard_error": gap.standard_error,
         "gap01": gap01.value,
@@ -217,6 +218,15 @@ def _noise(
             effect |= gamma
         effects[name] = effect
     return effects
+
+
+def largest_loss(runs: omniscient.Runs, test: Split) -> float:
+    """Largest cross-entropy of any run on its training sample or the test sample, not clipped, in nats.
+
+    Half of it is the R of Wang & Mao's experiments (their appendix E.1): the range that was observed, not a bound.
+    """
+    unclipped = ClippedCrossEntropy(1e6)
+    return max(values(model, unclipped, split).max().item() for model, sample in runs for split in (sample, test))
 
 
 def mean_loss(models: Sequence[nn.Module], splits: Sequence[Any], loss: Any) -> float:
