@@ -90,6 +90,17 @@ def test_verify_says_what_differs_from_the_book_without_failing(tmp_path, tmp_pa
     assert remarks in capsys.readouterr().out
 
 
+def test_settings_of_an_earlier_version_are_stale_and_those_of_this_one_are_refused(tmp_path, tmp_path_factory, capsys):
+    text = smoke_run(tmp_path_factory.getbasetemp() / "smoke")
+    changed = config_with(text, colour="red")
+    earlier = changed | {"provenance": {**json.loads(text)["provenance"], "code": "old"}}
+    (tmp_path / NAME).write_text(forged(text, **earlier))
+    assert main(["verify", "--out", str(tmp_path)]) == 0
+    assert "stale: made by an earlier version of the code, with settings of then" in capsys.readouterr().out
+    (tmp_path / NAME).write_text(forged(text, **changed))
+    assert main(["verify", "--out", str(tmp_path)]) == 1
+
+
 def test_verify_fails_on_an_edited_artefact_and_on_a_benchmark_without_its_seal(tmp_path, tmp_path_factory, capsys):
     text = smoke_run(tmp_path_factory.getbasetemp() / "smoke")
     (tmp_path / NAME).write_text(text.replace('"steps": 5', '"steps": 6'))

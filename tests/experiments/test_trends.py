@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import linregress
 
+from helpers.experiments import trends
 from helpers.experiments.trends import Trend, trend
 
 
@@ -63,3 +64,69 @@ def test_what_gives_no_trend_is_refused():
         trend(rows()[:2], lambda row: row["y"], "n")
     with pytest.raises(ValueError, match="too few"):
         trend(rows(seeds=(0, 1)), lambda row: row["y"], "n", within=("n",))
+
+
+def test_many_intervals_are_wider_and_hold_together():
+    one = Trend(1.0, 0.2, 10)
+    assert one.interval_among(1) == one.interval
+    assert one.interval_among(36)[0] < one.interval[0]
+    assert (Trend(0.5, 0.2, 10).direction, Trend(0.5, 0.2, 10).direction_among(36)) == ("rises", "unclear")
+    generator = np.random.default_rng(0)
+    missed = 0
+    for _ in range(300):
+        family = []
+        for _ in range(6):
+            drawn = [{"n": n, "y": np.exp(0.2 * generator.normal())} for n in (10, 20, 40, 80, 160)]
+            low, high = trend(drawn, lambda row: row["y"], "n").interval_among(6)
+            family.append(low <= 0 <= high)
+        missed += not all(family)
+    assert missed / 300 < 0.09
+    with pytest.raises(ValueError, match="count must be a whole number"):
+        one.interval_among(0)
+
+
+# --- Which points may be used ---------------------------------------------------------------------
+
+CLEAN = {
+    "clipped_share": 0.05, "converged": True, "negative_curvature": False, "noise_to_weight": 1.0,
+    "trace_error": 2.0, "trace_term": 4.0,
+}  # fmt: skip
+
+
+def test_a_point_at_every_limit_may_be_used():
+    assert trends.warnings(CLEAN) == []
+    assert trends.usable(CLEAN)
+    assert trends.usable({"noise_to_weight": 0.3})  # an isotropic bound has no solve
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"clipped_share": 0.0501}, "more than 5% of examples clipped"),
+        ({"converged": False}, "solve not converged"),
+        ({"negative_curvature": True}, "negative curvature"),
+        ({"noise_to_weight": 1.001}, "noise larger than the weights"),
+        ({"noise_to_weight": None}, "noise larger than the weights"),
+        ({"noise_to_weight": float("nan")}, "noise larger than the weights"),
+        ({"trace_error": 2.01}, "trace error above half the trace term"),
+        ({"trace_error": float("nan")}, "trace error above half the trace term"),
+        ({"trace_term": None}, "trace error above half the trace term"),
+        ({"clipped_share": None}, "more than 5% of examples clipped"),
+    ],
+)
+def test_each_warning_alone_forbids_a_point(change, words):
+    assert trends.warnings(CLEAN | change) == [words]
+    assert not trends.usable(CLEAN | change)
+
+
+def test_the_tally_counts_points_and_reasons():
+    points = [CLEAN, CLEAN | {"converged": False}, CLEAN | {"converged": False, "noise_to_weight": 9.0}]
+    assert trends.tally(points) == (
+        "1 of 3 points carry no warning (2 solve not converged; 1 noise larger than the weights)"
+    )
+    assert trends.tally([CLEAN]) == "1 of 1 points carry no warning"
+
+
+def test_what_is_no_bound_cannot_be_judged():
+    with pytest.raises(ValueError, match="needs noise_to_weight to be judged, got value"):
+        trends.warnings({"value": 1.0})

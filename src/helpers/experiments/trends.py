@@ -1,13 +1,67 @@
-"""Whether a number rises or falls along a setting, and how sure one can be: slopes of artefact rows with intervals."""
+"""Which points of a grid may be used, and whether a number rises or falls along a setting: slopes with intervals.
 
-from collections.abc import Callable, Sequence
+One rule says of a point whether a conclusion may rest on it. Fits, verdicts and figures all ask it; points that it
+warns of are drawn hollow, left out of fits, and counted.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import log, sqrt
 
 import numpy as np
 from scipy.stats import t as student
 
+from helpers._checks import whole
 from helpers.experiments.machinery.artefact import Json
+
+MOST_CLIPPED = 0.05  # share of examples at W + Delta; clipped ones have no gradient, so flatness there is destruction
+MOST_NOISE = 1.0  # noise over weights; beyond, the Taylor step of the flatness term is not credible
+MOST_TRACE_ERROR = 0.5  # standard error of a trace term over the term
+
+
+def warnings(point: Json) -> list[str]:
+    """What speaks against a conclusion from one point, in words; none if it may be used.
+
+    Args:
+        point: a bound as rows hold it: of ``omniscient`` or ``self_certified``, or an isotropic one with its noise.
+
+    Raises:
+        ValueError: if the point does not say how large its noise is: then it is no such bound.
+    """
+    if "noise_to_weight" not in point:
+        raise ValueError(f"a point needs noise_to_weight to be judged, got {', '.join(point) or 'nothing'}")
+    found = []
+    if not _at_most(point["noise_to_weight"], MOST_NOISE):
+        found.append("noise larger than the weights")
+    if "clipped_share" in point and not _at_most(point["clipped_share"], MOST_CLIPPED):
+        found.append(f"more than {MOST_CLIPPED:.0%} of examples clipped")
+    if not point.get("converged", True):
+        found.append("solve not converged")
+    if point.get("negative_curvature", False):
+        found.append("negative curvature")
+    if "trace_error" in point and not _at_most(point["trace_error"], MOST_TRACE_ERROR * abs(point["trace_term"] or 0)):
+        found.append("trace error above half the trace term")
+    return found
+
+
+def usable(point: Json) -> bool:
+    """Whether a conclusion may rest on a point: no warning speaks against it."""
+    return not warnings(point)
+
+
+def tally(points: Iterable[Json]) -> str:
+    """How many points may be used of how many, as captions say it, with what speaks against the others."""
+    found = [warnings(point) for point in points]
+    kept = sum(not each for each in found)
+    reasons = Counter(reason for each in found for reason in each)
+    against = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    return f"{kept} of {len(found)} points carry no warning" + (f" ({against})" if against else "")
+
+
+def _at_most(value: float | None, limit: float) -> bool:
+    """False for a number that was not finite, which artefacts hold as null or NaN."""
+    return value is not None and value <= limit
 
 
 @dataclass(frozen=True)
@@ -26,13 +80,25 @@ class Trend:
     @property
     def interval(self) -> tuple[float, float]:
         """95% interval of the slope, by Student's t."""
-        reach = float(student.ppf(0.975, self.freedom)) * self.standard_error
-        return self.slope - reach, self.slope + reach
+        return self.interval_among(1)
 
     @property
     def direction(self) -> str:
         """ "rises", "falls", or "unclear" where the interval holds zero."""
-        low, high = self.interval
+        return self.direction_among(1)
+
+    def interval_among(self, count: int) -> tuple[float, float]:
+        """Interval that, with ``count`` of its kind, holds all their slopes with 95% (Bonferroni).
+
+        Raises:
+            ValueError: if count is not a positive whole number.
+        """
+        reach = float(student.ppf(1 - 0.025 / whole("count", count), self.freedom)) * self.standard_error
+        return self.slope - reach, self.slope + reach
+
+    def direction_among(self, count: int) -> str:
+        """The direction that ``interval_among`` allows to state."""
+        low, high = self.interval_among(count)
         return "rises" if low > 0 else "falls" if high < 0 else "unclear"
 
 
@@ -69,6 +135,6 @@ def _centred(values: np.ndarray, groups: Sequence[tuple[object, ...]]) -> np.nda
     """The values less the mean of their group."""
     centred = values.astype(float).copy()
     for group in set(groups):
-        rows = [i for i, own in enumerate(groups) if own == group]
+        rows = [i for i, other in enumerate(groups) if other == group]
         centred[rows] -= centred[rows].mean()
     return centred

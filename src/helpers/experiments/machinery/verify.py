@@ -10,6 +10,8 @@ from helpers.experiments.machinery.library import BENCHMARK
 from helpers.experiments.machinery.runner import Experiment
 from helpers.experiments.machinery.storage import ArtefactError, is_intact, read
 
+STALE = "stale: made by an earlier version of the code"
+
 
 def files(*folders: Path) -> list[Path]:
     """The JSON files of the folders, in order.
@@ -43,7 +45,13 @@ def state(path: Path, known: Mapping[str, Experiment]) -> str:
         if not is_intact(read(path)):
             raise ArtefactError(f"{path} was altered after it was written (its digest differs); measure it again")
         return "benchmark, unaltered"
-    artefact, experiment, config = checked(path, known)
+    artefact, experiment = trusted(path, known)
+    try:
+        config = _settings(path, artefact, experiment)
+    except ArtefactError:
+        if artefact.provenance["code"] == experiment.code:
+            raise  # no version of this code wrote it
+        return f"{_progress(artefact)}; {STALE}, with settings of then"
     return "; ".join([_progress(artefact), *_remarks(artefact, experiment, config)])
 
 
@@ -51,7 +59,17 @@ def checked(path: Path, known: Mapping[str, Experiment]) -> tuple[Artefact, Expe
     """An artefact that can be trusted, its experiment and its settings.
 
     Raises:
-        ArtefactError: if it cannot be trusted; the message says why.
+        ArtefactError: if it cannot be trusted, or this version does not know its settings; the message says why.
+    """
+    artefact, experiment = trusted(path, known)
+    return artefact, experiment, _settings(path, artefact, experiment)
+
+
+def trusted(path: Path, known: Mapping[str, Experiment]) -> tuple[Artefact, Experiment]:
+    """An artefact that is as it was written, and its experiment.
+
+    Raises:
+        ArtefactError: if it was altered, or belongs to nothing that is known.
     """
     artefact = load(path)
     experiment = known.get(artefact.experiment)
@@ -60,14 +78,20 @@ def checked(path: Path, known: Mapping[str, Experiment]) -> tuple[Artefact, Expe
     profile = experiment.profiles.get(artefact.profile)
     if profile is None:
         raise ArtefactError(f"{path} is of an unknown profile, {artefact.profile!r:.40}; remove it")
+    return artefact, experiment
+
+
+def _settings(path: Path, artefact: Artefact, experiment: Experiment) -> Config:
+    """The settings of an artefact, whose grid must be theirs."""
+    profile = experiment.profiles[artefact.profile]
     try:
-        config = type(profile).from_json(artefact.config)
+        config: Config = type(profile).from_json(artefact.config)
         points = experiment.points(config)
     except ConfigError as error:
         raise ArtefactError(f"{path} has settings that this version refuses ({error}); run it again") from error
     if artefact.points != storable(points):
         raise ArtefactError(f"{path} holds another grid than its settings give; run it again")
-    return artefact, experiment, config
+    return config
 
 
 def _progress(artefact: Artefact) -> str:
@@ -79,7 +103,7 @@ def _progress(artefact: Artefact) -> str:
 def _remarks(artefact: Artefact, experiment: Experiment, config: Config) -> list[str]:
     remarks = []
     if artefact.provenance["code"] != experiment.code:
-        remarks.append("stale: made by an earlier version of the code")
+        remarks.append(STALE)
     usual = experiment.profiles[artefact.profile].as_json()
     changed = [f"{name}={value}" for name, value in config.as_json().items() if value != usual[name]]
     if changed:
