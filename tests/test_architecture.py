@@ -1,6 +1,8 @@
 """Data flow one way: what a module of ``helpers`` imports stands above it, and the chapters stand in their order."""
 
 import ast
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,15 @@ def test_no_two_modules_have_one_name():
     names = [path.stem for path in SOURCES if path.name != "__init__.py"]
     names += [path.parent.name for path in SOURCES if path.name == "__init__.py"]
     assert {name for name in names if names.count(name) > 1} == set()
+
+
+def test_the_map_is_that_of_the_code_and_agrees_with_the_layers():
+    """The diagram in CONTRIBUTING is made from the imports; an arrow never points down the layers."""
+    sys.path.insert(0, str(ROOT.parents[1] / "tools"))
+    draw_map = importlib.import_module("draw_map")
+    assert draw_map.main(["--check"]) == 0
+    for name, below in draw_map.graph().items():
+        assert all(layer(other) < layer(name) for other in below), name
+    with pytest.raises(ValueError, match="circle: a, b"):
+        draw_map.levels({"a": {"b"}, "b": {"a"}, "c": set()})
+    assert draw_map.direct({"a": set(), "b": {"a"}, "c": {"a", "b"}})["c"] == {"b"}

@@ -1,4 +1,4 @@
-"""Alignment of gradient noise with curvature: why SGD escapes from sharp minima, and how fast.
+"""Chapter 7: why, and how fast, does SGD leave sharp minima? Alignment of gradient noise with curvature.
 
 Scalar regression, L(w) = (1/2n) sum_i e_i^2 with residuals e_i = f(x_i; w) - y_i. With J the Jacobian of the
 outputs, shape (n, d), the Gauss-Newton matrix is G = J^T J / n (equal to the Hessian where all residuals

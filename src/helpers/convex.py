@@ -1,4 +1,4 @@
-"""Where information-theoretic bounds fail: a convex, Lipschitz, bounded problem that gradient descent learns.
+"""Chapter 12: where do these bounds fail? A convex, Lipschitz, bounded problem that gradient descent learns.
 
 w = (u, v) in R^{1+d}, z = (epsilon, zeta), epsilon = +-1, zeta in {+-1/sqrt(d)}^d, all signs fair and
 independent:

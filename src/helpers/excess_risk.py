@@ -1,4 +1,4 @@
-"""Learners and optimisers of a convex problem: which of them fixes which side of the gap.
+"""Chapter 13: which side of the gap does the learner fix, and which the optimiser?
 
 Let l(w, z) be convex in w on a convex set, for every z, and let w* minimise the population risk L_mu there. With
 excess = E L_mu(W) - L_mu(w*), any learner W has

@@ -1,4 +1,4 @@
-"""What information buys: the bound without a Taylor step, at one noise level after the other.
+"""Chapter 13: what does information buy? The bound without a Taylor step, one noise level after the other.
 
 Write F = L_S - L_mu and put noise xi on the network W + Delta. Xu-Raginsky for the noisy network and the difference
 form of the residual add up to

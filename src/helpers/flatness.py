@@ -1,4 +1,4 @@
-"""What is flat? Sharpness as the answer of the loss to small perturbations of the weights.
+"""Chapter 6: what is flat? Sharpness as the answer of the loss to small perturbations of the weights.
 
 How sharp a minimum looks depends on what one calls a small perturbation. Three choices, each with the matrix
 quantity that it measures in the limit of a small radius rho, L(w + e) - L(w) written dL:

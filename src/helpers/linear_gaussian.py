@@ -1,4 +1,4 @@
-"""Linear regression on Gaussian data: the one model of the book in which every term of every bound is exact.
+"""Chapter 10: can every term be exact? Linear regression on Gaussian data, where it can.
 
 y = x . w* + s e with x ~ N(0, Sigma) and e ~ N(0, 1). With the half squared error the population risk is
 (w - w*)^T Sigma (w - w*) / 2 + s^2 / 2, its gradient Sigma (w - w*), its Hessian Sigma.

@@ -1,4 +1,4 @@
-"""A ghost beside SGD: Neu, Dziugaite, Haghifam and Roy (2021).
+"""Chapter 2: what if a ghost walked beside SGD, blurred by noise? Neu, Dziugaite, Haghifam and Roy (2021).
 
 SGD itself is too predictable for information theory: given the sample and the order of its batches, the
 weights are known, and I(W_T; S) is infinite. So walk beside it with a noisy copy that uses SGD's own

@@ -1,4 +1,4 @@
-"""PAC-Bayes: what randomised weights certify, and how that leads to a bound for flat minima.
+"""Chapter 6: what do randomised weights certify, and how does that become a bound for flat minima?
 
 A prior P over weights is fixed before the sample S is seen; the posterior Q may depend on S. With probability
 at least 1 - delta over S, for all Q at once, the population risk L(Q) = E_{w ~ Q} L(w) is close to the

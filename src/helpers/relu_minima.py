@@ -1,4 +1,4 @@
-"""Flat minima of ReLU networks: rescaling, norms, and flattest minima that memorise.
+"""Chapters 6 and 9: what do flat minima of ReLU networks look like? Rescaling, norms, memorising ones.
 
 A unit a relu(w . x + b) computes the same function as (a / t) relu(t w . x + t b) for every t > 0, yet every sharpness
 measure of ``helpers.flatness`` changes with t. So flatness is not necessary for generalization. What is left

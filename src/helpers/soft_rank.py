@@ -1,4 +1,4 @@
-"""Soft rank and Takeuchi's information criterion: flatness measured as a number of directions.
+"""Chapter 9: how many directions are sharp? Soft rank and Takeuchi's information criterion.
 
 For a model fitted by maximum likelihood with the penalty (lam/2) ||w||^2 on n examples, let F be its Fisher
 information (for cross-entropy and squared error: the Gauss-Newton matrix of the mean loss,

@@ -1,4 +1,4 @@
-"""Linear stability: which minima gradient descent and SGD can stay at.
+"""Chapter 7: at which minima can gradient descent and SGD stay? Linear stability.
 
 Near a minimum w* of L = (1/n) sum_i l_i at which every example is at rest (interpolation), a step on a batch
 multiplies the displacement x = w - w* by I - lr H_batch, where H_batch is the mean of the batch's H_i.

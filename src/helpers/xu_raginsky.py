@@ -1,4 +1,4 @@
-"""The generalization gap is paid for with information: Xu and Raginsky (2017).
+"""Chapter 1: how far can the gap be if the output tells little of the sample? Xu and Raginsky (2017).
 
 A learner sees S = (Z_1, ..., Z_n), n independent examples, and answers with weights W. Its gap is gen =
 E[L_mu(W) - L_S(W)], population risk minus training risk. If the loss of every fixed w is R-sub-Gaussian,

@@ -1,4 +1,4 @@
-"""Training for flatness: optimisers to put around any other optimiser.
+"""Chapters 5 and 8: can one train for flatness? Optimisers to put around any other optimiser.
 
 ===================  =====================================================================================
 ``SAM``              the gradient at the worst point nearby (Foret et al. 2021; Wu's slides, eq. 1), or, adaptive,
