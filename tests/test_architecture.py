@@ -21,6 +21,7 @@ CHAPTERS = [  # a chapter uses what earlier chapters have explained
     {"omniscient"},
     {"convex"},
     {"excess_risk", "exchange"},
+    {"supersample"},
 ]
 LAYERS = [
     {"_checks"},

@@ -23,6 +23,7 @@ chapter  asks                                                   module
 10, 11   which perturbation makes the bound small?              ``linear_gaussian``, ``omniscient``
 12       what is known where the loss is convex?                ``convex``
 13       what is left open?                                     ``excess_risk``, ``exchange``
+15       what can be counted?                                   ``supersample``
 =======  =====================================================  =====================================
 
 A submodule is loaded when it is first used, so ``import helpers`` costs milliseconds and
@@ -54,6 +55,7 @@ __all__ = [
     "relu_minima",
     "soft_rank",
     "stability",
+    "supersample",
     "training",
     "wang_mao",
     "widgets",

@@ -24,6 +24,7 @@ from helpers.experiments.machinery.config import Config, ConfigError
 from helpers.experiments.machinery.runner import Experiment, artefact_path, run
 from helpers.experiments.machinery.storage import ArtefactError
 from helpers.experiments.matched_loss import CNN_WIDTH, LABEL_NOISE, LR_BATCH, MLP_WIDTH
+from helpers.experiments.memorisation import EXPERIMENT as _supersample
 from helpers.experiments.noise_alignment import EXPERIMENT as _alignment
 from helpers.experiments.resnet18_clip import EXPERIMENT as _resnet18_clip
 from helpers.experiments.resnet18_epochs import EXPERIMENT as _resnet18_epochs
@@ -56,6 +57,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         _escape,
         _soft_rank,
         _convex,
+        _supersample,
     )
 }
 
