@@ -22,6 +22,7 @@ CHAPTERS = [  # a chapter uses what earlier chapters have explained
     {"convex"},
     {"excess_risk", "exchange"},
     {"supersample"},
+    {"langevin"},
 ]
 LAYERS = [
     {"_checks"},

@@ -24,6 +24,7 @@ chapter  asks                                                   module
 12       what is known where the loss is convex?                ``convex``
 13       what is left open?                                     ``excess_risk``, ``exchange``
 15       what can be counted?                                   ``supersample``
+16       what if the noise is real?                             ``langevin``
 =======  =====================================================  =====================================
 
 A submodule is loaded when it is first used, so ``import helpers`` costs milliseconds and
@@ -44,6 +45,7 @@ __all__ = [
     "exchange",
     "experiments",
     "flatness",
+    "langevin",
     "linear_gaussian",
     "losses",
     "models",
