@@ -23,6 +23,8 @@ CHAPTERS = [  # a chapter uses what earlier chapters have explained
     {"omniscient"},
     {"convex"},
     {"excess_risk", "exchange"},
+    {"supersample"},
+    {"langevin"},
 ]
 LAYERS = [
     {"_checks"},

@@ -23,6 +23,8 @@ chapter  asks                                                   module
 10, 11   which perturbation makes the bound small?              ``linear_gaussian``, ``omniscient``
 12       what is known where the loss is convex?                ``convex``
 13       what is left open?                                     ``excess_risk``, ``exchange``
+15       what can be counted?                                   ``supersample``
+16       what if the noise is real?                             ``langevin``
 =======  =====================================================  =====================================
 
 A submodule is loaded when it is first used, so ``import helpers`` costs milliseconds and
@@ -43,6 +45,7 @@ __all__ = [
     "exchange",
     "experiments",
     "flatness",
+    "langevin",
     "linear_gaussian",
     "losses",
     "models",
@@ -54,6 +57,7 @@ __all__ = [
     "relu_minima",
     "soft_rank",
     "stability",
+    "supersample",
     "training",
     "wang_mao",
     "widgets",

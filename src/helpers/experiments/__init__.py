@@ -24,7 +24,9 @@ from helpers.experiments.machinery.config import Config, ConfigError
 from helpers.experiments.machinery.runner import Experiment, artefact_path, run
 from helpers.experiments.machinery.storage import ArtefactError
 from helpers.experiments.matched_loss import CNN_WIDTH, LABEL_NOISE, LR_BATCH, MLP_WIDTH
+from helpers.experiments.memorisation import EXPERIMENT as _supersample
 from helpers.experiments.noise_alignment import EXPERIMENT as _alignment
+from helpers.experiments.noisy_descent import EXPERIMENT as _langevin
 from helpers.experiments.resnet18_clip import EXPERIMENT as _resnet18_clip
 from helpers.experiments.resnet18_epochs import EXPERIMENT as _resnet18_epochs
 from helpers.experiments.resnet18_grid import EXPERIMENT as _resnet18_grid
@@ -56,6 +58,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         _escape,
         _soft_rank,
         _convex,
+        _supersample,
+        _langevin,
     )
 }
 

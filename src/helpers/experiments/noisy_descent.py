@@ -1,0 +1,233 @@
+"""Langevin measured: what noise in the algorithm certifies, over noise and time, and what it costs in training error.
+
+A row is one walk on its own sample, of a fully connected or a convolutional network, in full batches or minibatches, at
+one temperature. The full-batch rows of the fully connected network also follow the same descent without noise, with a
+ghost beside it whose noise is the walk's: chapter 3's bound with nothing expanded. Paired rows walk on a supersample.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+
+from helpers import data, exchange, langevin
+from helpers.curvature import values
+from helpers.data import Split
+from helpers.experiments.loop import network
+from helpers.experiments.machinery.artefact import Json
+from helpers.experiments.machinery.config import Config, ConfigError
+from helpers.experiments.machinery.runner import Experiment
+from helpers.experiments.samples import default_device, edition, images
+from helpers.losses import ZeroOneError
+from helpers.models import weights
+from helpers.supersample import Supersample
+from helpers.training import Diverged, train_ensemble
+
+FULL, MINI, CONVOLUTIONAL, PAIRED = "full batch", "minibatch", "convolutional", "paired"
+DRAWS = 5  # of the ghost's noise
+
+
+@dataclass(frozen=True)
+class NoisyDescent(Config):
+    """Settings of the experiment.
+
+    Attributes:
+        dataset: all its examples are pooled; every seed draws its own sample, and the rest is held out.
+        n: training examples of a walk; a paired walk has n / 2 pairs.
+        width, filters: of the two networks.
+        lr: learning rate.
+        betas: inverse temperatures of the fully connected walks; sigma^2 = 2 lr / beta.
+        few_betas: those of the convolutional and the paired walks.
+        steps: after which a walk is looked at; the last one is its length.
+        few_steps: those of the convolutional and the paired walks.
+        batch_size: of the minibatch walks.
+        n_held_out: held-out examples whose gradient is a centre; all others test.
+        seeds: of sample, initial weights and noise alike.
+    """
+
+    dataset: str
+    n: int
+    width: int
+    filters: int
+    lr: float
+    betas: tuple[float, ...]
+    few_betas: tuple[float, ...]
+    steps: tuple[int, ...]
+    few_steps: tuple[int, ...]
+    batch_size: int
+    n_held_out: int
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 2 <= self.batch_size <= self.n:
+            raise ConfigError(f"batch_size must lie between 2 and n = {self.n}, got {self.batch_size}")
+        for name in ("steps", "few_steps"):
+            if list(getattr(self, name)) != sorted(getattr(self, name)):
+                raise ConfigError(f"{name} must increase, got {getattr(self, name)}")
+
+
+PROFILES = {
+    "smoke": NoisyDescent(
+        dataset="digits", n=60, width=4, filters=2, lr=0.3, betas=(100.0, 1e3), few_betas=(100.0,), steps=(4, 8),
+        few_steps=(3, 5), batch_size=20, n_held_out=100, seeds=(0,),
+    ),
+    "laptop": NoisyDescent(
+        dataset="digits", n=1000, width=16, filters=4, lr=0.3, betas=(10.0, 30.0, 100.0, 300.0, 1e3, 1e4),
+        few_betas=(100.0, 300.0), steps=(50, 100, 200, 400, 800, 1500), few_steps=(50, 100, 200), batch_size=100,
+        n_held_out=200, seeds=(0, 1, 2, 3, 4),
+    ),
+    "paper": NoisyDescent(
+        dataset="mnist", n=50_000, width=128, filters=32, lr=0.3, betas=(1e3, 3e3, 1e4, 3e4, 1e5),
+        few_betas=(1e3, 1e4), steps=(100, 200, 500, 1000, 2000), few_steps=(100, 200, 500), batch_size=1000,
+        n_held_out=5000, seeds=(0, 1, 2, 3, 4),
+    ),
+}  # fmt: skip
+
+
+def points(config: NoisyDescent) -> list[Json]:
+    """Every kind of walk at its temperatures, for each seed."""
+    tasks = [(kind, beta) for kind in (FULL, MINI) for beta in config.betas]
+    tasks += [(kind, beta) for kind in (CONVOLUTIONAL, PAIRED) for beta in config.few_betas]
+    return [{"kind": kind, "beta": beta, "seed": seed} for seed in config.seeds for kind, beta in tasks]
+
+
+def row(config: NoisyDescent, point: Json) -> Json:
+    """Walk once. ``looks`` has an entry for each of the steps at which the walk was looked at.
+
+    An entry has training and test error and loss, ``incoherence`` (mean over examples, up to there) and the nats of the
+    whole sample, sum_t lr^2 |g_t - m|^2 / (2 sigma^2), with centre 0 and with the held-out gradient. ``per_example`` is
+    the incoherence at the end. Where there is a ghost, its entry has the nats of the path with centre 0 and the errors
+    of the noisy network. A paired row has the information about a coin instead, with the incoherence of the same walk.
+    """
+    own, held_out, test = drawn(config, point["seed"])
+    try:
+        if point["kind"] == PAIRED:
+            return _paired(config, point, own, test)
+        return _walked(config, point, own, held_out, test)
+    except Diverged as error:
+        return {"status": f"diverged: {error}"}
+
+
+def drawn(config: NoisyDescent, seed: int) -> tuple[Split, Split, Split]:
+    """Training sample, held-out sample and test sample of a seed, disjoint, from all examples of the data set."""
+    parts = [images(config.dataset, True), images(config.dataset, False)]
+    pool = Split(
+        torch.cat([p.inputs for p in parts]), torch.cat([p.targets for p in parts]), parts[0].classes, parts[0].edition
+    )
+    rest = len(pool) - config.n - config.n_held_out
+    own, held_out, test = data.partition(pool, [config.n, config.n_held_out, rest], seed=seed)
+    return own, held_out, test
+
+
+def _walked(config: NoisyDescent, point: Json, own: Split, held_out: Split, test: Split) -> Json:
+    kind, looks = point["kind"], config.few_steps if point["kind"] == CONVOLUTIONAL else config.steps
+    make_model = _make_model(config, kind, own)
+    seen: list[Json] = []
+    run = langevin.train(
+        make_model, own, steps=looks[-1], lr=config.lr, temperature=1 / point["beta"], seed=point["seed"],
+        batch_size=config.batch_size if kind == MINI else None, held_out=held_out, device=default_device(),
+        observe=lambda t, model: seen.append({"steps": t} | _errors(model, own, test)) if t in looks else None,
+    )  # fmt: skip
+    gain = (config.lr / run.sigma) ** 2 / 2
+    assert run.held_out_moments is not None
+    for entry in seen:
+        upto = slice(entry["steps"])
+        entry["incoherence"] = run.by_step[upto].sum().item()
+        entry["nats_zero"] = gain * run.moments[upto].sum().item()
+        entry["nats_held_out"] = gain * run.held_out_moments[upto].sum().item()
+    found = {
+        "status": "ok", "d": len(weights(run.model)), "n": config.n, "sigma": run.sigma, "looks": seen,
+        "per_example": run.incoherence.tolist(),
+        "along": [_thinned(run.by_step, t) for t in _times(looks[-1])], "times": _times(looks[-1]),
+    }  # fmt: skip
+    return found | ({"ghost": _ghost(config, point, own, test, run.sigma)} if kind == FULL else {})
+
+
+def _ghost(config: NoisyDescent, point: Json, own: Split, test: Split, sigma: float) -> list[Json]:
+    """The same descent without noise, and beside it a ghost with the walk's noise: at each look."""
+    at: dict[int, Tensor] = {}
+    squares: list[float] = []
+    before: list[Tensor] = []
+
+    def observe(t: int, models: list[nn.Module]) -> None:
+        w = weights(models[0])
+        if before:
+            squares.append((w - before.pop()).double().square().sum().item() / config.lr**2)
+        before.append(w)
+        if t in config.steps:
+            at[t] = w
+
+    run = train_ensemble(
+        _make_model(config, FULL, own), [own], epochs=config.steps[-1], batch_size=config.n, lr=config.lr,
+        seed=point["seed"], observe=observe, device=default_device(),
+    )  # fmt: skip
+    found = []
+    for t, w in at.items():
+        noisy = exchange.noisy_losses(
+            run.models[0], w, torch.full_like(w, sqrt(t) * sigma), [own, test], [ZeroOneError()], draws=DRAWS,
+            seed=point["seed"],
+        ).mean((0, 2))  # fmt: skip
+        (clean,) = exchange.noisy_losses(
+            run.models[0], w, torch.zeros_like(w), [own, test], [ZeroOneError()], draws=1, seed=0
+        )[:, :, 0]
+        found.append({
+            "steps": t, "nats": (config.lr / sigma) ** 2 / 2 * sum(squares[:t]),
+            "train_error": clean[0].item(), "test_error": clean[1].item(),
+            "noisy_train_error": noisy[0].item(), "noisy_test_error": noisy[1].item(),
+        })  # fmt: skip
+    return found
+
+
+def _paired(config: NoisyDescent, point: Json, own: Split, test: Split) -> Json:
+    pairs = Supersample(own)
+    (coins,) = pairs.memberships(1, seed=1000 + point["seed"])
+    steps = config.few_steps[-1]
+    settings = {
+        "steps": steps, "lr": config.lr, "temperature": 1 / point["beta"], "seed": point["seed"],
+    }  # fmt: skip
+    make_model = _make_model(config, PAIRED, own)
+    run = langevin.train_paired(make_model, pairs, coins, **settings)
+    alone = langevin.train(make_model, pairs.sample(coins), **settings)
+    return {
+        "status": "ok", "d": len(weights(run.model)), "n": len(pairs), "sigma": alone.sigma, "steps": steps,
+        **_errors(run.model, pairs.sample(coins), test),
+        "information": run.information.mean().item(), "blind": run.blind.mean().item(),
+        "posterior": run.posterior.mean().item(), "incoherence": alone.incoherence.mean().item(),
+        "times": _times(steps), "along": [_thinned(run.by_step, t) for t in _times(steps)],
+    }  # fmt: skip
+
+
+def _make_model(config: NoisyDescent, kind: str, like: Split) -> partial[nn.Module]:
+    name, width = ("cnn", config.filters) if kind == CONVOLUTIONAL else ("mlp", config.width)
+    return partial(network, name, width, like)
+
+
+def _errors(model: nn.Module, own: Split, test: Split) -> Json:
+    error = ZeroOneError()
+    return {
+        "train_error": values(model, error, own).double().mean().item(),
+        "test_error": values(model, error, test).double().mean().item(),
+    }
+
+
+def _times(steps: int) -> list[int]:
+    """Steps, in even logarithms, at which a record is thinned."""
+    return sorted({round(steps ** (i / 40)) for i in range(41)})
+
+
+def _thinned(by_step: Tensor, t: int) -> float:
+    """Mean of a record over the tenth of the steps before t."""
+    return by_step[max(t - max(t // 10, 1), 0) : t].mean().item()
+
+
+EXPERIMENT = Experiment(
+    name="langevin",
+    summary="noisy gradient descent: certificates from training data over noise and time",
+    profiles=PROFILES,
+    points=points,
+    row=row,
+    edition=lambda config: edition(config.dataset),
+)

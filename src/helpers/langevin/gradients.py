@@ -1,0 +1,124 @@
+"""Every example's gradient against the mean of the others, in a few passes and without storing a gradient an example.
+
+With g_i the gradient of example i and g their mean, g_i - (mean of the others) is n / (n - 1) (g_i - g), and
+|g_i - g|^2 = |g_i|^2 - 2 <g_i, g> + |g|^2. The norms come from one backward pass to the layers' outputs, where
+gradients are outer products (``curvature.per_example``). The products <g_i, g> are the derivative, in weights u_i of
+the examples, of <sum_i u_i g_i, g>: two backward passes for all of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from helpers.curvature.contracts import on_model
+from helpers.curvature.per_example import Layers, one_by_one
+from helpers.data import Split
+from helpers.losses import per_example
+from helpers.models import flat, trainable
+
+PerExampleLoss = Callable[[Tensor, Tensor], Tensor]
+ENTRIES = 2**20  # of inputs, held with their graph at a time
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Gradients of a batch.
+
+    Attributes:
+        losses: (b,).
+        gradient: the mean gradient, (d,).
+        squared_norms: |g_i|^2, (b,).
+        products: <g_i, mean gradient>, (b,).
+    """
+
+    losses: Tensor
+    gradient: Tensor
+    squared_norms: Tensor
+    products: Tensor
+
+    @property
+    def distances(self) -> Tensor:
+        """|g_i - mean of the others|^2, (b,), float64; a difference that rounding makes negative is 0."""
+        b = len(self.losses)
+        mean = self.gradient.double().square().sum()
+        squares = self.squared_norms.double() - 2 * self.products.double() + mean
+        return squares.clamp(min=0) * (b / (b - 1)) ** 2
+
+
+class Gradients:
+    """What a network's layers allow, found out once: norms from outer products, or one backward pass an example."""
+
+    def __init__(self, model: nn.Module, loss: PerExampleLoss) -> None:
+        self.model, self.loss = model, loss
+        self.outer_products: bool | None = None
+
+    def of(self, batch: Split) -> Batch:
+        """Gradients of all examples of a batch at the model's weights."""
+        size = max(ENTRIES // max(batch.inputs[0].numel(), 1), 1) if isinstance(batch.inputs, Tensor) else len(batch)
+        pieces = [on_model(self.model, batch, slice(i, i + size)) for i in range(0, len(batch), size)]
+        if len(pieces) == 1:
+            (whole,) = map(self._passes, pieces)
+            mean = whole.summed / len(batch)
+            return Batch(whole.losses, mean, whole.squared_norms, whole.products(mean))
+        first = [self._passes(piece).plain() for piece in pieces]
+        mean = torch.stack([piece.gradient for piece in first]).sum(0) / len(batch)
+        products = [self._passes(piece, norms=False).products(mean) for piece in pieces]
+        return Batch(
+            torch.cat([piece.losses for piece in first]), mean,
+            torch.cat([piece.squared_norms for piece in first]), torch.cat(products),
+        )  # fmt: skip
+
+    def _passes(self, batch: Split, *, norms: bool = True) -> "_Passes":
+        layers = Layers(self.model)
+        losses = per_example(self.loss, layers.forward(batch.inputs), batch.targets)
+        parameters = trainable(self.model)
+        shares = torch.ones_like(losses, requires_grad=True)
+        slopes = torch.autograd.grad(losses, parameters, shares, create_graph=True, materialize_grads=True)
+        squares = self._squared_norms(layers, losses) if norms else torch.zeros_like(losses)
+        return _Passes(losses.detach(), shares, slopes, squares)
+
+    def _squared_norms(self, layers: Layers, losses: Tensor) -> Tensor:
+        if self.outer_products is None:
+            self.outer_products = layers.complete and torch.allclose(
+                layers.squared_norms([losses])[0, :1], one_by_one(self.model, losses[:1]), rtol=1e-3, atol=1e-30
+            )
+        return layers.squared_norms([losses])[0].detach() if self.outer_products else one_by_one(self.model, losses)
+
+
+@dataclass(frozen=True)
+class _Passes:
+    """A batch with the graph that its products are taken from."""
+
+    losses: Tensor
+    shares: Tensor
+    slopes: tuple[Tensor, ...]
+    squared_norms: Tensor
+
+    @property
+    def summed(self) -> Tensor:
+        return flat(self.slopes)
+
+    def products(self, v: Tensor) -> Tensor:
+        """<g_i, v> for every example."""
+        pieces = v.split([slope.numel() for slope in self.slopes])
+        along = sum((slope.reshape(-1) * piece).sum() for slope, piece in zip(self.slopes, pieces, strict=True))
+        (products,) = torch.autograd.grad(along, self.shares, materialize_grads=True)
+        return products
+
+    def plain(self) -> Batch:
+        """Losses, norms and the summed gradient, without the graph."""
+        return Batch(self.losses, self.summed, self.squared_norms, torch.zeros_like(self.losses))
+
+
+def distances_to_others(model: nn.Module, loss: PerExampleLoss, split: Split) -> Tensor:
+    """|g_i - mean of the others' gradients|^2 for every example of a split, (n,): the slow twin of ``Batch.distances``.
+
+    One backward pass an example, all gradients stored.
+    """
+    batch = on_model(model, split, slice(None))
+    losses = per_example(loss, model(batch.inputs), batch.targets)
+    rows = torch.stack([flat(torch.autograd.grad(value, trainable(model), retain_graph=True)) for value in losses])
+    others = (rows.sum(0) - rows) / (len(rows) - 1)
+    return (rows - others).double().square().sum(1)

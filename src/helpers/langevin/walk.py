@@ -1,0 +1,149 @@
+"""Noisy gradient descent that records, on its way, what its bounds need."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from helpers import curvature
+from helpers._checks import positive, whole
+from helpers.curvature.contracts import admitted, precisely
+from helpers.data import as_split
+from helpers.langevin.gradients import Gradients, PerExampleLoss
+from helpers.models import set_weights, trainable, weights
+from helpers.training import Diverged, seeded
+from helpers.training.ensemble import CrossEntropy
+
+PURPOSES = {"noise": 2**40, "orders": 2**41}  # far from the seeds of initial weights
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A walk W_t = W_{t-1} - lr g(W_{t-1}, B_t) + sigma xi_t and its record.
+
+    Attributes:
+        model: at the end, in evaluation mode.
+        sigma: standard deviation of the noise of one step: sqrt(2 lr temperature).
+        incoherence: (n,), float64: for each example the sum over the steps t that use it of
+            (n / b)^2 lr^2 / sigma^2 |g_i - mean of the others in the batch|^2; in full batches n / b is 1, and the
+            others are all others. ``certificates.leave_one_out`` takes it.
+        by_step: (T,), float64: mean over examples of what each step added to it.
+        moments: (T,), float64: |g_t|^2, the batch gradient squared.
+        held_out_moments: (T,): |g_t - gradient of the held-out sample|^2; None without one.
+        losses: (T,): mean training loss over the batch, before its step.
+        steps, lr, temperature: as given.
+    """
+
+    model: nn.Module
+    sigma: float
+    incoherence: Tensor
+    by_step: Tensor
+    moments: Tensor
+    held_out_moments: Tensor | None
+    losses: Tensor
+    steps: int
+    lr: float
+    temperature: float
+
+
+def train(
+    make_model: Callable[[], nn.Module],
+    split: Any,
+    *,
+    steps: int,
+    lr: float,
+    temperature: float,
+    seed: int,
+    batch_size: int | None = None,
+    loss: PerExampleLoss | None = None,
+    held_out: Any | None = None,
+    observe: Callable[[int, nn.Module], None] | None = None,
+    device: torch.device | str | None = None,
+) -> Walk:
+    """Walk for ``steps`` steps of noisy gradient descent: stochastic gradient Langevin dynamics, Welling & Teh (2011).
+
+    Same seed, same numbers; the caller's generators stay where they were.
+
+    Args:
+        make_model: called once, under ``seed``.
+        split: the training sample, n examples.
+        lr: learning rate of every step.
+        temperature: 1 / beta; sigma^2 = 2 lr temperature for the mean loss. Without noise there is no bound.
+        batch_size: b >= 2, examples of a step, in a fresh random order each pass, a last batch that is not full
+            dropped; all examples unless given.
+        loss: per-example training loss; cross-entropy unless given. Any other loss may be evaluated.
+        held_out: examples whose mean gradient is a centre for ``certificates.whole_sample``; a gradient more a step.
+        observe: called with t and the model, before the first step (0) and after each (1, ..., T); what it draws at
+            random comes from its own generators.
+
+    Raises:
+        ValueError: if a number is out of range, or model, loss and sample do not fit together; the model must treat
+            examples one by one (``curvature.contracts.admitted``).
+        Diverged: if a loss or a gradient stops being finite.
+    """
+    examples = as_split(split)
+    steps, lr = whole("steps", steps), positive("lr", lr)
+    sigma = sqrt(2 * lr * positive("temperature", temperature))
+    n = len(examples)
+    b = n if batch_size is None else whole("batch_size", batch_size, least=2)
+    if not 2 <= b <= n:
+        raise ValueError(f"batch_size must lie between 2 and {n}, the number of examples, got {b}")
+    loss = loss or CrossEntropy(examples.classes)
+    with seeded(seed, device):
+        model = make_model().to(device).eval()
+    examples = admitted(model, loss, examples)  # type: ignore[arg-type]
+    other = None if held_out is None else admitted(model, loss, held_out, name="held_out")  # type: ignore[arg-type]
+    noise, orders = generator("noise", seed), _batches(n, b, generator("orders", seed))
+    gradients, w = Gradients(model, loss), weights(model)
+    incoherence = torch.zeros(n, dtype=torch.float64)
+    record: list[tuple[float, float, float, float]] = []
+    if observe is not None:
+        observe(0, model)
+    for t in range(1, steps + 1):
+        rows = next(orders)
+        with precisely():
+            batch = gradients.of(examples if b == n else examples.take(rows))
+            off = torch.nan if other is None else _squared(batch.gradient - curvature.gradient(model, loss, other))  # type: ignore[arg-type]
+        added = (n / b * lr / sigma) ** 2 * batch.distances.cpu()
+        incoherence[rows] += added
+        value = batch.losses.double().mean().item()
+        record.append((added.sum().item() / n, _squared(batch.gradient), off, value))
+        if not all(torch.isfinite(torch.tensor([*record[-1][:2], value]))):
+            raise Diverged(f"the walk is not finite after {t} steps; lower lr or the temperature")
+        w = w - lr * batch.gradient + sigma * normal(w, noise)
+        set_weights(model, w)
+        if observe is not None:
+            observe(t, model)
+    by_step, moments, held_out_moments, losses = torch.tensor(record, dtype=torch.float64).T
+    for parameter in trainable(model):
+        parameter.grad = None
+    return Walk(
+        model, sigma, incoherence, by_step, moments, None if other is None else held_out_moments, losses, steps, lr,
+        float(temperature),
+    )  # fmt: skip
+
+
+def generator(purpose: str, seed: int) -> torch.Generator:
+    """On the processor, so that every device walks the same way; nobody else draws from it."""
+    return torch.Generator().manual_seed(PURPOSES[purpose] + whole("seed", seed, least=0))
+
+
+def normal(like: Tensor, source: torch.Generator) -> Tensor:
+    """Standard normal numbers of the shape, type and device of ``like``."""
+    return torch.randn(like.shape, generator=source, dtype=like.dtype).to(like.device)
+
+
+def _batches(n: int, b: int, source: torch.Generator) -> Iterator[Tensor]:
+    """Rows of one step after the other: all of them, or n // b batches of each fresh order."""
+    while True:
+        if b == n:
+            yield torch.arange(n)
+        else:
+            yield from torch.randperm(n, generator=source)[: n // b * b].split(b)
+
+
+def _squared(v: Tensor) -> float:
+    return v.double().square().sum().item()

@@ -1,0 +1,73 @@
+"""The draw of a supersample: 2n examples in n pairs, and for every row of coins a training sample."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from helpers._checks import whole
+from helpers.data import Split, partition
+
+
+@dataclass(frozen=True)
+class Supersample:
+    """n pairs of examples.
+
+    Attributes:
+        examples: 2n of them: pair i holds examples i (column 0) and n + i (column 1).
+
+    Raises:
+        ValueError: if the number of examples is odd.
+    """
+
+    examples: Split
+
+    def __post_init__(self) -> None:
+        if len(self.examples) % 2:
+            raise ValueError(f"a supersample holds pairs, so an even number of examples, got {len(self.examples)}")
+
+    @classmethod
+    def draw(cls, split: Split, n: int, *, seed: int) -> "Supersample":
+        """n pairs at random from a split, without replacement.
+
+        Raises:
+            ValueError: if the split holds fewer than 2n examples.
+        """
+        return cls(partition(split, [2 * whole("n", n)], seed=seed)[0])
+
+    def __len__(self) -> int:
+        """n, the number of pairs."""
+        return len(self.examples) // 2
+
+    def memberships(self, m: int, *, seed: int) -> Tensor:
+        """m rows of n fair coins, (m, n), int64."""
+        return torch.randint(2, (whole("m", m), len(self)), generator=torch.Generator().manual_seed(seed))
+
+    def sample(self, coins: Tensor) -> Split:
+        """The training sample (Z_{i, U_i}) of a row of coins, (n,)."""
+        return self.examples.take(self._rows(coins))
+
+    def ghosts(self, coins: Tensor) -> Split:
+        """The examples that are left, (Z_{i, 1 - U_i})."""
+        return self.examples.take(self._rows(1 - coins))
+
+    def with_targets(self, targets: Tensor) -> "Supersample":
+        """The same inputs with other targets, (2n,)."""
+        return Supersample(replace(self.examples, targets=targets))
+
+    def trained_on(self, memberships: Tensor) -> Tensor:
+        """Memberships (m, n) example by example: 1 where it was trained on, (m, 2n)."""
+        return torch.cat([1 - memberships, memberships], dim=1)
+
+    def differences(self, losses: Tensor) -> Tensor:
+        """Delta_i = L_i1 - L_i0 from the losses of all examples: (m, 2n) to (m, n)."""
+        return losses[:, len(self) :] - losses[:, : len(self)]
+
+    def of_pairs(self, values: Tensor) -> Tensor:
+        """What belongs to the two examples of a pair side by side: (m, 2n) to (m, n, 2)."""
+        return torch.stack([values[:, : len(self)], values[:, len(self) :]], dim=2)
+
+    def _rows(self, coins: Tensor) -> Tensor:
+        if coins.shape != (len(self),) or not bool(((coins == 0) | (coins == 1)).all()):
+            raise ValueError(f"coins must hold {len(self)} zeros and ones, one for each pair")
+        return torch.arange(len(self)) + len(self) * coins.long()
