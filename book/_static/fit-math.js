@@ -44,7 +44,8 @@
   const room = (container) => {
     const block = container.closest("p, li, dd, dt, td, th, figcaption, summary, div.math") ?? container.parentElement;
     const style = getComputedStyle(block);
-    return block.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+    const number = block.querySelector(":scope > .eqno")?.offsetWidth ?? 0;
+    return block.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight) - number;
   };
   const width = (container) => {
     const parts = [...container.querySelectorAll(":scope > mjx-math, :scope > mjx-math mjx-mtable, mjx-labels")];

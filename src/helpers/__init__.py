@@ -41,6 +41,7 @@ __all__ = [
     "data",
     "excess_risk",
     "exchange",
+    "exercises",
     "experiments",
     "flatness",
     "linear_gaussian",

@@ -15,7 +15,7 @@
     const style = getComputedStyle(block);
     return block.getBoundingClientRect().right - parseFloat(style.borderRightWidth);
   };
-  const formulas = (container) => [...container.querySelectorAll("mjx-math, mjx-mtable, mjx-mlabeledtr, mjx-labels")];
+  const formulas = (container) => [...container.querySelectorAll("mjx-math, mjx-piece, mjx-mtable, mjx-mlabeledtr, mjx-labels")];
   for (const container of article.querySelectorAll("mjx-container")) {
     if (!shown(container)) continue;
     const display = container.hasAttribute("display");
