@@ -60,6 +60,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/python tools/normalize_notebooks.py --check $(NOTEBOOKS)
 	$(BIN)/python tools/check_numbers.py
+	$(BIN)/python tools/check_cells.py
 	$(BIN)/codespell
 	$(BIN)/python tools/check_spelling.py
 
