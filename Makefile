@@ -61,6 +61,7 @@ lint: $(INSTALLED)
 	$(BIN)/python tools/normalize_notebooks.py --check $(NOTEBOOKS)
 	$(BIN)/python tools/check_numbers.py
 	$(BIN)/python tools/draw_map.py --check
+	$(BIN)/python tools/check_cells.py
 	$(BIN)/codespell
 	$(BIN)/python tools/check_spelling.py
 

@@ -34,6 +34,7 @@ LAYERS = [
     {"curvature"},
     *CHAPTERS,
     {"experiments"},
+    {"exercises"},
     {"plots"},
     {"widgets"},
     {"__main__", "__init__"},

@@ -43,6 +43,7 @@ __all__ = [
     "data",
     "excess_risk",
     "exchange",
+    "exercises",
     "experiments",
     "flatness",
     "langevin",

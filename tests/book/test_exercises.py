@@ -29,10 +29,10 @@ def functions(source: str) -> dict[str, ast.FunctionDef]:
 
 
 def stub_before(path: Path, index: int) -> dict[str, ast.FunctionDef]:
-    """The functions of the indented code in the text cell before a solution."""
-    blocks = [
-        "\n".join(line[4:] for line in block.splitlines()) for block in STUB.findall(text(cells(path)[index - 1]))
-    ]
+    """The functions of the indented code in the nearest exercise before a solution."""
+    before = next(i for i in range(index, -1, -1) if "{exercise-start}" in text(cells(path)[i]))
+    exercise = text(cells(path)[before]).rpartition("{exercise-start}")[2]
+    blocks = ["\n".join(line[4:] for line in block.splitlines()) for block in STUB.findall(exercise)]
     return {name: node for block in blocks if "def " in block for name, node in functions(block).items()}
 
 
@@ -47,15 +47,26 @@ def test_the_stub_fails_and_the_solution_fits_it(path: Path, index: int) -> None
         with pytest.raises(NotImplementedError):
             exec(compile(ast.Module(node.body, []), "stub", "exec"), {})
         assert ast.unparse(solution[name].args) == ast.unparse(node.args), f"{name}: stub and solution differ"
-    check = cells(path)[index + 1]
-    assert "exercise-check" in check["metadata"]["tags"], "the cell after a solution checks it"
+
+
+@pytest.mark.parametrize(("path", "index"), SOLUTIONS, ids=lambda value: getattr(value, "stem", value))
+def test_an_attempt_can_be_checked_before_the_solution_is_opened(path: Path, index: int) -> None:
+    stub = stub_before(path, index)
+    check_at = next(i for i in range(index, -1, -1) if i in tagged(path, "exercise-check"))
+    assert "{solution-start}" in text(cells(path)[check_at + 1]), "the check stands right before the solution"
+    ((name, check),) = functions(text(cells(path)[check_at])).items()
+    assert [ast.unparse(decorator) for decorator in check.decorator_list] == ["exercises.check"]
+    assert {argument.arg for argument in check.args.args} == set(stub), "the check takes what the exercise asks for"
     called = {
-        node.func.id
-        for node in ast.walk(ast.parse(text(check)))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        node.func.id for node in ast.walk(check) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert set(stub) <= called, "the check does not call what the exercise asks for"
-    assert "assert" in text(check)
+    assert any(isinstance(node, ast.Assert) for node in ast.walk(check))
+    call = f"{name}({', '.join(argument.arg for argument in check.args.args)})"
+    assert f"`{call}`" in text(cells(path)[check_at - 1]), "the exercise says how to test an attempt"
+    answer = cells(path)[index + 1]
+    assert "exercise-answer" in answer["metadata"]["tags"], "the cell after a solution runs the check on it"
+    assert text(answer) == f'assert {call} == "Right."'
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)

@@ -1,0 +1,73 @@
+"""What a reader sees: figures of one style, tables, captions, and results that show themselves.
+
+``figures`` has the colours and the axes, ``tables`` the tables and captions, ``shown`` the form in which a notebook
+displays an estimate or a bound.
+"""
+
+from helpers.plots.figures import (
+    BLUE,
+    CLIPPED,
+    DASHES,
+    GREEN,
+    GREY,
+    HATCH,
+    HEIGHT,
+    HOLD_OUT,
+    MARKERS,
+    PALETTE,
+    PINK,
+    VERMILION,
+    VIOLET,
+    WIDTH,
+    degenerate_regions,
+    figure,
+    gap_line,
+    hatched,
+    lambda_path,
+    mapping,
+    rc,
+    style,
+)
+from helpers.plots.shown import result_html, show_results
+from helpers.plots.tables import Caption, Table, caption, table, uncertain
+
+__all__ = [
+    "BLUE",
+    "CLIPPED",
+    "DASHES",
+    "GREEN",
+    "GREY",
+    "HATCH",
+    "HEIGHT",
+    "HOLD_OUT",
+    "MARKERS",
+    "PALETTE",
+    "PINK",
+    "VERMILION",
+    "VIOLET",
+    "WIDTH",
+    "Caption",
+    "Table",
+    "caption",
+    "degenerate_regions",
+    "figure",
+    "gap_line",
+    "hatched",
+    "lambda_path",
+    "mapping",
+    "rc",
+    "result_html",
+    "show_results",
+    "style",
+    "table",
+    "uncertain",
+    "use",
+]
+
+
+def use() -> None:
+    """Switch the book's style on for a notebook: figures become SVG, estimates and bounds show themselves as tables."""
+    from helpers.plots import figures
+
+    figures.use()
+    show_results()

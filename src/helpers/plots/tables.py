@@ -1,0 +1,242 @@
+"""Tables of results: numbers aligned at the decimal point, errors beside their values, nothing but HTML and text.
+
+A table is data first: each number keeps its full value (in the ``value`` of an HTML ``data`` element, from which the
+page copies CSV), and what is shown is rounded. In a terminal it is aligned text.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+SIGNIFICANT = 3  # digits of the largest number of a column
+MOST_DECIMALS = 5
+FIGURE_SPACE = "\u2007"  # as wide as a digit
+MISSING = "–"
+Number = tuple[float, float | None]  # value, standard error
+
+
+def _number(cell: Any) -> Number | None:
+    """Value and standard error of a cell that is a number, a pair, or has both as attributes; None for other cells."""
+    if isinstance(cell, bool) or cell is None or isinstance(cell, str):
+        return None
+    if isinstance(cell, tuple) and len(cell) == 2:
+        return float(cell[0]), float(cell[1])
+    if hasattr(cell, "value") and hasattr(cell, "standard_error"):
+        return float(cell.value), float(cell.standard_error)
+    try:
+        return float(cell), None
+    except (TypeError, ValueError):
+        return None
+
+
+def _decimals(error: float) -> int:
+    """Decimals that show an error with one digit, or with two where the first is a one."""
+    exponent = math.floor(math.log10(error))
+    first = int(error / 10.0**exponent + 1e-9)
+    return -exponent + (1 if first == 1 else 0)
+
+
+def uncertain(value: float, error: float) -> str:
+    """The value and its standard error as the field writes them, rounded alike: ``0.271 ± 0.014``, ``5200 ± 300``.
+
+    The error has one digit, or two where the first is a one. An error of zero (nothing was sampled) is left out.
+    """
+    if not (math.isfinite(value) and math.isfinite(error)):
+        return f"{value:.3g} ± {error:.3g}"
+    if error == 0:
+        return f"{value:.4g}"
+    decimals = _decimals(error)
+    value, error = round(value, decimals), round(error, decimals)
+    return f"{value:.{max(decimals, 0)}f} ± {error:.{max(decimals, 0)}f}"
+
+
+def _column_decimals(numbers: Sequence[Number]) -> int:
+    """Decimals for a column: of its smallest error, else so that its largest number has three digits."""
+    errors = [error for _, error in numbers if error is not None and error > 0 and math.isfinite(error)]
+    if errors:
+        return min(max(_decimals(min(errors)), 0), MOST_DECIMALS)
+    sizes = [abs(value) for value, _ in numbers if math.isfinite(value) and value != 0]
+    if not sizes or all(value == int(value) for value, _ in numbers if math.isfinite(value)):
+        return 0
+    wanted = SIGNIFICANT - 1 - math.floor(math.log10(max(sizes)))
+    if min(sizes) < 10.0**-wanted:  # a small number must not read as zero
+        wanted = 1 - math.floor(math.log10(min(sizes)))
+    return min(max(wanted, 0), MOST_DECIMALS)
+
+
+def _shown(number: Number, decimals: int, pattern: str | None) -> str:
+    value, error = number
+    if pattern is not None:
+        text = format(value, pattern)
+        return text if error is None else f"{text} ± {format(error, pattern)}"
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "-∞" if value < 0 else "not a number"
+    if value != 0 and abs(value) < 0.5 * 10.0**-decimals:
+        return f"{value:.1e}"
+    text = f"{value:,.{decimals}f}"
+    return text if error is None else f"{text} ± {error:,.{decimals}f}"
+
+
+def _aligned(texts: Sequence[str]) -> list[str]:
+    """The texts, padded with figure spaces so that decimal points and errors stand below each other."""
+    heads = [text.partition(" ± ")[0] for text in texts]
+    tails = [text[len(head) :] for text, head in zip(texts, heads, strict=True)]
+    fractions = [len(head.partition(".")[2]) + ("." in head) for head in heads]
+    widest, longest = max(fractions), max(map(len, tails))
+    return [
+        head + FIGURE_SPACE * (widest - fraction) + tail + FIGURE_SPACE * (longest - len(tail))
+        for head, tail, fraction in zip(heads, tails, fractions, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of results; a notebook shows it as HTML, a terminal as text.
+
+    Attributes:
+        headings: one for each column.
+        cells: rows of the values as given.
+        shown: rows of what is printed.
+        numeric: for each column whether it holds numbers.
+        caption: a sentence, or nothing.
+    """
+
+    headings: tuple[str, ...]
+    cells: tuple[tuple[Any, ...], ...]
+    shown: tuple[tuple[str, ...], ...]
+    numeric: tuple[bool, ...]
+    caption: str
+
+    def csv(self) -> str:
+        """The full values as comma-separated text; a column with errors becomes two."""
+        with_error = [any((_number(row[i]) or (0, None))[1] is not None for row in self.cells) for i in self._columns]
+        lines = io.StringIO()
+        write = csv.writer(lines, lineterminator="\n").writerow
+        write(
+            name
+            for i in self._columns
+            for name in [self.headings[i], f"{self.headings[i]}, standard error"][: 1 + with_error[i]]
+        )
+        for row in self.cells:
+            values: list[Any] = []
+            for i in self._columns:
+                number = _number(row[i]) if self.numeric[i] else None
+                value, error = number if number is not None else (row[i], None)
+                values += [value, error][: 1 + with_error[i]]
+            write("" if value is None else value for value in values)
+        return lines.getvalue()
+
+    @property
+    def _columns(self) -> range:
+        return range(len(self.headings))
+
+    def _repr_html_(self) -> str:
+        side = ["number" if numeric else "words" for numeric in self.numeric]
+        head = "".join(
+            f'<th scope="col" class="{kind}">{escape(name)}</th>'
+            for name, kind in zip(self.headings, side, strict=True)
+        )
+        body = ""
+        for row, texts in zip(self.cells, self.shown, strict=True):
+            body += "<tr>"
+            for i in self._columns:
+                number, text = _number(row[i]) if self.numeric[i] else None, escape(texts[i])
+                if number is not None:
+                    error = "" if number[1] is None else f' data-error="{number[1]!r}"'
+                    text = f'<data value="{number[0]!r}"{error}>{text}</data>'
+                label = escape(self.headings[i], quote=True)
+                tag, scope = ("th", ' scope="row"') if i == 0 else ("td", "")
+                body += f'<{tag}{scope} class="{side[i]}" data-label="{label}">{text}</{tag}>'
+            body += "</tr>"
+        title = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
+        return f'<table class="results">{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+    def __repr__(self) -> str:
+        lines = [self.headings, *self.shown]
+        widths = [max(len(line[i]) for line in lines) for i in self._columns]
+        text = [
+            "  ".join(
+                (str.rjust if self.numeric[i] else str.ljust)(line[i].replace(FIGURE_SPACE, " "), widths[i])
+                for i in self._columns
+            ).rstrip()
+            for line in lines
+        ]
+        return "\n".join([*([self.caption] if self.caption else []), *text])
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]] | Any,
+    *,
+    columns: Mapping[str, str] | Sequence[str] | None = None,
+    formats: Mapping[str, str] | None = None,
+    caption: str = "",
+) -> Table:
+    """A table of ``rows``, one mapping each, or of a data frame.
+
+    A cell is a number, a pair (value, standard error), anything with ``value`` and ``standard_error``, or text. Numbers
+    of a column have the same decimals: those of its smallest error, else three digits of its largest number.
+
+    Args:
+        rows: the rows, in order; a data frame gives one for each of its own.
+        columns: keys to show, in order; a mapping gives each its heading. Without it, all keys of the first row.
+        formats: a format specification for the numbers of a column, such as ``{"share": ".0%"}``.
+        caption: a sentence above the table.
+
+    Raises:
+        ValueError: if there is no row, or a row lacks a column.
+    """
+    if hasattr(rows, "to_dict"):
+        rows = rows.to_dict("records")
+    if not rows:
+        raise ValueError("rows is empty: a table needs a row; say in words that there is nothing to show")
+    if columns is None:
+        columns = list(rows[0])
+    names = dict(columns) if isinstance(columns, Mapping) else {key: key for key in columns}
+    if lacking := {key for key in names for row in rows if key not in row}:
+        raise ValueError(f"rows lack the column {sorted(lacking)[0]!r}: name a key that every row has")
+    formats = formats or {}
+    columns_shown, numeric = [], []
+    for key in names:
+        cells = [row[key] for row in rows]
+        numbers = [_number(cell) for cell in cells]
+        known = [number for number in numbers if number is not None]
+        is_numeric = bool(known) and all(n is not None or c is None for n, c in zip(numbers, cells, strict=True))
+        numeric.append(is_numeric)
+        if is_numeric:
+            decimals = _column_decimals(known)
+            texts = [MISSING if n is None else _shown(n, decimals, formats.get(key)) for n in numbers]
+            columns_shown.append(_aligned(texts))
+        else:
+            columns_shown.append([_word(cell) for cell in cells])
+    return Table(
+        headings=tuple(names.values()),
+        cells=tuple(tuple(row[key] for key in names) for row in rows),
+        shown=tuple(zip(*columns_shown, strict=True)),
+        numeric=tuple(numeric),
+        caption=caption,
+    )
+
+
+def _word(cell: Any) -> str:
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    return MISSING if cell is None else str(cell)
+
+
+class Caption(str):
+    """A sentence that a notebook shows as the caption of the figure in the same cell."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return f'<p class="figure-caption">{escape(self)}</p>'
+
+
+def caption(*parts: str) -> Caption:
+    """What a figure shows, as its caption: the parts, which an artefact's ``library.caption`` may be one of."""
+    return Caption("; ".join(part for part in parts if part))

@@ -1,0 +1,94 @@
+"""Tables: what is rounded, aligned and kept."""
+
+import csv
+import io
+import re
+
+import pytest
+
+from helpers import plots
+from helpers.curvature import Estimate
+
+SPACE = "\u2007"
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (0.27123, 0.0142, "0.271 ± 0.014"),
+        (0.27123, 0.0342, "0.27 ± 0.03"),
+        (5234.0, 312.0, "5200 ± 300"),
+        (12.0, 0.0, "12"),
+        (-1.25, 1.0, "-1.2 ± 1.0"),
+        (float("inf"), 1.0, "inf ± 1"),
+    ],
+)
+def test_value_and_error_are_rounded_alike(value: float, error: float, text: str) -> None:
+    assert plots.uncertain(value, error) == text
+
+
+def test_points_and_errors_stand_below_each_other() -> None:
+    shown = plots.table([{"x": (1.25, 0.02)}, {"x": (102.5, 0.3)}]).shown
+    assert [row[0] for row in shown] == ["1.25 ± 0.02", "102.50 ± 0.30"]
+    mixed = [row[0] for row in plots.table([{"x": 1.5}, {"x": 250.0}], formats={"x": "g"}).shown]
+    assert mixed == ["1.5", "250" + 2 * SPACE]
+
+
+def test_a_small_number_does_not_read_as_zero() -> None:
+    assert [row[0] for row in plots.table([{"x": 250.0}, {"x": 0.004}]).shown] == ["250.0000", "0.0040"]
+    assert plots.table([{"x": 250.0}, {"x": 1e-9}]).shown[1][0].strip(SPACE) == "1.0e-09"
+
+
+def test_whole_numbers_and_words_stay_as_they_are() -> None:
+    table = plots.table([{"n": 1200, "ok": True, "why": None}, {"n": 7, "ok": False, "why": "clip"}])
+    assert table.shown == (("1,200", "yes", "–"), ("7", "no", "clip"))
+    assert table.numeric == (True, False, False)
+
+
+def test_estimates_are_numbers_with_errors() -> None:
+    table = plots.table([{"gap": Estimate(0.5, 0.02, 3, "exact")}])
+    assert table.shown == (("0.50 ± 0.02",),)
+
+
+def test_html_carries_the_full_value_and_escapes_words() -> None:
+    html = plots.table([{"a<b": "x&y", "v": (1 / 3, 0.1)}], caption="1 < 2")._repr_html_()
+    assert f'<data value="{1 / 3!r}" data-error="0.1">' in html
+    assert "<caption>1 &lt; 2</caption>" in html
+    assert 'data-label="a&lt;b">x&amp;y<' in html
+    assert len(re.findall("<th ", html)) == 3, "two headings, and the first cell heads its row"
+
+
+def test_csv_has_the_full_values_and_a_column_for_the_errors() -> None:
+    text = plots.table([{"name": "a,b", "v": (1 / 3, 0.1)}, {"name": "c", "v": None}]).csv()
+    assert list(csv.reader(io.StringIO(text))) == [
+        ["name", "v", "v, standard error"],
+        ["a,b", repr(1 / 3), "0.1"],
+        ["c", "", ""],
+    ]
+
+
+def test_text_is_aligned() -> None:
+    table = plots.table([{"k": "a", "v": 1.0}, {"k": "bcd", "v": 20.5}], columns={"k": "kind", "v": "value"})
+    assert repr(table) == "kind  value\na       1.0\nbcd    20.5"
+
+
+def test_what_cannot_be_a_table_is_refused() -> None:
+    with pytest.raises(ValueError, match="rows is empty"):
+        plots.table([])
+    with pytest.raises(ValueError, match="lack the column 'b'"):
+        plots.table([{"a": 1}], columns=["a", "b"])
+
+
+def test_a_frame_is_a_table_too() -> None:
+    class Frame:
+        def to_dict(self, kind: str) -> list[dict[str, int]]:
+            assert kind == "records"
+            return [{"a": 1}]
+
+    assert plots.table(Frame()).shown == (("1",),)
+
+
+def test_a_caption_is_a_sentence_and_html() -> None:
+    caption = plots.caption("digits <8>", "", "2 seeds")
+    assert caption == "digits <8>; 2 seeds"
+    assert caption._repr_html_() == '<p class="figure-caption">digits &lt;8&gt;; 2 seeds</p>'
