@@ -323,7 +323,7 @@ def reported(found: Sequence[tuple[Mutant, str]], settings: dict[str, Any]) -> d
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sample", type=int, default=300, help="mutants, as many of each group")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--group", action="append", choices=sorted(TESTS), help="may be given several times")

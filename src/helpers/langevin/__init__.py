@@ -1,4 +1,4 @@
-"""Langevin: what if the ghost were real? Noise in the algorithm, no residual, no Taylor step.
+"""Chapter 16: what if the ghost were real? Noise in the algorithm, no residual, no Taylor step.
 
 W_t = W_{t-1} - lr g_t + sigma xi_t with sigma^2 = 2 lr temperature. What the noisy network knows is bounded step by
 step, by Lemma 4 of Wang & Mao, and nothing is left to pay.

@@ -92,7 +92,7 @@ def train_paired(
         parameters = {name: p.detach() for name, p in model.named_parameters() if name in names}
         for start in range(0, n, CHUNK):
             rows = slice(start, start + CHUNK)
-            with precisely(), torch.no_grad():
+            with precisely(model), torch.no_grad():
                 mine, theirs = (
                     _rows(each(parameters, half.inputs[rows].to(w.dtype), half.targets[rows]), names)
                     for half in (own, ghosts)

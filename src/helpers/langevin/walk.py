@@ -104,7 +104,7 @@ def train(
         observe(0, model)
     for t in range(1, steps + 1):
         rows = next(orders)
-        with precisely():
+        with precisely(model):
             batch = gradients.of(examples if b == n else examples.take(rows))
             off = torch.nan if other is None else _squared(batch.gradient - curvature.gradient(model, loss, other))  # type: ignore[arg-type]
         added = (n / b * lr / sigma) ** 2 * batch.distances.cpu()

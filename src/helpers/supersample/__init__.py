@@ -1,4 +1,4 @@
-"""Supersamples: which of two examples was trained on? Information that can be counted.
+"""Chapter 15: which of two examples was trained on? Information that can be counted, on supersamples.
 
 2n examples lie in n pairs; a fair coin U_i chooses which of pair i is trained on, the other is the ghost. What the
 trained network tells about the coins bounds its gap, and it is never more than log 2 a pair, however many weights there
