@@ -82,9 +82,13 @@ class Gradients:
     def _squared_norms(self, layers: Layers, losses: Tensor) -> Tensor:
         if self.outer_products is None:
             self.outer_products = layers.complete and torch.allclose(
-                layers.squared_norms([losses])[0, :1], one_by_one(self.model, losses[:1]), rtol=1e-3, atol=1e-30
+                layers.squared_norms([losses])[0, :1].sum(1),
+                one_by_one(self.model, losses[:1]).sum(1),
+                rtol=1e-3,
+                atol=1e-30,
             )
-        return layers.squared_norms([losses])[0].detach() if self.outer_products else one_by_one(self.model, losses)
+        by_layer = layers.squared_norms([losses])[0] if self.outer_products else one_by_one(self.model, losses)
+        return by_layer.sum(1).detach()
 
 
 @dataclass(frozen=True)
