@@ -12,7 +12,9 @@ from helpers.experiments.machinery.artefact import Artefact, Json
 from helpers.experiments.trends import trend
 
 REPRODUCED, PARTLY, NOT_REPRODUCED = "reproduced", "partly", "not reproduced"
+SMALL_SCALE, OTHERWISE = "reproduced at small scale", "otherwise at small scale"
 SOURCE_WRONG, NOT_RUN = "source wrong", "not run yet"
+AT_SMALL_SCALE = {REPRODUCED: SMALL_SCALE, NOT_REPRODUCED: OTHERWISE}
 CLEAR = {"rises", "falls"}
 
 Rule = Callable[[Artefact], str]
@@ -37,7 +39,8 @@ def reading(least: int, *, smaller: bool = True, **settings: object) -> Callable
     raises ``TooFew``.
 
     Args:
-        smaller: the profiles below "paper" are smaller than what the source ran, so "reproduced" is "partly" there.
+        smaller: the profiles below "paper" are smaller than what the source ran: what is found or not found there is
+            found or not at small scale.
     """
 
     def wrap(read: Reading) -> Rule:
@@ -50,14 +53,14 @@ def reading(least: int, *, smaller: bool = True, **settings: object) -> Callable
                 verdict = read(rows, artefact.config)
             except TooFew:
                 return NOT_RUN
-            return PARTLY if smaller and verdict == REPRODUCED and artefact.profile != "paper" else verdict
+            return AT_SMALL_SCALE.get(verdict, verdict) if smaller and artefact.profile != "paper" else verdict
 
         return rule
 
     return wrap
 
 
-def number(*keys: str) -> Quantity:
+def number(*keys: str | int) -> Quantity:
     """The function that reads the number at these keys of a row."""
 
     def read(row: Json) -> float:
