@@ -297,7 +297,10 @@ FLIPS: dict[str, tuple[Change, str]] = {
     "002-table-1": (lambda r: r | {"lr": 3 * r["lr"]}, "otherwise at small scale"),
     "002-figure-11": (lambda r: r | {"mean": r["mean"][:1] * len(r["mean"])}, "otherwise at small scale"),
     "002-figure-18": (lambda r: r | {"mu": 0.1}, "otherwise at small scale"),
-    "002-matrix-condition": (lambda r: r | {"gauss_newton_eigenvalue": 0.0, "non_uniformity": 0.0}, "reproduced at small scale"),
+    "002-matrix-condition": (
+        lambda r: r | {"gauss_newton_eigenvalue": 0.0, "non_uniformity": 0.0},
+        "reproduced at small scale",
+    ),
     "002-theorem-3-stability": (lambda r: r | {"frobenius": 1e6}, "not reproduced"),
     "002-theorem-4-escape": (lambda r: r | {"linear_growth": 0.0}, "not reproduced"),
     "002-alignment-cifar": (
