@@ -66,7 +66,8 @@ def test_the_mean_over_all_signs_is_the_gauss_newton_trace(activation, monkeypat
     model, split = network(activation), sample(3)
     patterns = every_sign(monkeypatch, [(3, 3)])
     mean = sum(
-        traces._sketches(model, CLIPPED, [(1.0, split)], None).sum((1, 2)).mean().item() for _ in range(patterns // 2)
+        traces._sketches(model, CLIPPED, [(1.0, split)], None, 2).sum((1, 2)).mean().item()
+        for _ in range(patterns // 2)
     )
     expected = curvature.gauss_newton(model, CLIPPED, split).trace().item()
     assert mean / (patterns // 2) == pytest.approx(expected, rel=1e-10)
@@ -156,10 +157,30 @@ def test_the_sum_is_not_called_where_fewer_samples_are_allowed_than_it_is_worth(
     assert estimate.standard_error > 0
 
 
-def test_one_probe_has_no_error_and_is_refused():
+@pytest.mark.parametrize("method", ["gauss-newton", "hutchinson"])
+def test_the_error_of_one_sample_is_charged_from_above(method, monkeypatch):
+    """It holds the spread of the noise, and that of the examples on top: at least the true error, on average."""
+    monkeypatch.setattr(traces, "TRACE_BATCH", 10)
     model, split = RELU
-    with pytest.raises(ValueError, match="most_probes must be a whole number of at least 2"):
-        curvature.trace(model, CLIPPED, split, most_probes=1)
+    exact = curvature.trace(model, CLIPPED, split, method="exact").value
+    singles = [curvature.trace(model, CLIPPED, split, method=method, most_probes=1, seed=s) for s in range(300)]
+    assert {single.probes for single in singles} == {1}
+    errors = np.array([single.value - exact for single in singles])
+    assert abs(errors.mean()) < 4 * errors.std() / 300**0.5
+    stated = np.mean([single.standard_error**2 for single in singles])
+    assert stated > 0.9 * np.mean(errors**2)
+
+
+def test_the_error_of_one_sample_is_that_of_its_parts():
+    value, error, freedom = traces._summary(torch.tensor([[1.0, 2.0, 6.0]]))
+    assert (value, freedom) == (9.0, 2)
+    assert error == pytest.approx((3 * 7.0) ** 0.5)
+
+
+def test_a_sample_is_the_least():
+    model, split = RELU
+    with pytest.raises(ValueError, match="most_probes must be a whole number of at least 1"):
+        curvature.trace(model, CLIPPED, split, most_probes=0)
 
 
 def test_squared_loss_has_its_own_sketch():

@@ -6,9 +6,12 @@ from math import log, sqrt
 
 import pytest
 import torch
+from instances import network, sample
 
-from helpers import exchange, omniscient, wang_mao
+from helpers import curvature, exchange, omniscient, wang_mao
 from helpers.experiments import (
+    measure,
+    resnet18,
     resnet18_clip,
     resnet18_epochs,
     resnet18_grid,
@@ -17,6 +20,7 @@ from helpers.experiments import (
     resnet18_validation,
 )
 from helpers.experiments.machinery.config import ConfigError
+from helpers.training import train_ensemble
 
 ALL = [resnet18_clip, resnet18_epochs, resnet18_grid, resnet18_lambda, resnet18_middle, resnet18_validation]
 TINY = {"dataset": "digits", "width": 2, "n": 40, "n_val": 40, "n_test": 60, "k": 3}
@@ -27,28 +31,32 @@ def test_the_paper_profile_runs_at_a_tiny_size_through_the_same_code(module):
     config = replace(module.PROFILES["paper"], **TINY, trace_rtol=1.0, most_probes=2, iterations=2)
     if hasattr(config, "pool"):
         config = replace(config, pool=200)
-    if hasattr(config, "draws"):
+    if hasattr(config, "noise_levels"):
         config = replace(config, draws=1, noise_levels=(1.0,))
     point = {**module.points(config)[0]}
     point |= {"batch_size": 20} if "batch_size" in point else {}
     point |= {"epochs": 1} if "epochs" in point else {}
     if module is resnet18_epochs:
         config = replace(config, stations=(1,), epochs=1)
-    config = replace(config, epochs=1, **({} if "batch_size" in point else {"batch_size": 20}))
+    config = replace(config, epochs=1, batch_size=20)
     assert module.row(config, point)["status"] == "ok"
 
 
 @cache
 def grid_rows():
-    config = replace(resnet18_grid.PROFILES["smoke"], matched_loss=2.2, most_epochs=3, epochs=1, batch_sizes=(16,))
+    config = replace(
+        resnet18_grid.PROFILES["smoke"], matched_loss=2.2, most_epochs=3, epochs=1, batch_sizes=(16,), lrs=(0.02,)
+    )
     return config, [resnet18_grid.row(config, point) for point in resnet18_grid.points(config)]
 
 
-def test_the_grid_has_a_row_for_every_regime_seed_batch_size_and_rate():
-    config = replace(resnet18_grid.PROFILES["smoke"], seeds=(0, 3), matched_seeds=(3,), lrs=(0.01, 0.1))
+def test_the_axes_of_the_grid_run_through_the_base_point_in_every_regime_and_seed():
+    config = replace(resnet18_grid.PROFILES["smoke"], seeds=(0, 3), matched_seeds=(3,), lrs=(0.01, 0.02, 0.1))
+    assert (config.batch_sizes, config.batch_size, config.lr) == ((8, 16), 16, 0.02)
     points = resnet18_grid.points(config)
     assert len(points) == 12
-    assert sum(point["regime"] == resnet18_grid.MATCHED for point in points) == 4
+    settings = [(p["batch_size"], p["lr"]) for p in points if p["regime"] == resnet18_grid.MATCHED]
+    assert settings == [(8, 0.02), (16, 0.02), (16, 0.01), (16, 0.1)]
     assert {point["seed"] for point in points if point["regime"] == resnet18_grid.MATCHED} == {3}
 
 
@@ -71,10 +79,37 @@ def test_isotropic_bounds_come_from_the_row_s_own_dispersion_and_traces():
     assert row["neu_without_sensitivity"]["value"] == pytest.approx(2 ** (1 / 3) * eq3.value, rel=1e-12)
     difference = abs(row["trace"] - row["trace_val2"])
     assert row["terminal"]["B"] == pytest.approx(row["steps"] / 2 * difference, rel=1e-9)
+    assert row["wang_mao_eq3_difference"]["B"] == pytest.approx(row["steps"] / 2 * difference, rel=1e-9)
+    assert row["wang_mao_eq3"]["gamma"] >= 0
+    assert sum(row["by_run"]["trace"]) / 2 == pytest.approx(row["trace"], rel=1e-12)
+
+
+def test_the_alignment_is_rayleighs_quotient_of_a_runs_deviation():
+    config = replace(resnet18_grid.PROFILES["smoke"], n=20)
+    models = [network(width=3, seed=s) for s in (1, 2, 3)]
+    parts = [sample(20, seed=s) for s in (1, 2, 3)]
+    runs = omniscient.Runs(models, parts, config.loss(3))
+    quotients = measure.alignment(runs, parts)
+    W = runs.weights
+    for i, quotient in enumerate(quotients):
+        nu = W[i] - (W.sum(0) - W[i]) / 2
+        H = curvature.hessian(models[i], runs.loss, parts[i])
+        assert quotient == pytest.approx((nu @ H @ nu / (nu @ nu)).item(), rel=1e-9)
+
+
+def test_forms_that_take_a_root_of_a_negative_trace_are_none():
+    """The clipped loss is not convex in the weights: a training trace may be negative, and is not clamped."""
+    config, _ = grid_rows()
+    roles = config.roles(0)
+    run = train_ensemble(**config.training(roles), splits=roles.train, seed=0)
+    runs = omniscient.Runs(run.models, roles.train, config.loss(10))
+    bounds = measure.isotropic_bounds(config, run, runs, roles, -1.0, 2.0, seed=0)
+    assert bounds["wang_mao_eq3"] is bounds["wang_mao_eq2"] is bounds["neu_without_sensitivity"] is None
+    assert bounds["terminal"]["B"] == pytest.approx(1.5 * run.steps)
 
 
 def test_a_diverged_run_is_a_row_that_says_so():
-    config = replace(resnet18_grid.PROFILES["smoke"], lrs=(1e9,), batch_sizes=(8,))
+    config = replace(resnet18_grid.PROFILES["smoke"], lr=1e9, lrs=(1e9,), batch_sizes=(8,))
     row = resnet18_grid.row(config, resnet18_grid.points(config)[0])
     assert row["status"].startswith("diverged")
     assert row["matched"] is False
@@ -86,6 +121,19 @@ def test_stations_of_a_seed_lie_on_one_way():
     assert (one["epochs"], two["epochs"]) == (1, 2)
     assert one["dispersion"] < two["dispersion"]
     assert one["final_epoch_loss"] != two["final_epoch_loss"]
+
+
+def test_a_station_is_the_training_that_stops_there():
+    config = resnet18_epochs.PROFILES["smoke"]
+    roles, runs = resnet18.stations(config, seed=0, epochs=(1, 2))
+    short = train_ensemble(**config.training(roles) | {"epochs": 1}, splits=roles.train, seed=0)
+    station = runs[1]
+    assert station.steps == short.steps
+    assert torch.equal(station.step_dispersion, short.step_dispersion)
+    assert torch.equal(station.losses, short.losses)
+    for left, right in zip(station.models, short.models, strict=True):
+        kept, trained = left.state_dict(), right.state_dict()
+        assert all(torch.equal(kept[name], trained[name]) for name in kept)
 
 
 def test_a_clip_changes_the_loss_and_not_the_networks():

@@ -365,7 +365,7 @@ def test_bad_input_gets_one_clear_sentence():
         refused("lambdas must be positive and finite", lambdas=[1.0, lam])
     refused("lambdas must be positive and finite", lambdas=[])
     refused("no method 'magic'", method="magic")
-    refused("number of steps must be at least 1", steps=0)
+    refused("steps must be a whole number of at least 1", steps=0)
     refused("training mode", models=[network(width=6).train(), *ensemble[1:]])
     refused("different numbers of weights", models=[network(width=5), *ensemble[1:]])
     broken = network(width=6)

@@ -1,11 +1,12 @@
 """The accuracy that the random traces of the surrogate are given."""
 
-from math import inf
+from math import inf, isnan
 
 import pytest
+import torch
 from instances import CLIPPED, network, sample
 
-from helpers import curvature, omniscient
+from helpers import curvature, models, omniscient
 from helpers.omniscient.surrogate import Solver, allowed_error
 
 MODEL, TRAIN, HELD_OUT = network(width=100), sample(60), sample(50, seed=1)
@@ -13,13 +14,17 @@ EXACT = curvature.trace_difference(MODEL, CLIPPED, TRAIN, HELD_OUT, method="exac
 
 
 def solver(**changes):
-    return Solver(**changes).settled(MODEL, CLIPPED, TRAIN)
+    return Solver(**changes).settled(twice(MODEL))
+
+
+def twice(model):
+    return omniscient.Runs([model, model], [TRAIN, TRAIN], CLIPPED)
 
 
 def test_the_trace_method_is_settled_once():
     assert solver().trace_method == "gauss-newton"
     assert solver(method="exact").trace_method == "exact"
-    assert Solver().settled(network(), CLIPPED, TRAIN).trace_method == "exact"
+    assert Solver().settled(twice(network())).trace_method == "exact"
 
 
 @pytest.mark.parametrize("t", [0.0, -3.0, 50.0])
@@ -70,3 +75,67 @@ def test_sketched_values_are_within_their_tolerance_of_exact_ones():
 def test_a_tolerance_must_be_positive():
     with pytest.raises(ValueError, match="value_rtol must be positive"):
         Solver(value_rtol=0.0)
+
+
+def test_the_surrogate_may_see_a_part_of_each_sample():
+    """Delta is that of the first examples, with the n of the whole sample; what it costs is measured on all."""
+    model, part = network(seed=3), TRAIN.take(slice(20))
+    centre, g = 0 * models.weights(model), curvature.gradient(model, CLIPPED, HELD_OUT)
+    by_solver, by_hand = (
+        omniscient.solve_path(model, data, centre, g, loss=CLIPPED, lambdas=[10.0], solver=chosen)[0]
+        for data, chosen in ((TRAIN, Solver(examples=20, trace_method="exact")), (part, Solver(trace_method="exact")))
+    )
+    ratio = by_solver.C / by_hand.C
+    assert ratio == pytest.approx((20 / 60) ** (1 / 3), rel=1e-12)
+    shifted = omniscient.solve_path(
+        model, part, centre, g, loss=CLIPPED, lambdas=[10.0 * (20 / 60) ** (1 / 3)], solver=Solver(trace_method="exact")
+    )[0]
+    assert torch.allclose(by_solver.offset, shifted.offset, rtol=1e-10, atol=0)
+    assert torch.equal(Solver().seen(TRAIN).inputs, TRAIN.inputs)
+
+
+def test_the_flatness_term_is_measured_at_its_noise():
+    ensemble = [network(seed=s) for s in range(3)]
+    parts = [sample(40, seed=s) for s in range(5)]
+    arguments = {"loss": CLIPPED, "lambdas": [10.0], "steps": 3}
+    (plain,) = omniscient.estimate(ensemble, parts[:3], *parts[3:], **arguments)
+    (row,) = omniscient.estimate(ensemble, parts[:3], *parts[3:], draws=50, seed=7, **arguments)
+    assert isnan(plain.gamma)
+    assert isnan(plain.gamma_error)
+    runs = omniscient.Runs(ensemble, parts[:3], CLIPPED)
+    centres = omniscient.leave_one_out(runs.weights)
+    differences = []
+    for i, (model, train) in enumerate(runs):
+        g = curvature.gradient(model, CLIPPED, parts[3])
+        path = omniscient.solve_path(
+            model, train, centres[i], g, loss=CLIPPED, lambdas=[10.0], solver=Solver(trace_method="exact")
+        )
+        place = centres[i] + path[0].offset
+        generator = torch.Generator().manual_seed(7000 + i)
+
+        def F(at, model=model, train=train):
+            with models.at(model, at):
+                on_train, held_out = (
+                    curvature.values(model, CLIPPED, split).double().mean().item() for split in (train, parts[4])
+                )
+            return on_train - held_out
+
+        for _ in range(50):
+            noise = torch.randn(place.shape, generator=generator, dtype=place.dtype)
+            differences.append(F(place + row.sigma * 3**0.5 * noise) - F(place))
+    differences = torch.tensor(differences, dtype=torch.float64)
+    assert row.gamma == pytest.approx(abs(differences.mean().item()), rel=1e-9)
+    assert row.gamma_error == pytest.approx(differences.std().item() / 150**0.5, rel=1e-9)
+
+
+def test_runs_of_unequal_samples_are_refused():
+    with pytest.raises(ValueError, match=r"\[60, 50\] examples, but n is one number"):
+        omniscient.Runs([MODEL, MODEL], [TRAIN, HELD_OUT], CLIPPED)
+
+
+def test_a_solver_and_its_settings_at_once_are_refused():
+    parts = [sample(20, seed=s) for s in range(4)]
+    with pytest.raises(ValueError, match="either solver= or its settings, not both; got solver and seed"):
+        omniscient.estimate([MODEL, MODEL], parts[:2], *parts[2:], loss=CLIPPED, lambdas=1.0, solver=Solver(), seed=1)
+    with pytest.raises(ValueError, match="examples must be a whole number"):
+        Solver(examples=0)

@@ -24,6 +24,7 @@ from helpers.curvature.krylov import (
 )
 from helpers.curvature.products import (
     Estimate,
+    NotFiniteError,
     check_deterministic,
     gauss_newton,
     gauss_newton_operator,
@@ -43,6 +44,7 @@ __all__ = [
     "Eigenpairs",
     "Estimate",
     "Lanczos",
+    "NotFiniteError",
     "Shifted",
     "SpectralDensity",
     "check_deterministic",

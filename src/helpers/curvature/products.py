@@ -34,6 +34,10 @@ DENSE_LIMIT = 5_000
 ROWS = 128  # of a dense Hessian, computed at a time
 
 
+class NotFiniteError(ValueError):
+    """A loss or derivative that overflowed, or was never finite."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A number with its uncertainty.
@@ -247,7 +251,7 @@ def _identity(model: nn.Module) -> Tensor:
 
 def _finite(what: str, result: Tensor) -> Tensor:
     if not bool(torch.isfinite(result).all()):
-        raise ValueError(f"{what} is not finite; the weights or the loss diverged")
+        raise NotFiniteError(f"{what} is not finite; the weights or the loss diverged")
     return result
 
 

@@ -61,7 +61,9 @@ def trace(
             ``most_probes`` samples; the standard error returned says what was reached (0 where Gauss-Newton was summed
             class by class, which is cheaper than more samples than classes).
         tolerance: the standard error to stop at as a function of the value, where that is not ``rtol`` times it.
-        most_probes: samples, of which the first two are always taken.
+        most_probes: samples, of which the first two are always taken. With 1, the standard error is from the spread
+            between examples (between batches for Hutchinson), which bounds it from above: it counts how examples
+            differ, as the error of a population's trace does.
         seed: of the random signs.
 
     Raises:
@@ -148,7 +150,7 @@ def _measured(
     model: nn.Module, loss: Loss, terms: Terms, method: str, tolerance: Tolerance, most: int, seed: int
 ) -> tuple[Tensor, int, str, str]:
     """Samples (probes, parts, layers), their number, the method and why; an exact value is (1, 1, layers), 0 probes."""
-    whole("most_probes", most, least=2)
+    whole("most_probes", most)
     terms = [(factor, admitted(model, loss, split)) for factor, split in terms]
     reason = ""
     if method == "auto":
@@ -167,7 +169,7 @@ def _measured(
     classes = outputs(model, on_model(model, terms[0][1], slice(1)).inputs).numel()
     if classes <= 2 or classes * sum(len(split) for _, split in terms) <= FEW_TERMS:
         return exact(), 0, method, reason
-    sweep = partial(_sketches, model, loss, terms, generator)
+    sweep = partial(_sketches, model, loss, terms, generator, min(most, 2))
     return *_sample(sweep, tolerance, most, exact, classes), method, reason
 
 
@@ -186,7 +188,7 @@ def _sample(
     ten samples, for two may agree by chance. If the error is too large, as many samples are added as it asks for, so
     that there are few looks at it, and few occasions to stop on a lucky one.
     """
-    samples, wanted = sweep(), 2
+    samples, wanted = sweep(), min(most, 2)
     while True:
         while len(samples) < wanted:
             samples = torch.cat([samples, sweep()])
@@ -208,6 +210,9 @@ def _summary(samples: Tensor) -> tuple[float, float, float]:
 
     The variances of the parts add up; the degrees of freedom of the sum are Satterthwaite's.
     """
+    if len(samples) == 1:  # the spread between the parts holds their noise, and what they estimate on top
+        parts = samples.shape[1]
+        return samples.sum().item(), (parts * samples.var().item()) ** 0.5, float(parts - 1)
     variances = samples.var(0)
     value, total_variance = samples.sum(1).mean().item(), variances.sum().item()
     if total_variance == 0:
@@ -223,16 +228,16 @@ def _signs(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Te
     return torch.randint(0, 2, tuple(shape), generator=generator, device=like.device).to(like.dtype) * 2 - 1
 
 
-def _sketches(model: nn.Module, loss: Sketchable, terms: Terms, generator: torch.Generator) -> Tensor:
-    """Two samples for every example from one forward pass: |grad s_i|^2 with random signs (losses.Sketchable).
+def _sketches(model: nn.Module, loss: Sketchable, terms: Terms, generator: torch.Generator, count: int) -> Tensor:
+    """Samples for every example from one forward pass: |grad s_i|^2 with random signs (losses.Sketchable).
 
-    Each is unbiased for the example's Gauss-Newton trace. Shape (2, examples of all terms, layers), float64.
+    Each is unbiased for the example's Gauss-Newton trace. Shape (count, examples of all terms, layers), float64.
     """
 
-    def twice(rows: Tensor, targets: Tensor) -> list[Tensor]:
-        return [loss.sketch(rows, targets, _signs(rows.shape, rows, generator)) for _ in range(2)]
+    def sketches(rows: Tensor, targets: Tensor) -> list[Tensor]:
+        return [loss.sketch(rows, targets, _signs(rows.shape, rows, generator)) for _ in range(count)]
 
-    return torch.cat([_norms(model, split, twice) * (factor / len(split)) for factor, split in terms], dim=1)
+    return torch.cat([_norms(model, split, sketches) * (factor / len(split)) for factor, split in terms], dim=1)
 
 
 def _class_by_class(model: nn.Module, loss: Sketchable, terms: Terms) -> Tensor:

@@ -2,18 +2,20 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from math import hypot
+from math import hypot, isfinite
 from typing import Any
 
 import torch
 from torch import nn
 
 from helpers import omniscient, wang_mao
-from helpers.curvature import Edge, extreme_eigenvalues, trace, values
+from helpers.curvature import Edge, extreme_eigenvalues, hvp, trace, values
+from helpers.data import Split
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.config import Config
 from helpers.experiments.samples import Roles, default_device, draw_roles
 from helpers.losses import ClippedCrossEntropy, ZeroOneError
+from helpers.omniscient import Solver
 from helpers.training import Diverged, Run, train_ensemble
 
 
@@ -27,9 +29,14 @@ class Measured(Config):
         n_val, n_test: examples in each of val and val2, and in test.
         lambdas, certified_lambdas: trade-offs of the omniscient bound, and of its self-certified variant.
         clip_factor: the evaluation loss is clipped at this times log(classes).
-        trace_rtol: relative standard error of every trace.
-        most_probes: samples after which a trace stops wherever it is; its error is in the row.
+        trace_rtol: relative standard error of every trace at W; a third of it is what those at W + Delta may add to the
+            bound, which they enter as a cube root.
+        most_probes, path_probes: samples after which a trace at W, and one at W + Delta, stops wherever it is; its
+            error is in the row.
         solve_rtol, iterations: relative residual of the surrogate's systems, and the most products spent on each.
+        solver_examples: examples of each training sample on which Delta is built and spectrum and alignment are taken;
+            all where None.
+        draws: of noise, for each run, at which flatness terms are measured beside their Taylor form.
     """
 
     dataset: str
@@ -42,12 +49,22 @@ class Measured(Config):
     clip_factor: float = 12.0
     trace_rtol: float = 0.1
     most_probes: int = 300
+    path_probes: int = 300
     solve_rtol: float = 1e-2
     iterations: int = 60
+    solver_examples: int | None = None
+    draws: int = 1
 
     def roles(self, seed: int) -> Roles:
         """Disjoint training samples, val, val2 and test for one seed."""
         return draw_roles(self.dataset, k=self.k, n=self.n, n_val=self.n_val, n_test=self.n_test, seed=seed)
+
+    def solver(self, seed: int) -> Solver:
+        """How the surrogate is solved and measured."""
+        return Solver(
+            rtol=self.solve_rtol, max_iterations=self.iterations, value_rtol=self.trace_rtol / 3, seed=seed,
+            most_probes=self.path_probes, examples=self.solver_examples, draws=self.draws,
+        )  # fmt: skip
 
     def loss(self, classes: int) -> ClippedCrossEntropy:
         """The evaluation loss."""
@@ -64,43 +81,43 @@ def train_and_measure(
     try:
         run = train_ensemble(make_model, roles.train, seed=seed, device=default_device(), **training)
     except Diverged as error:
-        return {"status": f"diverged: {error}"}
+        return diverged(error)
     return {"status": "ok", **measure(config, run, roles, seed=seed)}
+
+
+def diverged(error: Diverged) -> Json:
+    """The row of a training that diverged."""
+    return {"status": f"diverged: {error}"}
 
 
 def measure(config: Measured, run: Run, roles: Roles, *, seed: int) -> Json:
     """Gap, accuracies, traces, and every bound on the same runs, JSON-ready.
 
-    The spectrum is that of the first run; everything else is a mean over runs.
+    Spectrum: of the first run's training Hessian. Lists under ``by_run`` have one number a run. ``alignment`` is
+    Rayleigh's quotient nu^T H nu / |nu|^2 of each run's deviation nu from the mean of the others, beside tr H / d:
+    below it, the runs differ along flat directions. Everything else is a mean over runs.
     """
-    models, train = run.models, roles.train
-    loss = config.loss(train[0].classes)
-    n, R = len(train[0]), loss.R
-    gap = omniscient.gap(models, train, roles.test, loss=loss)
-    gap01 = omniscient.gap(models, train, roles.test, loss=ZeroOneError())
+    runs = omniscient.Runs(run.models, roles.train, config.loss(roles.train[0].classes))
+    solver, n, R = config.solver(seed), runs.n, runs.R
+    gap = omniscient.gap(runs.models, runs.samples, roles.test, loss=runs.loss)
+    gap01 = omniscient.gap(runs.models, runs.samples, roles.test, loss=ZeroOneError())
     probing: dict[str, Any] = {"rtol": config.trace_rtol, "most_probes": config.most_probes, "seed": seed}
-    traces = [trace(model, loss, own, **probing) for model, own in zip(models, train, strict=True)]
-    held_out = [trace(model, loss, roles.val2, **probing) for model in models]
+    traces = [trace(model, runs.loss, sample, **probing) for model, sample in runs]
+    held_out = [trace(model, runs.loss, roles.val2, **probing) for model in runs.models]
     mean_trace, mean_held_out = _average(t.value for t in traces), _average(t.value for t in held_out)
-    path: dict[str, Any] = {
-        "loss": loss,
-        "steps": run.steps,
-        "seed": seed,
-        "value_rtol": config.trace_rtol / 3,  # a trace enters as its cube root
-        "most_probes": config.most_probes,
-        "rtol": config.solve_rtol,
-        "max_iterations": config.iterations,
-    }
+    seen = [solver.seen(sample) for sample in runs.samples]
     return {
         "steps": run.steps,
         "epochs": len(run.losses),
+        "precision": run.precision,
         "d": len(run.initial),
         "n": n,
         "R": R,
         "final_epoch_loss": run.losses[-1].mean().item(),
-        "train_loss": mean_loss(models, train, loss),
-        "train_error": mean_loss(models, train, ZeroOneError()),
-        "test_error": mean_loss(models, [roles.test] * len(models), ZeroOneError()),
+        "train_loss": mean_loss(runs.models, runs.samples, runs.loss),
+        "train_error": mean_loss(runs.models, runs.samples, ZeroOneError()),
+        "test_loss": mean_loss(runs.models, [roles.test] * len(runs), runs.loss),
+        "test_error": mean_loss(runs.models, [roles.test] * len(runs), ZeroOneError()),
         "gap": gap.value,
         "gap_standard_error": gap.standard_error,
         "gap01": gap01.value,
@@ -111,39 +128,95 @@ def measure(config: Measured, run: Run, roles: Roles, *, seed: int) -> Json:
         "trace_val2": mean_held_out,
         "trace_val2_standard_error": _pooled(t.standard_error for t in held_out),
         "trace_method": traces[0].method,
+        "by_run": {"trace": [t.value for t in traces], "trace_val2": [t.value for t in held_out]},
+        "alignment": alignment(runs, seen),
         **_spectrum(
             extreme_eigenvalues(
-                models[0], loss, train[0], rtol=0.05, max_iterations=max(config.iterations, 2), seed=seed
+                run.models[0], runs.loss, seen[0], rtol=0.05, max_iterations=max(config.iterations, 2), seed=seed
             )
         ),
-        **isotropic_bounds(run, mean_trace, mean_held_out, n=n, R=R),
+        **isotropic_bounds(config, run, runs, roles, mean_trace, mean_held_out, seed=seed),
         "omniscient": [
             asdict(row) | {"holdout_share": row.holdout_share}
-            for row in omniscient.estimate(models, train, roles.val, roles.val2, lambdas=config.lambdas, **path)
+            for row in omniscient.estimate(
+                runs.models, runs.samples, roles.val, roles.val2, loss=runs.loss, lambdas=config.lambdas,
+                steps=run.steps, solver=solver,
+            )
         ],
         "self_certified": [
             asdict(row) | {"certificate": row.certificate}
-            for row in omniscient.self_certified(models, train, lambdas=config.certified_lambdas, **path)
+            for row in omniscient.self_certified(
+                runs.models, runs.samples, loss=runs.loss, lambdas=config.certified_lambdas, steps=run.steps,
+                solver=solver,
+            )
         ],
-    }
+    }  # fmt: skip
 
 
-def isotropic_bounds(run: Run, training_trace: float, held_out_trace: float, *, n: int, R: float) -> Json:
-    """The bounds that know only the dispersion and the traces.
+def alignment(runs: omniscient.Runs, seen: Sequence[Split]) -> list[float]:
+    """Rayleigh's quotient of each run's deviation from the mean of the others, in the Hessian of its training loss."""
+    quotients = []
+    for model, sample, nu in zip(runs.models, seen, runs.weights - omniscient.leave_one_out(runs.weights), strict=True):
+        quotients.append((torch.dot(nu, hvp(model, runs.loss, sample, nu)) / nu.square().sum()).item())
+    return quotients
+
+
+def isotropic_bounds(
+    config: Measured,
+    run: Run,
+    runs: omniscient.Runs,
+    roles: Roles,
+    training_trace: float,
+    held_out_trace: float,
+    *,
+    seed: int,
+) -> Json:
+    """The bounds that know only the dispersion and the traces; those that take the training trace need one >= 0.
 
     ``wang_mao_eq3`` takes the trace on training data, as its authors do; ``wang_mao_eq2`` is the tighter logarithmic
-    form with the same flatness term. ``neu_without_sensitivity`` is Lemma 2 with constant 2, the cross-run dispersion
-    in the place of its own, and no sensitivity, which would only raise it: by algebra 2^{1/3} times eq. 3.
-    ``terminal`` is the bound of Peng et al. without a perturbation.
+    form with the same flatness term; ``wang_mao_eq3_difference`` takes the difference of the traces, as the theorem
+    behind it allows. ``neu_without_sensitivity`` is Lemma 2 with constant 2, the cross-run dispersion in the place of
+    its own, and no sensitivity, which would only raise it: by algebra 2^{1/3} times eq. 3. ``terminal`` is the bound of
+    Peng et al. without a perturbation. Where the training trace is negative the first two and Neu's are None: their
+    square root has no meaning. Eq. 3 and the terminal bound come with their noise over the weights, and the flatness
+    term measured at it (``gamma``) against the test sample.
     """
-    trace = max(training_trace, 0.0)
-    eq3 = wang_mao.closed_form(run.dispersion, trace, n=n, steps=run.steps, R=R)
-    return {
-        "wang_mao_eq3": asdict(eq3),
-        "wang_mao_eq2": asdict(wang_mao.log_form(run.step_dispersion.tolist(), trace, n=n, R=R, d=len(run.initial))),
-        "neu_without_sensitivity": asdict(wang_mao.closed_form(2 * run.dispersion, trace, n=n, steps=run.steps, R=R)),
-        "terminal": asdict(wang_mao.terminal(run.models, training_trace - held_out_trace, n=n, steps=run.steps, R=R)),
+    sizes: dict[str, Any] = {"n": runs.n, "steps": run.steps, "R": runs.R}
+    difference = training_trace - held_out_trace
+    bounds: dict[str, Any] = {
+        "wang_mao_eq3_difference": wang_mao.closed_form(run.dispersion, abs(difference), **sizes),
+        "terminal": wang_mao.terminal(run.models, difference, **sizes),
     }
+    forms: dict[str, Any] = dict.fromkeys(("wang_mao_eq3", "wang_mao_eq2", "neu_without_sensitivity"))
+    if training_trace >= 0:
+        steps, d = run.step_dispersion.tolist(), len(run.initial)
+        bounds["wang_mao_eq3"] = wang_mao.closed_form(run.dispersion, training_trace, **sizes)
+        forms = {
+            "wang_mao_eq3": bounds["wang_mao_eq3"],
+            "wang_mao_eq2": wang_mao.log_form(steps, training_trace, n=runs.n, R=runs.R, d=d),
+            "neu_without_sensitivity": wang_mao.closed_form(2 * run.dispersion, training_trace, **sizes),
+        }
+    noise = _noise(config, runs, roles, {name: bounds[name].sigma * run.steps**0.5 for name in bounds}, seed)
+    bounds |= forms
+    return {name: None if bound is None else asdict(bound) | noise.get(name, {}) for name, bound in bounds.items()}
+
+
+def _noise(
+    config: Measured, runs: omniscient.Runs, roles: Roles, deviations: dict[str, float], seed: int
+) -> dict[str, Json]:
+    """What noise of each deviation on the final weights does to the gap, against the test sample."""
+    W = runs.weights
+    clean = omniscient.under_noise(runs, roles.test, W, 0.0, draws=1, seed=seed)
+    effects = {}
+    for name, deviation in deviations.items():
+        effect = {"noise_to_weight": deviation * W.shape[1] ** 0.5 / W.norm(dim=1).mean().item()}
+        if isfinite(deviation):  # with two equal traces the noise costs nothing, and none is best
+            noisy = omniscient.under_noise(runs, roles.test, W, deviation, draws=config.draws, seed=seed)
+            changes = (noisy - clean).flatten()
+            gamma = {"gamma": abs(changes.mean().item()), "gamma_error": changes.std().item() / len(changes) ** 0.5}
+            effect |= gamma
+        effects[name] = effect
+    return effects
 
 
 def mean_loss(models: Sequence[nn.Module], splits: Sequence[Any], loss: Any) -> float:

@@ -1,13 +1,22 @@
-"""ResNet-18 at one batch size and learning rate: what the experiments away from the grid have in common."""
+"""ResNet-18 at one batch size and learning rate: what its experiments have in common.
 
-from dataclasses import dataclass
-from functools import partial
+The laptop profile is the source's experiment on a narrow network: its sample size (Peng et al. give each of 6 runs
+8,333 examples), crop and flip, momentum 0.9, batches of 60.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Any
+
+from torch import nn
 
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.measure import Measured, train_and_measure
-from helpers.experiments.samples import Roles
+from helpers.experiments.samples import Roles, default_device
 from helpers.models import resnet18
+from helpers.training import Run, train_ensemble
+from helpers.training.augment import crop_and_flip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +27,7 @@ class BasePoint(Measured):
         width: filters of ResNet-18's first stage (64 is the usual network).
         batch_size, lr, momentum, weight_decay: of SGD.
         epochs: passes over the data.
+        augment: crop and flip every image anew in every epoch.
         seeds: each draws its own samples, initial weights and batches.
     """
 
@@ -26,6 +36,7 @@ class BasePoint(Measured):
     lr: float
     epochs: int
     seeds: tuple[int, ...]
+    augment: bool = False
     momentum: float = 0.9
     weight_decay: float = 0.0
 
@@ -38,6 +49,7 @@ class BasePoint(Measured):
             "lr": self.lr,
             "momentum": self.momentum,
             "weight_decay": self.weight_decay,
+            "augment": crop_and_flip if self.augment else None,
         }
 
 
@@ -46,13 +58,42 @@ SMOKE: dict[str, Any] = dict(
     lambdas=(1.0, 1e3), certified_lambdas=(1.0,), trace_rtol=0.2, most_probes=4,
 )  # fmt: skip
 LAPTOP: dict[str, Any] = dict(
-    dataset="cifar10-jpeg", width=8, k=4, n=1000, n_val=500, n_test=2000, batch_size=60, lr=0.01, seeds=(0,),
-    epochs=20, lambdas=(10.0, 1e3), certified_lambdas=(10.0,), most_probes=2, iterations=10,
+    dataset="cifar10-jpeg", width=8, k=4, n=8000, n_val=2000, n_test=5000, batch_size=60, lr=0.01, seeds=(0, 1),
+    epochs=20, augment=True, lambdas=(1.0, 10.0, 30.0, 1e2, 3e2, 1e3, 1e4, 1e5), certified_lambdas=(1e2,),
+    trace_rtol=0.01, most_probes=2, path_probes=1, iterations=12, solver_examples=2000,
 )  # fmt: skip
 PAPER: dict[str, Any] = dict(
     dataset="cifar10", width=64, k=6, n=7233, n_val=3300, n_test=10_000, batch_size=60, lr=0.01, seeds=(0,),
-    epochs=200, lambdas=(1.0, 1e3, 1e9), certified_lambdas=(1.0, 1e3, 1e9), trace_rtol=0.05,
+    epochs=200, augment=True, lambdas=(1.0, 1e3, 1e9), certified_lambdas=(1.0, 1e3, 1e9), trace_rtol=0.05,
 )  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def stations(config: BasePoint, *, seed: int, epochs: tuple[int, ...]) -> tuple[Roles, dict[int, Run]]:
+    """The runs of one training at the base point as they are after each number of epochs, and their data.
+
+    Kept for the next row of the same training: rows that differ only in what is measured, or when, need not train anew.
+    """
+    roles = config.roles(seed)
+    models: dict[int, list[nn.Module]] = {}
+
+    def keep(epoch: int, current: list[nn.Module]) -> None:
+        if epoch in epochs:
+            models[epoch] = deepcopy(current)
+
+    training = config.training(roles) | {"epochs": max(epochs)}
+    run = train_ensemble(**training, splits=roles.train, seed=seed, device=default_device(), observe=keep)
+    steps = {epoch: run.steps * epoch // max(epochs) for epoch in epochs}
+    return roles, {
+        epoch: replace(
+            run,
+            models=models[epoch],
+            steps=steps[epoch],
+            step_dispersion=run.step_dispersion[: steps[epoch]],
+            losses=run.losses[:epoch],
+        )
+        for epoch in epochs
+    }
 
 
 def measured_at(config: BasePoint, *, seed: int, **changes: Any) -> Json:

@@ -9,8 +9,10 @@ from math import log
 
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.runner import Experiment
-from helpers.experiments.resnet18 import LAPTOP, PAPER, SMOKE, BasePoint, measured_at
-from helpers.experiments.samples import edition, images
+from helpers.experiments.measure import diverged, measure
+from helpers.experiments.resnet18 import LAPTOP, PAPER, SMOKE, BasePoint, stations
+from helpers.experiments.samples import edition
+from helpers.training import Diverged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +40,13 @@ def points(config: Clips) -> list[Json]:
 
 
 def row(config: Clips, point: Json) -> Json:
-    """Train at the base point and measure with one clip."""
-    classes = images(config.dataset, True).classes
-    return measured_at(replace(config, clip_factor=point["clip"] / log(classes)), seed=point["seed"])
+    """Measure a seed's networks with one clip."""
+    try:
+        roles, runs = stations(config, seed=point["seed"], epochs=(config.epochs,))
+    except Diverged as error:
+        return diverged(error)
+    clipped = replace(config, clip_factor=point["clip"] / log(roles.test.classes))
+    return {"status": "ok", **measure(clipped, runs[config.epochs], roles, seed=point["seed"])}
 
 
 EXPERIMENT = Experiment(

@@ -1,6 +1,6 @@
 """Every bound along training: ResNet-18 at the base point, measured after more and more epochs.
 
-Each row trains anew from the same seed. Training is deterministic, so the rows of a seed are stations of one way.
+The rows of a seed are stations of one training.
 """
 
 from dataclasses import dataclass
@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.config import ConfigError
 from helpers.experiments.machinery.runner import Experiment
-from helpers.experiments.resnet18 import LAPTOP, PAPER, SMOKE, BasePoint, measured_at
+from helpers.experiments.measure import diverged, measure
+from helpers.experiments.resnet18 import LAPTOP, PAPER, SMOKE, BasePoint, stations
 from helpers.experiments.samples import edition
+from helpers.training import Diverged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +43,12 @@ def points(config: Epochs) -> list[Json]:
 
 
 def row(config: Epochs, point: Json) -> Json:
-    """Train up to one station and measure."""
-    return measured_at(config, seed=point["seed"], epochs=point["epochs"])
+    """Measure one station of a seed's training."""
+    try:
+        roles, runs = stations(config, seed=point["seed"], epochs=config.stations)
+    except Diverged as error:
+        return diverged(error)
+    return {"status": "ok", **measure(config, runs[point["epochs"]], roles, seed=point["seed"])}
 
 
 EXPERIMENT = Experiment(

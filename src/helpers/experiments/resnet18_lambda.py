@@ -5,10 +5,10 @@ from helpers.experiments.machinery.runner import Experiment
 from helpers.experiments.resnet18 import LAPTOP, PAPER, SMOKE, BasePoint, measured_at
 from helpers.experiments.samples import edition
 
-PATH = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 1e2, 1e3, 1e5)
+PATH = (0.1, 1.0, 3.0, 10.0, 30.0, 1e2, 3e2, 1e3, 1e4, 1e5)
 PROFILES = {
     "smoke": BasePoint(**SMOKE | {"lambdas": (0.1, 10.0, 1e5), "certified_lambdas": (0.1, 10.0, 1e5)}),
-    "laptop": BasePoint(**LAPTOP | {"lambdas": PATH, "certified_lambdas": PATH, "iterations": 25}),
+    "laptop": BasePoint(**LAPTOP | {"lambdas": PATH, "certified_lambdas": PATH, "iterations": 25, "draws": 2}),
     "paper": BasePoint(**PAPER | {"lambdas": (*PATH, 1e9), "certified_lambdas": (*PATH, 1e9)}),
 }
 

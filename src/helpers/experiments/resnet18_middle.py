@@ -112,7 +112,7 @@ def _offsets(config: Middle, run: Run, roles: Roles, W: Tensor, seed: int) -> di
     centres = omniscient.leave_one_out(W)
     loss = config.loss(roles.test.classes)
     solver = Solver("auto", config.solve_rtol, config.iterations, config.trace_rtol / 3, seed, config.most_probes)
-    solver = solver.settled(run.models[0], loss, roles.train[0])
+    solver = solver.settled(omniscient.Runs(run.models, roles.train, loss))
     paths = [
         solve_path(model, own, c, gradient(model, loss, roles.val), loss=loss, lambdas=config.lambdas, solver=solver)
         for model, own, c in zip(run.models, roles.train, centres, strict=True)

@@ -3,6 +3,7 @@
 The omniscient trajectory of Peng et al., from k runs:
 
 ===============  ===========================================================================================
+``runs``         k runs with their samples and loss, checked once
 ``surrogate``    the perturbation: one linear system a run for a whole path of lambda
 ``rows``         the perturbed networks measured, and the terms of the bound put together
 ``bound``        centres, ``estimate``, ``self_certified``, ``evaluate``, and the measured gap
@@ -19,13 +20,15 @@ from helpers.omniscient.bound import (
     self_certified,
     split_half,
 )
-from helpers.omniscient.rows import Row
+from helpers.omniscient.rows import Row, under_noise
+from helpers.omniscient.runs import Runs
 from helpers.omniscient.surrogate import Degenerate, Perturbation, Solver, solve_path
 
 __all__ = [
     "Degenerate",
     "Perturbation",
     "Row",
+    "Runs",
     "Solver",
     "estimate",
     "evaluate",
@@ -36,4 +39,5 @@ __all__ = [
     "self_certified",
     "solve_path",
     "split_half",
+    "under_noise",
 ]

@@ -17,17 +17,19 @@ a hold-out estimate of the gap. (The infimum of the bound over Delta is |gen| it
 shrinks, W + Delta can leave the region where the surrogate means anything, every example clips, and the same happens.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import isfinite, nan, sqrt
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from helpers._checks import whole
 from helpers.curvature import Estimate, gradient, values
 from helpers.data import Split, check_disjoint
 from helpers.losses import Loss
-from helpers.models import weights
 from helpers.omniscient.rows import Row, measured_rows
+from helpers.omniscient.runs import Runs
 from helpers.omniscient.surrogate import Perturbation, Solver, path, solve_path
 
 Centre = Callable[[Tensor], Tensor]
@@ -75,42 +77,34 @@ def estimate(
     val2: Split,
     *,
     loss: Loss,
-    lambdas: Sequence[float],
+    lambdas: Iterable[float] | float,
     steps: int = 1,
-    method: str = "auto",
-    rtol: float = 1e-6,
-    seed: int = 0,
     centre: Centre = leave_one_out,
-    max_iterations: int = 200,
-    value_rtol: float = 0.02,
-    most_probes: int = 300,
+    solver: Solver | None = None,
+    **settings: Any,
 ) -> list[Row]:
     """The bound for each lambda, in order (Peng et al., Theorem 2, as restated above).
 
     Args:
         models: k >= 2 trained models in evaluation mode; left as they were found.
-        train: the k training samples.
+        train: the k training samples, of one size.
         val: held-out examples that build Delta (population gradient).
         val2: other held-out examples that evaluate it (population loss and trace).
         loss: the evaluation loss, with its constant R.
         lambdas: trade-offs of the surrogate, positive.
         steps: T; the value does not depend on it.
-        method, rtol, max_iterations, value_rtol, most_probes, seed: see ``surrogate.Solver``.
         centre: ``leave_one_out`` or ``split_half``.
+        solver: how Delta is found and measured.
+        settings: those of ``Solver`` where none is given: ``method``, ``rtol``, ``seed``, ...
 
     Raises:
-        ValueError: if k < 2, a model is in training mode or has weights that are not finite, splits overlap, a lambda
-            is not positive, or the training curvature is exactly zero.
+        ValueError: if k < 2, a model is in training mode or has weights that are not finite, sizes of samples differ,
+            splits overlap, a lambda is not positive, or the training curvature is exactly zero.
     """
-    W, lambdas = _weights(models, train, loss, steps), path(lambdas)
-    check_disjoint(*train, val, val2)
-    solver = Solver(method, rtol, max_iterations, value_rtol, seed, most_probes).settled(models[0], loss, train[0])
-    centres = centre(W)
-    paths = [
-        solve_path(model, own, m, gradient(model, loss, val), loss=loss, lambdas=lambdas, solver=solver)
-        for model, own, m in zip(models, train, centres, strict=True)
-    ]
-    return measured_rows(models, train, val2, centres, paths, loss=loss, lambdas=lambdas, steps=steps, solver=solver)
+    runs, lambdas, solver = Runs(models, train, loss), path(lambdas), _solver(solver, settings)
+    check_disjoint(*runs.samples, val, val2)
+    population = [gradient(model, loss, val) for model in runs.models]
+    return _rows(runs, centre(runs.weights), population, val2, lambdas, steps, solver)
 
 
 def self_certified(
@@ -118,15 +112,11 @@ def self_certified(
     train: Sequence[Split],
     *,
     loss: Loss,
-    lambdas: Sequence[float],
+    lambdas: Iterable[float] | float,
     steps: int = 1,
-    method: str = "auto",
-    rtol: float = 1e-6,
-    seed: int = 0,
     centre: Centre = leave_one_out,
-    max_iterations: int = 200,
-    value_rtol: float = 0.02,
-    most_probes: int = 300,
+    solver: Solver | None = None,
+    **settings: Any,
 ) -> list[Row]:
     """The variant without held-out data: Delta from the training gradient alone, population terms left out.
 
@@ -134,15 +124,10 @@ def self_certified(
     the Taylor step. For W itself one needs, on top, that the noise does not lower the population risk. It still uses
     the other runs, through the centre. Arguments and errors as in ``estimate``.
     """
-    W, lambdas = _weights(models, train, loss, steps), path(lambdas)
-    check_disjoint(*train)
-    solver = Solver(method, rtol, max_iterations, value_rtol, seed, most_probes).settled(models[0], loss, train[0])
-    centres = centre(W)
-    paths = [
-        solve_path(model, own, m, torch.zeros_like(m), loss=loss, lambdas=lambdas, solver=solver)
-        for model, own, m in zip(models, train, centres, strict=True)
-    ]
-    return measured_rows(models, train, None, centres, paths, loss=loss, lambdas=lambdas, steps=steps, solver=solver)
+    runs, lambdas, solver = Runs(models, train, loss), path(lambdas), _solver(solver, settings)
+    check_disjoint(*runs.samples)
+    centres = centre(runs.weights)
+    return _rows(runs, centres, torch.zeros_like(centres), None, lambdas, steps, solver)
 
 
 def evaluate(
@@ -153,11 +138,9 @@ def evaluate(
     *,
     loss: Loss,
     steps: int = 1,
-    method: str = "auto",
-    seed: int = 0,
     centre: Centre = leave_one_out,
-    value_rtol: float = 0.02,
-    most_probes: int = 300,
+    solver: Solver | None = None,
+    **settings: Any,
 ) -> Row:
     """The bound at perturbations Delta of your own, shape (k, d), chosen without looking at ``val2``.
 
@@ -168,16 +151,41 @@ def evaluate(
     Raises:
         ValueError: as ``estimate``, or if the perturbations have another shape than the weights.
     """
-    W = _weights(models, train, loss, steps)
-    check_disjoint(*train, val2)
+    runs, solver = Runs(models, train, loss), _solver(solver, settings)
+    check_disjoint(*runs.samples, val2)
+    whole("steps", steps)
+    W = runs.weights
     if perturbations.shape != W.shape:
         raise ValueError(f"give one perturbation a run, shape {tuple(W.shape)}, got {tuple(perturbations.shape)}")
     centres = centre(W)
     paths = [[Perturbation(offset)] for offset in W + perturbations - centres]
-    solver = Solver(method, value_rtol=value_rtol, seed=seed, most_probes=most_probes).settled(
-        models[0], loss, train[0]
-    )
-    return measured_rows(models, train, val2, centres, paths, loss=loss, lambdas=[nan], steps=steps, solver=solver)[0]
+    return measured_rows(runs, val2, centres, paths, lambdas=[nan], steps=steps, solver=solver.settled(runs))[0]
+
+
+def _solver(solver: Solver | None, settings: dict[str, Any]) -> Solver:
+    """The solver given, or one of these settings; both at once would contradict each other."""
+    if solver is not None and settings:
+        raise ValueError(f"give either solver= or its settings, not both; got solver and {', '.join(settings)}")
+    return solver or Solver(**settings)
+
+
+def _rows(
+    runs: Runs,
+    centres: Tensor,
+    population: Sequence[Tensor] | Tensor,
+    val2: Split | None,
+    lambdas: Sequence[float],
+    steps: int,
+    solver: Solver,
+) -> list[Row]:
+    """Every run's path of perturbations, from the population gradients (k, d), and one row for each lambda."""
+    whole("steps", steps)
+    solver = solver.settled(runs)
+    paths = [
+        solve_path(model, sample, centre, g, loss=runs.loss, lambdas=lambdas, solver=solver)
+        for (model, sample), centre, g in zip(runs, centres, population, strict=True)
+    ]
+    return measured_rows(runs, val2, centres, paths, lambdas=lambdas, steps=steps, solver=solver)
 
 
 def gap(models: Sequence[nn.Module], train: Sequence[Split], test: Split, *, loss: Loss) -> Estimate:
@@ -190,7 +198,9 @@ def gap(models: Sequence[nn.Module], train: Sequence[Split], test: Split, *, los
         ValueError: if the test split shares examples with a training split, or their number differs from the models'.
     """
     check_disjoint(*train, test)
-    trained = torch.stack([values(model, loss, own).double().mean() for model, own in zip(models, train, strict=True)])
+    trained = torch.stack(
+        [values(model, loss, sample).double().mean() for model, sample in zip(models, train, strict=True)]
+    )
     tested = torch.stack([values(model, loss, test).double() for model in models])  # (k, test examples)
     gaps = tested.mean(1) - trained
     over_runs = gaps.var().item() / len(gaps) if len(gaps) > 1 else nan
@@ -209,25 +219,3 @@ def majorise_minimise_lambda(M: float) -> float:
     if not (isfinite(M) and M > 0):
         raise ValueError(f"M must be positive and finite, got {M}")
     return float(M ** (-2 / 3) / 3)
-
-
-def _weights(models: Sequence[nn.Module], train: Sequence[Split], loss: Loss, steps: int) -> Tensor:
-    """The weights of the k runs, (k, d), after checking what all bounds here assume."""
-    R = getattr(loss, "R", None)
-    if not isinstance(R, int | float) or not (isfinite(R) and R > 0):
-        raise ValueError(
-            f"loss needs its sub-Gaussian constant, a positive number loss.R, got {R}; use losses.ClippedCrossEntropy"
-        )
-    if len(models) < 2:
-        raise ValueError(f"the bound needs k >= 2 independent runs to estimate a variance, got {len(models)}")
-    if len(models) != len(train):
-        raise ValueError(f"there are {len(models)} models but {len(train)} training splits; give one split a model")
-    if steps < 1:
-        raise ValueError(f"the number of steps must be at least 1, got {steps}")
-    vectors = [weights(model) for model in models]
-    if len({len(vector) for vector in vectors}) > 1:
-        raise ValueError("the runs have different numbers of weights; give k models of one architecture")
-    W = torch.stack(vectors)
-    if not torch.isfinite(W).all():
-        raise ValueError("the weights of a run are not finite: it diverged, so there is nothing to bound")
-    return W

@@ -5,16 +5,18 @@ averaged over the k runs, the noise is chosen for the averages, and the terms ar
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from math import hypot, inf, nan, sqrt
 
 import torch
 from torch import Tensor, nn
 
-from helpers.curvature import Estimate, values
+from helpers.curvature import Estimate, NotFiniteError, values
 from helpers.data import Split
 from helpers.losses import Loss, clipped_share
 from helpers.models import at, weights
+from helpers.omniscient.runs import Runs
 from helpers.omniscient.surrogate import Perturbation, Solver
 from helpers.wang_mao.isotropic import optimal_noise
 
@@ -41,6 +43,9 @@ class Row:
         converged: every run's system was solved to tolerance.
         negative_curvature: some run's system was indefinite.
         standard_error: of ``value``, from the spread over runs (delta method); the runs share val and val2.
+        gamma: what the flatness term stands for, |E[F(W + Delta + xi) - F(W + Delta)]| with F = L_S - L_val2 (L_S alone
+            without held-out data), measured at the row's noise over all runs and draws; NaN unless ``Solver.draws``.
+        gamma_error: standard error of the mean inside ``gamma``, over runs and draws.
         train_loss: mean L_S(W).
         holdout_gap: mean L_val2(W) - L_S(W), the estimate of the gap that the same data give without any bound; NaN
             where no held-out data were used.
@@ -66,6 +71,8 @@ class Row:
     converged: bool
     negative_curvature: bool
     standard_error: float
+    gamma: float
+    gamma_error: float
     train_loss: float
     holdout_gap: float
 
@@ -82,7 +89,10 @@ class Row:
 
 @dataclass(frozen=True)
 class _Point:
-    """One run at one perturbation. Without held-out data ``loss_pop`` is NaN, trace and penalty are of L_S alone."""
+    """One run at one perturbation; ``moved`` is F there.
+
+    Without held-out data ``loss_pop`` is NaN; F, trace and penalty are of L_S alone.
+    """
 
     n: int
     found: Perturbation
@@ -90,6 +100,7 @@ class _Point:
     weight_norm: float
     loss_emp: float
     loss_pop: float
+    moved: float
     squared_offset: float
     penalty: float
     trace: Estimate
@@ -101,24 +112,28 @@ class _Point:
 
 
 def measured_rows(
-    models: Sequence[nn.Module],
-    train: Sequence[Split],
+    runs: Runs,
     val2: Split | None,
     centres: Tensor,
-    paths: list[list[Perturbation]],
+    paths: Sequence[Sequence[Perturbation]],
     *,
-    loss: Loss,
     lambdas: Sequence[float],
     steps: int,
     solver: Solver,
 ) -> list[Row]:
     """One row for each lambda, from every run's path of perturbations; ``val2`` is None where it is self-certified."""
     by_run = [
-        measure_run(model, own, val2, centre, path, loss, solver)
-        for model, own, centre, path in zip(models, train, centres, paths, strict=True)
+        measure_run(model, sample, val2, centre, path, runs.loss, solver)
+        for (model, sample), centre, path in zip(runs, centres, paths, strict=True)
     ]
-    d = centres.shape[1]
-    return [_row(lam, points, loss.R, steps, d) for lam, points in zip(lambdas, zip(*by_run, strict=True), strict=True)]
+    rows = []
+    for i, (lam, points) in enumerate(zip(lambdas, zip(*by_run, strict=True), strict=True)):
+        row = _row(lam, points, runs.R, steps, centres.shape[1])
+        if solver.draws:
+            places = centres + torch.stack([path[i].offset for path in paths])
+            row = _with_noise(row, runs, val2, places, [point.moved for point in points], steps, solver)
+        rows.append(row)
+    return rows
 
 
 def measure_run(
@@ -126,7 +141,7 @@ def measure_run(
     train: Split,
     val2: Split | None,
     centre: Tensor,
-    path: list[Perturbation],
+    path: Sequence[Perturbation],
     loss: Loss,
     solver: Solver,
 ) -> list[_Point]:
@@ -135,33 +150,69 @@ def measure_run(
     emp = values(model, loss, train).double().mean().item()
     pop = nan if val2 is None else values(model, loss, val2).double().mean().item()
     points = []
-    for found in path:
-        V = centre + found.offset
-        squared_offset = found.offset.double().square().sum().item()
+    for perturbation in path:
+        V = centre + perturbation.offset
+        squared_offset = perturbation.offset.double().square().sum().item()
         with at(model, V):
             losses = values(model, loss, train).double()
-            change = losses.mean().item() - emp
+            moved, before = losses.mean().item(), emp
             if val2 is not None:
                 held_out = values(model, loss, val2).double()
-                change -= held_out.mean().item() - pop
+                moved, before = moved - held_out.mean().item(), emp - pop
                 losses = torch.cat([losses, held_out])
+            penalty = abs(moved - before)
             factor = 1.5 * (loss.R**2 / len(train) * squared_offset) ** (1 / 3)
-            trace = solver.trace_term(model, loss, train, val2, factor=factor, penalty=abs(change))
+            trace = solver.trace_term(model, loss, train, val2, factor=factor, penalty=penalty)
         points.append(
             _Point(
                 n=len(train),
-                found=found,
+                found=perturbation,
                 delta_norm=(V - W).norm().item(),
                 weight_norm=W.norm().item(),
                 loss_emp=emp,
                 loss_pop=pop,
+                moved=moved,
                 squared_offset=squared_offset,
-                penalty=abs(change),
+                penalty=penalty,
                 trace=trace,
                 clipped=clipped_share(losses, loss),
             )
         )
     return points
+
+
+def _with_noise(
+    row: Row, runs: Runs, val2: Split | None, places: Tensor, moved: Sequence[float], steps: int, solver: Solver
+) -> Row:
+    """The row with its flatness term measured at its noise; ``places`` are W + Delta, (k, d), and ``moved`` F there."""
+    noisy = under_noise(runs, val2, places, row.sigma * sqrt(steps), draws=solver.draws, seed=solver.seed)
+    changes = (noisy - torch.tensor(moved, dtype=torch.float64)[:, None]).flatten()
+    return replace(row, gamma=abs(changes.mean().item()), gamma_error=changes.std().item() / sqrt(len(changes)))
+
+
+def under_noise(
+    runs: Runs, held_out: Split | None, places: Tensor, deviation: float, *, draws: int, seed: int
+) -> Tensor:
+    """F = L_S - L_held_out (L_S alone without held-out data) at ``places`` + N(0, deviation^2 I).
+
+    Args:
+        places: (k, d).
+        draws, seed: of the noise, for each run.
+
+    Returns:
+        (k, draws), float64; NaN where a noisy network's losses overflow.
+    """
+    result = torch.full((len(runs), draws), nan, dtype=torch.float64)
+    for i, (model, sample) in enumerate(runs):
+        generator = torch.Generator().manual_seed(1000 * seed + i)
+        for draw in range(draws):
+            noise = torch.randn(places[i].shape, generator=generator, dtype=places.dtype).to(places.device)
+            with at(model, places[i] + deviation * noise), suppress(NotFiniteError):
+                F = values(model, runs.loss, sample).double().mean()
+                if held_out is not None:
+                    F = F - values(model, runs.loss, held_out).double().mean()
+                result[i, draw] = F
+    return result
 
 
 def _ratio(noise: float, weight: float) -> float:
@@ -212,6 +263,8 @@ def _row(lam: float, points: Sequence[_Point], R: float, steps: int, d: int) -> 
         converged=all(p.found.converged for p in points),
         negative_curvature=any(p.found.negative_curvature for p in points),
         standard_error=spread.std().item() / sqrt(len(points)),
+        gamma=nan,
+        gamma_error=nan,
         train_loss=mean(lambda p: p.loss_emp),
         holdout_gap=mean(lambda p: p.loss_pop - p.loss_emp),
     )

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from helpers._checks import whole
 from helpers.curvature import (
     Estimate,
     Shifted,
@@ -36,6 +37,7 @@ from helpers.curvature import (
 from helpers.data import Split
 from helpers.losses import Loss
 from helpers.models import weights
+from helpers.omniscient.runs import Runs
 
 EXACT_LIMIT = 700
 
@@ -71,6 +73,10 @@ class Solver:
         most_probes: samples after which a random trace estimator stops wherever it is; the row's ``trace_error`` says
             how far it came. Noise in a trace raises the mean of its absolute value, so the bound errs upwards.
         trace_method: of ``curvature.trace``; "auto" decides anew each time, see ``settled``.
+        examples: training examples of each run, its first ones, on which the surrogate is built; all unless given. Any
+            Delta is valid, and what it costs is measured on the whole sample in any case.
+        draws: of the noise at the best sigma, for each run, at which the flatness term is measured beside its Taylor
+            form (``Row.gamma``); none unless given.
     """
 
     method: str = "auto"
@@ -80,20 +86,31 @@ class Solver:
     seed: int = 0
     most_probes: int = 300
     trace_method: str = "auto"
+    examples: int | None = None
+    draws: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in ("auto", "exact", "krylov"):
             raise ValueError(f"there is no method {self.method!r}; choose auto, exact or krylov")
         if self.value_rtol <= 0:
             raise ValueError(f"value_rtol must be positive, got {self.value_rtol}")
+        if self.examples is not None:
+            whole("examples", self.examples)
+        whole("draws", self.draws, least=0)
 
     def is_exact(self, d: int) -> bool:
         return self.method == "exact" or (self.method == "auto" and d <= EXACT_LIMIT)
 
-    def settled(self, model: nn.Module, loss: Loss, split: Split) -> "Solver":
+    def settled(self, runs: Runs) -> "Solver":
         """The same solver with the trace method decided for an architecture: exact wherever the solve is."""
-        method = "exact" if self.is_exact(len(weights(model))) else choose_method(model, loss, split, seed=self.seed)[0]
+        model, sample = runs.models[0], runs.samples[0]
+        exact = self.is_exact(runs.weights.shape[1])
+        method = "exact" if exact else choose_method(model, runs.loss, sample, seed=self.seed)[0]
         return replace(self, trace_method=method)
+
+    def seen(self, sample: Split) -> Split:
+        """The part of a training sample on which the surrogate is built."""
+        return sample if self.examples is None else sample.take(slice(self.examples))
 
     def trace(self, model: nn.Module, loss: Loss, split: Split) -> float:
         """Trace of the Hessian of the mean loss, for C."""
@@ -163,8 +180,8 @@ def solve_path(
         Degenerate: if Tr H = 0, where C = 0 and lambda has no effect.
     """
     lambdas = path(lambdas)
-    nu = weights(model) - centre
-    C = 1.5 * (loss.R**2 / len(train) * abs(solver.trace(model, loss, train))) ** (1 / 3)
+    nu, n, train = weights(model) - centre, len(train), solver.seen(train)
+    C = 1.5 * (loss.R**2 / n * abs(solver.trace(model, loss, train))) ** (1 / 3)
     if C == 0:
         raise Degenerate(
             "the training loss has zero curvature at W (every example clipped, or a loss linear in the weights), so "

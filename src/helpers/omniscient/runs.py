@@ -1,0 +1,75 @@
+"""k runs of one algorithm, as the bounds see them: the networks, the sample of each, and the loss that judges them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite
+
+import torch
+from torch import Tensor, nn
+
+from helpers.data import Split, as_split
+from helpers.losses import Loss
+from helpers.models import weights
+
+
+@dataclass(frozen=True)
+class Runs:
+    """k >= 2 trained networks of one architecture; each was trained on a sample of its own, of n examples.
+
+    Attributes:
+        models: k networks in evaluation mode.
+        samples: their k training samples, each a ``data.Split`` or what ``data.as_split`` takes.
+        loss: the evaluation loss; its constant R is ``loss.R``.
+
+    Raises:
+        ValueError: if k < 2, the numbers of models and samples differ, sizes differ between runs, a weight is not
+            finite, or the loss has no positive R.
+    """
+
+    models: Sequence[nn.Module]
+    samples: Sequence[Split]
+    loss: Loss
+
+    def __post_init__(self) -> None:
+        R = getattr(self.loss, "R", None)
+        if not isinstance(R, int | float) or not (isfinite(R) and R > 0):
+            raise ValueError(
+                "loss needs its sub-Gaussian constant, a positive number loss.R, "
+                f"got {R}; use losses.ClippedCrossEntropy"
+            )
+        k = len(self.models)
+        if k < 2:
+            raise ValueError(f"the bound needs k >= 2 independent runs to estimate a variance, got {k}")
+        if k != len(self.samples):
+            raise ValueError(f"there are {k} models but {len(self.samples)} training splits; give one split a model")
+        object.__setattr__(self, "samples", tuple(as_split(sample) for sample in self.samples))
+        sizes = [len(sample) for sample in self.samples]
+        if len(set(sizes)) > 1:
+            raise ValueError(f"the training splits hold {sizes} examples, but n is one number; cut them to one size")
+        if not torch.isfinite(self.weights).all():
+            raise ValueError("the weights of a run are not finite: it diverged, so there is nothing to bound")
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    def __iter__(self) -> Iterator[tuple[nn.Module, Split]]:
+        return zip(self.models, self.samples, strict=True)
+
+    @property
+    def n(self) -> int:
+        """Examples in each training sample."""
+        return len(self.samples[0])
+
+    @property
+    def R(self) -> float:
+        """Sub-Gaussian constant of the loss."""
+        return float(self.loss.R)
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """W, shape (k, d)."""
+        vectors = [weights(model) for model in self.models]
+        if len({len(vector) for vector in vectors}) > 1:
+            raise ValueError("the runs have different numbers of weights; give k models of one architecture")
+        return torch.stack(vectors)
