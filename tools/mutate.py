@@ -66,8 +66,9 @@ TESTS: dict[str, dict[str, list[str]]] = {  # group: module below src/helpers: i
         "curvature/traces": [_CURVATURE[2], _CURVATURE[0]],
     },
     "omniscient": {
-        "omniscient/bound": _OMNISCIENT,
-        "omniscient/rows": _OMNISCIENT,
+        "omniscient/bound": [*_OMNISCIENT, "omniscient/test_rows"],
+        "omniscient/runs": _OMNISCIENT,
+        "omniscient/rows": ["omniscient/test_rows", *_OMNISCIENT],
         "omniscient/surrogate": _OMNISCIENT[::-1],
     },
     "widgets": {
@@ -84,10 +85,10 @@ TESTS: dict[str, dict[str, list[str]]] = {  # group: module below src/helpers: i
         "experiments/label_noise_clipping": ["experiments/test_label_noise_clipping"],
         "experiments/linear_relu": ["experiments/test_linear_relu"],
         "experiments/matched_loss": ["experiments/test_matched_loss"],
-        "experiments/measure": [*_RESNET, "experiments/test_matched_loss"],
+        "experiments/measure": ["experiments/test_measure", "experiments/test_matched_loss"],
         "experiments/noise_alignment": ["experiments/test_noise_alignment"],
         "experiments/resnet18_grid": _RESNET,
-        "experiments/resnet18_middle": _RESNET,
+        "experiments/resnet18_middle": ["experiments/test_resnet18_middle", *_RESNET],
         "experiments/stable_minima": ["experiments/test_stable_minima"],
         "experiments/trends": ["experiments/test_trends"],
         "experiments/machinery/artefact": ["experiments/test_artefact"],
@@ -191,8 +192,8 @@ class _Cleaner(ast.NodeTransformer):
         return node.operand if isinstance(node.op, _Nothing) else node
 
 
-def _tree(module: str) -> ast.Module:
-    return ast.parse((ROOT / "src" / "helpers" / f"{module}.py").read_text(encoding="utf-8"))
+def _tree(module: str, root: Path = ROOT) -> ast.Module:
+    return ast.parse((root / "src" / "helpers" / f"{module}.py").read_text(encoding="utf-8"))
 
 
 def mutants(module: str) -> list[Mutant]:
@@ -212,9 +213,9 @@ def _shown(node: ast.AST) -> str:
     return text if len(text) <= 160 else f"{text[:78]} ... {text[-78:]}"
 
 
-def source(mutant: Mutant) -> str:
+def source(mutant: Mutant, root: Path = ROOT) -> str:
     """The text of the mutated module."""
-    tree = _tree(mutant.module)
+    tree = _tree(mutant.module, root)
     node = list(_walk(tree, settings=mutant.module.startswith("experiments")))[mutant.step]
     _changes(node)[mutant.variant][1](node)
     return ast.unparse(ast.fix_missing_locations(_Cleaner().visit(tree)))
@@ -229,12 +230,11 @@ def survivors(report: dict[str, Any]) -> list[Mutant]:
 
 def drawn(groups: Sequence[str], size: int, seed: int) -> list[Mutant]:
     """As many mutants of each group, without replacement."""
-    generator = random.Random(seed)
     chosen: list[Mutant] = []
     for place, group in enumerate(groups):
         pool = [mutant for module in TESTS[group] for mutant in mutants(module)]
         count = size // len(groups) + (place < size % len(groups))
-        chosen += generator.sample(pool, min(count, len(pool)))
+        chosen += random.Random(f"{group} {seed}").sample(pool, min(count, len(pool)))
     return chosen
 
 
@@ -300,7 +300,7 @@ def run(chosen: Sequence[Mutant], out: Path | None, settings: dict[str, Any]) ->
                 usual[tuple(files)] = time.monotonic() - started
             path = copy / "src" / "helpers" / f"{mutant.module}.py"
             before = path.read_text(encoding="utf-8")
-            path.write_text(source(mutant), encoding="utf-8")
+            path.write_text(source(mutant, copy), encoding="utf-8")
             result = outcome(copy, files, 4 * usual[tuple(files)] + 20)
             path.write_text(before, encoding="utf-8")
             found.append((mutant, "equivalent" if result == "passed" and mutant.key in equivalent else result))
