@@ -235,6 +235,7 @@ def drawn(groups: Sequence[str], size: int, seed: int) -> list[Mutant]:
         pool = [mutant for module in TESTS[group] for mutant in mutants(module)]
         count = size // len(groups) + (place < size % len(groups))
         chosen += random.Random(f"{group} {seed}").sample(pool, min(count, len(pool)))
+    random.Random(seed).shuffle(chosen)  # a run that is cut short is a fair sample, too
     return chosen
 
 
@@ -253,7 +254,13 @@ def _child(copy: Path, files: list[str], log: Path) -> None:
     import pytest
 
     paths = [str(copy / "tests" / f"{name}.py") for name in files]
-    os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=line", *paths])))
+    os._exit(
+        int(
+            pytest.main(
+                ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=line", "--hypothesis-seed=0", *paths]
+            )
+        )
+    )
 
 
 def outcome(copy: Path, files: list[str], seconds: float) -> str:
