@@ -26,7 +26,7 @@ from _timing import RESULTS, flops, interleaved, median, origin, peak_memory, se
 from torch import Tensor, nn
 
 from helpers import curvature, data, models, omniscient, training
-from helpers.curvature.products import PRODUCT_BATCH
+from helpers.curvature.batches import usual_batch
 from helpers.data import Split
 from helpers.losses import ClippedCrossEntropy
 
@@ -55,8 +55,8 @@ FULL = Sizes(
     growth_n=(32, 64, 128, 256, 512), growth_width=(4, 8, 16, 32),
 )  # fmt: skip
 QUICK = Sizes(
-    networks=((2, 40, 1, 3, 4),), batch=20, repeats=2, bound_n=24, bound_epochs=3,
-    lambdas=(1.0, 1e3), path=(1.0, 10.0, 1e3, 1e6), growth_n=(16, 32), growth_width=(2, 4),
+    networks=((2, 8, 1, 2, 2),), batch=4, repeats=1, bound_n=8, bound_epochs=1,
+    lambdas=(1.0,), path=(1.0, 1e3), growth_n=(4, 8), growth_width=(2, 3),
 )  # fmt: skip
 
 
@@ -179,10 +179,16 @@ def helpers_trace(model: nn.Module, split: Split, loss: ClippedCrossEntropy, met
 # --- Products, memory, growth ----------------------------------------------------------------------------------------
 
 
+def product_batch(model: nn.Module) -> int:
+    """Examples that ``curvature.hvp`` takes at a time."""
+    return max(usual_batch(model) // 2, 1)
+
+
 def products(model: nn.Module, split: Split, loss: ClippedCrossEntropy, sizes: Sizes) -> Json:
     """A Hessian-vector product against two gradients, with the data in the same batches everywhere."""
     v = torch.randn(len(models.weights(model)), generator=torch.Generator().manual_seed(0))
-    pairs = list(zip(split.inputs.split(PRODUCT_BATCH), split.targets.split(PRODUCT_BATCH), strict=True))
+    batch = product_batch(model)
+    pairs = list(zip(split.inputs.split(batch), split.targets.split(batch), strict=True))
     H = curvature.hessian_operator(model, loss, split)
     other = curvlinops.HessianLinearOperator(
         model, nn.CrossEntropyLoss(), models.trainable(model), pairs, check_deterministic=False
@@ -216,7 +222,7 @@ def products(model: nn.Module, split: Split, loss: ClippedCrossEntropy, sizes: S
 def pyhessian_product(model: nn.Module, split: Split, loss: ClippedCrossEntropy, v: Tensor) -> None:
     from _published import pyhessian
 
-    pyhessian(model, split, loss, PRODUCT_BATCH).dataloader_hv_product(models.split_like(model, v))
+    pyhessian(model, split, loss, product_batch(model)).dataloader_hv_product(models.split_like(model, v))
 
 
 def memory(model: nn.Module, split: Split, loss: ClippedCrossEntropy, sizes: Sizes) -> Json:

@@ -1,11 +1,12 @@
 """Do the tests notice when the code is wrong? A bounded sample of mutants, one small change each, and a score.
 
-    python tools/mutate.py [--sample 300] [--seed 0] [--group NAME ...] [--out FILE] [--least 0.9]
+    python tools/mutate.py [--sample 300] [--seed 0] [--group NAME ...] [--out FILE] [--again FILE] [--least 0.9]
 
 A mutant is the syntax tree of one module with one node changed: a comparison, an arithmetic or boolean operator, a
 number or truth value, min for max, any for all, or a keyword argument that is left out. Only the test files that belong
 to the module are run, in a forked process that has PyTorch loaded, and they stop at the first failure. Killed: a test
-failed, or the time ran out. What is said to readers (messages, annotations, settings of profiles) is not mutated.
+failed, or the time ran out. Not mutated: what is said to readers (messages, annotations, settings of profiles), and
+``strict=`` of ``zip``, which guards against mistakes that are not made.
 
 ``benchmarks/equivalent_mutants.json`` lists mutants that no test can tell from the code, with the reason; they are
 counted apart. The score is the share of the others that are killed.
@@ -65,9 +66,15 @@ TESTS: dict[str, dict[str, list[str]]] = {  # group: module below src/helpers: i
         "curvature/traces": [_CURVATURE[2], _CURVATURE[0]],
     },
     "omniscient": {
-        "omniscient/bound": _OMNISCIENT,
-        "omniscient/rows": _OMNISCIENT,
+        "omniscient/bound": [*_OMNISCIENT, "omniscient/test_rows"],
+        "omniscient/runs": _OMNISCIENT,
+        "omniscient/rows": ["omniscient/test_rows", *_OMNISCIENT],
         "omniscient/surrogate": _OMNISCIENT[::-1],
+    },
+    "widgets": {
+        "widgets/chart": ["widgets/test_widgets"],
+        "widgets/curves": ["widgets/test_widgets"],
+        "widgets/plane": ["widgets/test_widgets"],
     },
     "experiments": {
         "experiments/convex_rates": ["experiments/test_convex_rates"],
@@ -78,10 +85,10 @@ TESTS: dict[str, dict[str, list[str]]] = {  # group: module below src/helpers: i
         "experiments/label_noise_clipping": ["experiments/test_label_noise_clipping"],
         "experiments/linear_relu": ["experiments/test_linear_relu"],
         "experiments/matched_loss": ["experiments/test_matched_loss"],
-        "experiments/measure": [*_RESNET, "experiments/test_matched_loss"],
+        "experiments/measure": ["experiments/test_measure", "experiments/test_matched_loss"],
         "experiments/noise_alignment": ["experiments/test_noise_alignment"],
         "experiments/resnet18_grid": _RESNET,
-        "experiments/resnet18_middle": _RESNET,
+        "experiments/resnet18_middle": ["experiments/test_resnet18_middle", *_RESNET],
         "experiments/stable_minima": ["experiments/test_stable_minima"],
         "experiments/trends": ["experiments/test_trends"],
         "experiments/machinery/artefact": ["experiments/test_artefact"],
@@ -91,11 +98,6 @@ TESTS: dict[str, dict[str, list[str]]] = {  # group: module below src/helpers: i
         "experiments/machinery/restamp": ["experiments/test_restamp"],
         "experiments/machinery/runner": _RUNNER,
         "experiments/machinery/storage": ["experiments/test_artefact"],
-    },
-    "widgets": {
-        "widgets/chart": ["widgets/test_widgets"],
-        "widgets/curves": ["widgets/test_widgets"],
-        "widgets/plane": ["widgets/test_widgets"],
     },
 }
 
@@ -138,6 +140,8 @@ def _walk(node: ast.AST, *, settings: bool) -> Iterator[ast.AST]:
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list") or isinstance(node, ast.Raise | ast.JoinedStr):
             continue
+        if isinstance(node, ast.keyword) and node.arg == "strict":
+            continue
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or (settings and isinstance(node, ast.Module) and _constant(child)):
                 continue
@@ -172,8 +176,9 @@ def _changes(node: Any) -> list[tuple[str, Any]]:
             setting("name", "func", ast.Name(NAMES[node.func.id], ast.Load()))
         elif isinstance(node.func, ast.Attribute) and node.func.attr in NAMES:
             setting("name", "func", ast.Attribute(node.func.value, NAMES[node.func.attr], ast.Load()))
-        for place in range(len(node.keywords)):
-            setting("keyword", "keywords", node.keywords[:place] + node.keywords[place + 1 :])
+        for place, keyword in enumerate(node.keywords):
+            if keyword.arg != "strict":
+                setting("keyword", "keywords", node.keywords[:place] + node.keywords[place + 1 :])
     return found
 
 
@@ -187,8 +192,8 @@ class _Cleaner(ast.NodeTransformer):
         return node.operand if isinstance(node.op, _Nothing) else node
 
 
-def _tree(module: str) -> ast.Module:
-    return ast.parse((ROOT / "src" / "helpers" / f"{module}.py").read_text(encoding="utf-8"))
+def _tree(module: str, root: Path = ROOT) -> ast.Module:
+    return ast.parse((root / "src" / "helpers" / f"{module}.py").read_text(encoding="utf-8"))
 
 
 def mutants(module: str) -> list[Mutant]:
@@ -208,22 +213,29 @@ def _shown(node: ast.AST) -> str:
     return text if len(text) <= 160 else f"{text[:78]} ... {text[-78:]}"
 
 
-def source(mutant: Mutant) -> str:
+def source(mutant: Mutant, root: Path = ROOT) -> str:
     """The text of the mutated module."""
-    tree = _tree(mutant.module)
+    tree = _tree(mutant.module, root)
     node = list(_walk(tree, settings=mutant.module.startswith("experiments")))[mutant.step]
     _changes(node)[mutant.variant][1](node)
     return ast.unparse(ast.fix_missing_locations(_Cleaner().visit(tree)))
 
 
+def survivors(report: dict[str, Any]) -> list[Mutant]:
+    """Those of an earlier report, found again in the code of now."""
+    wanted = {(entry["module"], entry["was"], entry["now"]) for entry in report["survivors"]}
+    pool = [mutant for module in sorted({entry[0] for entry in wanted}) for mutant in mutants(module)]
+    return [mutant for mutant in pool if (mutant.module, mutant.was, mutant.now) in wanted]
+
+
 def drawn(groups: Sequence[str], size: int, seed: int) -> list[Mutant]:
     """As many mutants of each group, without replacement."""
-    generator = random.Random(seed)
     chosen: list[Mutant] = []
     for place, group in enumerate(groups):
         pool = [mutant for module in TESTS[group] for mutant in mutants(module)]
         count = size // len(groups) + (place < size % len(groups))
-        chosen += generator.sample(pool, min(count, len(pool)))
+        chosen += random.Random(f"{group} {seed}").sample(pool, min(count, len(pool)))
+    random.Random(seed).shuffle(chosen)  # a run that is cut short is a fair sample, too
     return chosen
 
 
@@ -242,7 +254,13 @@ def _child(copy: Path, files: list[str], log: Path) -> None:
     import pytest
 
     paths = [str(copy / "tests" / f"{name}.py") for name in files]
-    os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=line", *paths])))
+    os._exit(
+        int(
+            pytest.main(
+                ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=line", "--hypothesis-seed=0", *paths]
+            )
+        )
+    )
 
 
 def outcome(copy: Path, files: list[str], seconds: float) -> str:
@@ -272,7 +290,7 @@ def run(chosen: Sequence[Mutant], out: Path | None, settings: dict[str, Any]) ->
     import torch
 
     torch.set_num_threads(1)
-    for name in ("hypothesis", "numpy", "pandas", "pytest", "scipy.linalg", "scipy.optimize", "scipy.stats"):
+    for name in ("hypothesis", "numpy", "pytest", "scipy.linalg", "scipy.optimize", "scipy.stats"):
         __import__(name)  # what the tests load anyway, before the forks
     equivalent = json.loads(EQUIVALENT.read_text()) if EQUIVALENT.exists() else {}
     usual: dict[tuple[str, ...], float] = {}
@@ -289,7 +307,7 @@ def run(chosen: Sequence[Mutant], out: Path | None, settings: dict[str, Any]) ->
                 usual[tuple(files)] = time.monotonic() - started
             path = copy / "src" / "helpers" / f"{mutant.module}.py"
             before = path.read_text(encoding="utf-8")
-            path.write_text(source(mutant), encoding="utf-8")
+            path.write_text(source(mutant, copy), encoding="utf-8")
             result = outcome(copy, files, 4 * usual[tuple(files)] + 20)
             path.write_text(before, encoding="utf-8")
             found.append((mutant, "equivalent" if result == "passed" and mutant.key in equivalent else result))
@@ -328,12 +346,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--group", action="append", choices=sorted(TESTS), help="may be given several times")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FILE")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="only the survivors of this report")
     parser.add_argument("--least", type=float, default=0.0, help="fail below this score")
     options = parser.parse_args(arguments)
     groups = options.group or list(TESTS)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     settings = {"commit": commit.strip(), "seed": options.seed, "sample": options.sample}
-    report = run(drawn(groups, options.sample, options.seed), options.out, settings)
+    again = survivors(json.loads(options.again.read_text())) if options.again else None
+    report = run(again or drawn(groups, options.sample, options.seed), options.out, settings)
     print(f"score {report['score']:.3f}: {report['killed']} killed, {len(report['survivors'])} survived")
     if report["score"] < options.least:
         raise SystemExit(f"the score is below {options.least}")

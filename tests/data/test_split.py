@@ -201,3 +201,21 @@ def test_what_is_no_sample_is_refused_in_a_sentence():
         data.Split((X, X[:3]), Y, 3, "ragged")
     with pytest.raises(ValueError, match="draws random classes"):
         data.with_label_noise(data.Split.from_arrays(X, Y.float()), 0.5, seed=0)
+
+
+def test_row_numbers_say_nothing_where_an_origin_is_unknown():
+    """Equal numbers of different examples are no overlap; equal examples of different numbers are one."""
+    whole = numbered(10)
+    first, second = whole.take(slice(5)), whole.take(slice(5, 10))
+    for origins in (("", ""), ("n", ""), ("", "n")):
+        same_numbers = [
+            data.Split(part.inputs, part.targets, 10, "?", origin, torch.arange(5))
+            for part, origin in zip((first, second), origins, strict=True)
+        ]
+        data.check_disjoint(*same_numbers)
+        other_numbers = [
+            data.Split(first.inputs, first.targets, 10, "?", origin, torch.arange(5) + 5 * i)
+            for i, origin in enumerate(origins)
+        ]
+        with pytest.raises(ValueError, match="splits 0 and 1 share 5 examples"):
+            data.check_disjoint(*other_numbers)

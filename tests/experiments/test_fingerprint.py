@@ -240,3 +240,11 @@ def test_rows_outside_the_package_count_by_their_file(tmp_path, monkeypatch):
         sys.modules.pop(f"mine_{number}")
     assert codes[0] != codes[1]
     assert code_fingerprint("typed in") == code_fingerprint("typed in too")
+
+
+def test_docstrings_of_modules_classes_and_functions_do_not_count(tmp_path):
+    bare = "class A:\n    def f(self):\n        return 1\n"
+    told = '"""M."""\n\n\nclass A:\n    """C."""\n\n    def f(self):\n        """F."""\n        return 1\n'
+    assert of(tmp_path, told) == of(tmp_path, bare)
+    assert of(tmp_path, told.replace("return 1", "return 2")) != of(tmp_path, bare)
+    assert of(tmp_path, bare.replace("return 1", "return '1'")) != of(tmp_path, bare)

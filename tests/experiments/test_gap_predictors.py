@@ -120,3 +120,10 @@ def test_the_paper_profile_runs_on_small_data():
 def test_settings_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         replace(SMOKE, **changes)
+
+
+def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
+    """((b - 1) / bins, b / bins]: 0.5 shares a bin of halves with 0.3, and not with 0.9."""
+    probabilities = torch.tensor([[0.5, 0.3, 0.2], [0.4, 0.35, 0.25], [0.9, 0.05, 0.05]], dtype=torch.float64)
+    error = gap_predictors.calibration_error(probabilities.log(), torch.tensor([1, 0, 0]), bins=2)
+    assert error == pytest.approx((abs(-0.5 + 0.6) + abs(0.1)) / 3, abs=1e-12)

@@ -96,3 +96,17 @@ def test_the_paper_s_code_path_runs_at_a_tiny_size(experiment):
 def test_settings_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         replace(SMOKE["mlp-width"], **changes)
+
+
+def test_every_sample_has_random_labels_of_its_own(monkeypatch):
+    """One seed for two samples of one size would make the same rows noisy, with the same labels."""
+    seeds = []
+
+    def noted(split, share, *, seed):
+        seeds.append(seed)
+        return split
+
+    monkeypatch.setattr(matched_loss.data, "with_label_noise", noted)
+    for seed in (0, 1, 2):
+        matched_loss.noisy_roles(SMOKE["label-noise"], 0.5, seed)
+    assert len(seeds) == len(set(seeds)) == 3 * (SMOKE["label-noise"].k + 3)

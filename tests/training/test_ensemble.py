@@ -121,3 +121,29 @@ def test_other_training_losses_serve():
     run = training.train_ensemble(make, SPLITS, **{**SETTINGS, "lr": 0.02}, loss=squared)
     assert run.losses[-1].mean() < run.losses[0].mean()
     assert isinstance(deepcopy(run.models[0]), nn.Module)
+
+
+def test_losses_have_a_column_for_each_run_in_order():
+    """Inputs of run 1 a hundred times as large: its first epoch costs far more."""
+    loud = data.Split(100 * SPLITS[1].inputs, SPLITS[1].targets, 3, "loud")
+    losses = training.train_ensemble(make, [SPLITS[0], loud], **{**SETTINGS, "lr": 1e-9, "epochs": 1}).losses
+    assert losses.shape == (1, 2)
+    assert losses[0, 1] > 5 * losses[0, 0]
+
+
+def test_a_loss_that_is_lost_while_the_weights_are_not_is_divergence():
+    """The last epoch's loss may be infinite with a gradient of zero: the weights then look well."""
+
+    def lost(outputs, targets):
+        return 0 * outputs.sum(1) + torch.where(targets == 0, torch.inf, 1.0)
+
+    with pytest.raises(training.Diverged, match="diverged in epoch 1: a loss or weight is not finite"):
+        training.train_ensemble(make, SPLITS, **SETTINGS, loss=lost)
+
+
+def test_the_runs_come_back_with_storage_of_their_own():
+    """Else one model keeps all k alive, and saving it saves them all."""
+    run = training.train_ensemble(make, SPLITS, **SETTINGS)
+    for model in run.models:
+        for p in model.parameters():
+            assert p.untyped_storage().nbytes() == p.numel() * p.element_size()

@@ -299,3 +299,19 @@ def test_the_table_of_a_plane_shows_its_readings_and_points() -> None:
 def test_a_plane_refuses_what_it_cannot_draw(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
         plane(**changes)
+
+
+def test_a_gap_has_two_standard_errors_on_either_side() -> None:
+    assert widgets.LambdaPath(PATH, gap=(3.0, 0.5)).chart["gap"] == [3.0, 2.0, 4.0]
+    explorer = widgets.BoundExplorer([dict(row, gap_standard_error=0.1) for row in GRID])
+    assert explorer.chart["gaps"] == [[0.5, 0.3, 0.7]] * len(GRID)
+
+
+def test_long_tables_are_thinned_from_end_to_end_and_not_cut_off() -> None:
+    x = np.arange(1.0, 101.0)
+    curves = widgets.Curves(x, {"line": x}, x_label="n", y_label="loss", title="Long")
+    _, rows = curves._table()
+    assert [row[0] for row in rows] == [plain(v) for v in x[::5]]
+    many = [dict(GRID[0], batch_size=b) for b in range(1, 61)]
+    _, rows = widgets.BoundExplorer(many)._table()
+    assert [row[0] for row in rows] == [plain(b) for b in range(1, 61, 3)]

@@ -120,6 +120,8 @@ def _applies(layer: nn.Module) -> bool:
     """Whether a layer with a rule is set as the rule assumes."""
     if isinstance(layer, _BatchNorm):
         return not layer.training and layer.running_mean is not None
+    if any(p.numel() == 0 for p in layer.parameters(recurse=False)):
+        return False
     return not isinstance(getattr(layer, "padding", 0), str)
 
 

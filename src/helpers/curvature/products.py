@@ -129,20 +129,37 @@ def gauss_newton_operator(model: nn.Module, loss: Loss, split: Split) -> Callabl
 
     v is (d,) or a block (d, m). The Jacobian product J v is the derivative in u of <J^T u, v>, so reverse
     differentiation serves throughout. Errors as in ``hvp``.
+
+    Raises:
+        ValueError: if an operation of the model cannot be differentiated twice, which that derivative asks for.
     """
     split = admitted(model, loss, split)
     parameters = trainable(model)
 
     def product(batch: Split, v: Tensor) -> Tensor:
         z = outputs(model, batch.inputs)
-        u = torch.zeros_like(z, requires_grad=True)
-        pulled = torch.autograd.grad(z, parameters, u, create_graph=True, materialize_grads=True)
-        along = [(slope * piece).sum() for slope, piece in zip(pulled, split_like(model, v), strict=True)]
-        (pushed,) = torch.autograd.grad(torch.stack(along).sum(), u, retain_graph=True)
+        pushed = _pushed(z, parameters, split_like(model, v))
         curved = _output_curvature(loss, z.detach(), batch.targets, pushed)
         return derivative((z * curved).sum(), parameters)
 
     return _operator(model, lambda v: total(over_batches(lambda b: product(b, v), model, split)) / len(split))
+
+
+def _pushed(z: Tensor, parameters: list[nn.Parameter], pieces: list[Tensor]) -> Tensor:
+    """J v, of the shape of the outputs z."""
+    u = torch.zeros_like(z, requires_grad=True)
+    try:
+        pulled = torch.autograd.grad(z, parameters, u, create_graph=True, materialize_grads=True)
+        along = [(slope * piece).sum() for slope, piece in zip(pulled, pieces, strict=True)]
+        (result,) = torch.autograd.grad(torch.stack(along).sum(), u, retain_graph=True)
+    except RuntimeError as error:
+        if "not implemented" not in str(error):
+            raise
+        raise ValueError(
+            "an operation of the model cannot be differentiated twice, as a product without a matrix must; use "
+            "curvature.gauss_newton for few weights, or replace the operation"
+        ) from error
+    return result
 
 
 def _output_curvature(loss: Loss, z: Tensor, targets: Tensor, direction: Tensor) -> Tensor:

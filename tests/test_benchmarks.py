@@ -1,0 +1,40 @@
+"""Benchmarks fit the code of now: they load, and with HELPERS_BENCHMARKS set (as every night) run in quick mode."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import helpers
+from helpers.experiments.machinery import storage
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted((ROOT / "benchmarks").glob("bench_*.py"))
+SECTIONS = {
+    "bench_bound": {"exact_traces", "growth", "bound"},
+    "bench_curvature": {"networks", "growth", "bound"},
+    "bench_training": {"one_thread", "cpu", "cuda", "loop_or_vmap"},
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_what_a_benchmark_imports_is_there(script, monkeypatch):
+    monkeypatch.syspath_prepend(script.parent)
+    assert callable(runpy.run_path(str(script), run_name="loaded")["main"])
+
+
+@pytest.mark.skipif("HELPERS_BENCHMARKS" not in os.environ, reason="half a minute each: set HELPERS_BENCHMARKS to run")
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_the_quick_mode_runs_and_writes_every_section(script, tmp_path):
+    out = tmp_path / "bench.json"
+    environment = {**os.environ, "PYTHONPATH": str(Path(helpers.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(script), "--quick", "--out", str(out)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    content = json.loads(out.read_text())
+    assert SECTIONS[script.stem] <= set(content)
+    assert storage.sealed({key: value for key, value in content.items() if key != "digest"}) == content
