@@ -7,7 +7,7 @@ One page (``hover_notes_page``) says what each term and each symbol means; nothi
 - Symbols are the rows of its tables whose first cell is an anchor, ``[$x$]{#sym-x}``, and whose second is the meaning.
   Any link to a symbol, from any page, is explained.
 
-A word that means something else in other chapters is explained only in those that ``hover_notes_chapters`` lists for it.
+A word that means something else in other chapters is explained only in those that ``hover_notes_chapters`` lists.
 
 The explanation is the title of the link, so a browser shows it without JavaScript; ``hover-notes.js`` shows it for
 keyboard and touch as well. Explanations are in words, without formulas: a title is plain text.
