@@ -7,6 +7,8 @@ One page (``hover_notes_page``) says what each term and each symbol means; nothi
 - Symbols are the rows of its tables whose first cell is an anchor, ``[$x$]{#sym-x}``, and whose second is the meaning.
   Any link to a symbol, from any page, is explained.
 
+A word that means something else in other chapters is explained only in those that ``hover_notes_chapters`` lists.
+
 The explanation is the title of the link, so a browser shows it without JavaScript; ``hover-notes.js`` shows it for
 keyboard and touch as well. Explanations are in words, without formulas: a title is plain text.
 """
@@ -156,7 +158,13 @@ class MarkMentions(SphinxTransform):
         notes: Notes = self.env.hover_notes  # type: ignore[attr-defined]
         # Entries are sorted as text: the space before one digit puts 2 before 10, and a browser does not show it.
         chapter = f"chapter {number[1]:>2}, {title.astext()}"
-        waiting, pattern = set(notes.terms), notes.pattern
+        elsewhere = self.config.hover_notes_chapters
+        if unknown := set(elsewhere) - set(notes.terms):
+            raise ExtensionError(
+                f"hover_notes_chapters names {sorted(unknown)[0]!r}, which is no term of the glossary."
+            )
+        waiting = {term for term in notes.terms if int(number[1]) in elsewhere.get(term, [int(number[1])])}
+        pattern = notes.pattern
         for element in list(self.document.findall(nodes.TextElement)):
             join_texts(element)
         for text in [text for text in self.document.findall(nodes.Text) if is_prose(text)]:
@@ -207,6 +215,7 @@ class LinkNotes(SphinxPostTransform):
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.add_config_value("hover_notes_page", "book/notation", "env")
+    app.add_config_value("hover_notes_chapters", {}, "env")
     app.add_js_file("hover-notes.js", loading_method="defer")
     app.connect("env-get-outdated", load_notes)
     app.add_transform(MarkMentions)

@@ -79,6 +79,14 @@ def test_a_shown_note_is_clean_and_inside_the_window(visit: Callable[..., Any], 
         assert seen.problems == []
 
 
+@pytest.mark.parametrize("chapter", ["08-training-for-flatness", "09-flatness-after-all"])
+def test_a_note_belongs_to_its_chapter(visit: Callable[..., Any], chapter: str) -> None:
+    with visit(CHAPTER) as seen:
+        assert seen.page.locator("#mention-penalty").count() == 1
+    with visit(f"book/{chapter}") as seen:
+        assert seen.page.locator("#mention-penalty").count() == 0, "penalty is another thing here"
+
+
 def test_paper_has_no_buttons_and_no_side_bars(visit: Callable[..., Any]) -> None:
     with visit(CHAPTER, "dark") as seen:
         seen.page.emulate_media(media="print")

@@ -54,13 +54,10 @@ def uncertain(value: float, error: float) -> str:
     return f"{value:.{max(decimals, 0)}f} ± {error:.{max(decimals, 0)}f}"
 
 
-def _column_decimals(numbers: Sequence[Number]) -> int:
-    """Decimals for a column: of its smallest error, else so that its largest number has three digits."""
-    errors = [error for _, error in numbers if error is not None and error > 0 and math.isfinite(error)]
-    if errors:
-        return min(max(_decimals(min(errors)), 0), MOST_DECIMALS)
-    sizes = [abs(value) for value, _ in numbers if math.isfinite(value) and value != 0]
-    if not sizes or all(value == int(value) for value, _ in numbers if math.isfinite(value)):
+def _column_decimals(values: Sequence[float]) -> int:
+    """Decimals for a column of numbers without errors: three digits of its largest, two of its smallest."""
+    sizes = [abs(value) for value in values if math.isfinite(value) and value != 0]
+    if not sizes or all(value == int(value) for value in values if math.isfinite(value)):
         return 0
     wanted = SIGNIFICANT - 1 - math.floor(math.log10(max(sizes)))
     if min(sizes) < 10.0**-wanted:  # a small number must not read as zero
@@ -73,12 +70,13 @@ def _shown(number: Number, decimals: int, pattern: str | None) -> str:
     if pattern is not None:
         text = format(value, pattern)
         return text if error is None else f"{text} ± {format(error, pattern)}"
+    if error is not None:
+        return uncertain(value, error)
     if not math.isfinite(value):
         return "∞" if value > 0 else "-∞" if value < 0 else "not a number"
     if value != 0 and abs(value) < 0.5 * 10.0**-decimals:
         return f"{value:.1e}"
-    text = f"{value:,.{decimals}f}"
-    return text if error is None else f"{text} ± {error:,.{decimals}f}"
+    return f"{value:,.{decimals}f}"
 
 
 def _aligned(texts: Sequence[str]) -> list[str]:
@@ -177,8 +175,8 @@ def table(
 ) -> Table:
     """A table of ``rows``, one mapping each, or of a data frame.
 
-    A cell is a number, a pair (value, standard error), anything with ``value`` and ``standard_error``, or text. Numbers
-    of a column have the same decimals: those of its smallest error, else three digits of its largest number.
+    A cell is a number, a pair (value, standard error), anything with ``value`` and ``standard_error``, or text. A
+    number with an error is rounded as the error is; the others of a column have the same decimals.
 
     Args:
         rows: the rows, in order; a data frame gives one for each of its own.
@@ -207,7 +205,7 @@ def table(
         is_numeric = bool(known) and all(n is not None or c is None for n, c in zip(numbers, cells, strict=True))
         numeric.append(is_numeric)
         if is_numeric:
-            decimals = _column_decimals(known)
+            decimals = _column_decimals([value for value, error in known if error is None])
             texts = [MISSING if n is None else _shown(n, decimals, formats.get(key)) for n in numbers]
             columns_shown.append(_aligned(texts))
         else:
