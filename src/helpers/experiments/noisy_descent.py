@@ -75,8 +75,8 @@ PROFILES = {
         few_steps=(3, 5), batch_size=20, n_held_out=100, seeds=(0,),
     ),
     "laptop": NoisyDescent(
-        dataset="digits", n=1000, width=16, filters=4, lr=0.3, betas=(10.0, 30.0, 100.0, 300.0, 1e3, 1e4),
-        few_betas=(100.0, 300.0), steps=(50, 100, 200, 400, 800, 1500), few_steps=(50, 100, 200), batch_size=100,
+        dataset="digits", n=1000, width=16, filters=4, lr=0.3, betas=(30.0, 100.0, 300.0, 1e3, 1e4),
+        few_betas=(100.0, 300.0), steps=(25, 50, 100, 200, 400, 800), few_steps=(25, 50, 100), batch_size=100,
         n_held_out=200, seeds=(0, 1, 2, 3, 4),
     ),
     "paper": NoisyDescent(
