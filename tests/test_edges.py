@@ -1,0 +1,225 @@
+"""What people met with other tools of the field, as small inputs with a known answer, where no other file has it."""
+
+import gc
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from instances import CLIPPED, network, sample
+from torch import nn
+
+from helpers import curvature, data, flatness, models, omniscient, pac_bayes, training, wang_mao
+from helpers.losses import ClippedCrossEntropy, HalfSquaredError
+from helpers.regularizers import GMP, SAM
+
+
+def regression(n=6):
+    split = sample(n)
+    return data.Split(split.inputs, torch.linspace(-1, 1, n).double(), 0, "regression")
+
+
+def square(outputs, targets):
+    return (outputs.flatten() - targets) ** 2
+
+
+# --- The loss ---------------------------------------------------------------------------------------------------------
+
+
+def test_one_weight_and_three_examples():
+    """X = 1, 2, 3, w = 1, target 0: gradient and Hessian 2 mean x^2 = 28/3; a loss that averages is refused."""
+    model = nn.Linear(1, 1, bias=False).double().eval()
+    models.set_weights(model, torch.ones(1).double())
+    split = data.Split(torch.tensor([[1.0], [2.0], [3.0]]).double(), torch.zeros(3).double(), 0, "three")
+    assert curvature.gradient(model, square, split).item() == pytest.approx(28 / 3)
+    assert curvature.hessian(model, square, split).item() == pytest.approx(28 / 3)
+    assert curvature.trace(model, square, split, method="hutchinson").value == pytest.approx(28 / 3)
+    for quantity in (curvature.gradient, curvature.hessian, curvature.trace):
+        with pytest.raises(ValueError, match="one value an example"):
+            quantity(model, lambda z, y: square(z, y).mean(), split)
+    with pytest.raises(ValueError, match="one value an example"):
+        curvature.gradient(network(), nn.CrossEntropyLoss(), sample())
+
+
+def bounded(**changes):
+    ensemble = [network(seed=0), network(seed=1)]
+    *train, val, val2 = (sample(20, seed=seed) for seed in range(4))
+    arguments = {"models": ensemble, "train": train, "val": val, "val2": val2, "loss": CLIPPED, "lambdas": [1.0, 10.0]}
+    return omniscient.estimate(**arguments | changes)
+
+
+def test_a_loss_without_its_constant_is_refused_before_anything_is_computed(monkeypatch):
+    monkeypatch.setattr(curvature, "trace", None)
+    with pytest.raises(ValueError, match=r"\bR\b"):
+        bounded(loss=lambda z, y: F.cross_entropy(z, y, reduction="none"))
+
+
+def test_lambdas_may_be_a_number_or_come_one_by_one():
+    expected = bounded()
+    assert [row.value for row in bounded(lambdas=(lam for lam in (1.0, 10.0)))] == [row.value for row in expected]
+    (row,) = bounded(lambdas=10.0)
+    assert row.value == pytest.approx(expected[1].value, rel=1e-6)
+
+
+@pytest.mark.parametrize("role", ["val", "val2", "train"])
+def test_a_sample_with_a_hole_is_refused_in_a_sentence(role):
+    broken = sample(20, seed=9)
+    inputs = broken.inputs.clone()
+    inputs[3, 2] = math.nan
+    broken = data.Split(inputs, broken.targets, 3, "broken")
+    with pytest.raises(ValueError, match="inputs that are not finite; leave those examples out"):
+        bounded(**{role: [sample(20, seed=0), broken] if role == "train" else broken})
+
+
+@pytest.mark.parametrize("quantity", [curvature.hessian, curvature.trace])
+def test_curvature_that_overflows_is_refused_and_not_nan_with_an_error_of_zero(quantity):
+    model = network()
+    models.set_weights(model, 1e200 * models.weights(model))
+    with pytest.raises(ValueError, match="not finite"):
+        quantity(model, HalfSquaredError(), data.Split(sample().inputs, torch.zeros(23, 3).double(), 0, "zero"))
+
+
+# --- Runs and samples -------------------------------------------------------------------------------------------------
+
+
+def test_one_run_gives_no_bound_of_zero():
+    run = training.train_ensemble(
+        lambda: models.mlp(5, 4, 3).double(), [sample(20)], epochs=2, batch_size=5, lr=0.1, seed=0
+    )
+    assert math.isnan(run.dispersion)
+    with pytest.raises(ValueError, match="dispersion must be a finite number"):
+        wang_mao.closed_form(run.dispersion, 1.0, n=20, steps=run.steps, R=1.0)
+    with pytest.raises(ValueError, match=r"k >= 2"):
+        omniscient.estimate(run.models, [sample(20)], sample(9, seed=1), sample(9, seed=2), loss=CLIPPED, lambdas=[1.0])
+
+
+def test_samples_of_unequal_size_are_not_cut_in_silence():
+    with pytest.raises(ValueError, match=r"20.*30|30.*20|one size"):
+        training.train_ensemble(
+            lambda: models.mlp(5, 4, 3).double(),
+            [sample(20), sample(30, seed=1)],
+            epochs=1,
+            batch_size=5,
+            lr=0.1,
+            seed=0,
+        )
+
+
+@pytest.mark.parametrize(
+    ("split", "share", "message"),
+    [
+        (regression(), 0.5, "no class an example"),
+        (
+            data.Split(torch.zeros(3, 4), torch.zeros(3, 4, dtype=torch.int64), 5, "sequences"),
+            0.5,
+            "no class an example",
+        ),
+        (sample(), math.nan, r"must lie in \[0, 1\]"),
+        (sample(), 1.1, r"must lie in \[0, 1\]"),
+        (sample(20), 0.01, "is no example"),
+    ],
+)
+def test_label_noise_that_cannot_be_meant_is_refused(split, share, message):
+    with pytest.raises(ValueError, match=message):
+        data.with_label_noise(split, share, seed=0)
+
+
+def test_label_noise_says_its_share_and_changes_other_examples_than_a_partition_takes():
+    noisy = data.with_label_noise(sample(1000), 0.005, seed=0)
+    assert noisy.edition.endswith(", 0.5% of the labels random")
+    changed = (data.with_label_noise(sample(1000), 0.2, seed=0).targets != sample(1000).targets).nonzero().flatten()
+    first = data.partition(sample(1000), [200], seed=0)[0].indices
+    assert len(set(changed.tolist()) & set(first.tolist())) < 0.5 * len(changed)
+
+
+# --- Models -----------------------------------------------------------------------------------------------------------
+
+
+def test_lazy_layers_are_refused_until_they_have_weights():
+    model = nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.Linear(4, 3)).eval()
+    with pytest.raises(ValueError, match="run it on one batch first"):
+        curvature.gradient(model, CLIPPED, sample())
+    model(sample().inputs.float())
+    assert curvature.gradient(model, CLIPPED, sample()).shape == (39,)
+
+
+@pytest.mark.parametrize("method", ["exact", "gauss-newton", "hutchinson"])
+def test_all_but_one_tensor_may_be_frozen(method):
+    model, split = network(), sample()
+    H = curvature.hessian(model, CLIPPED, split)
+    for name, p in model.named_parameters():
+        p.requires_grad_(name == "3.weight")
+    block = H[24:36, 24:36]
+    torch.testing.assert_close(curvature.hessian(model, CLIPPED, split), block)
+    found = curvature.trace(model, CLIPPED, split, method=method, rtol=1e-3, most_probes=2000)
+    assert found.value == pytest.approx(block.trace().item(), abs=5 * found.standard_error + 1e-9)
+
+
+def test_a_hundred_and_fifty_products_keep_no_tensor():
+    model, split = network(nn.Tanh), sample()
+    H, v = curvature.hessian_operator(model, CLIPPED, split), torch.ones(39).double()
+
+    def alive():
+        gc.collect()
+        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+    H(v)
+    before = alive()
+    for _ in range(150):
+        H(v)
+    assert alive() <= before + 2
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_measures_of_flatness_do_not_depend_on_what_surrounds_them():
+    model, split = network(), sample()
+    inside = flatness.keskar(model, CLIPPED, split)
+    with torch.no_grad():
+        assert flatness.keskar(model, CLIPPED, split).value == inside.value > 0
+
+
+# --- Optimisers -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("wrapper", "settings"), [(SAM, {}), (GMP, {"sigma": 0.01})])
+def test_accumulation_and_clipping_inside_the_closure(wrapper, settings):
+    """Two halves of a batch, accumulated and clipped, step as the whole batch, clipped."""
+    split, stepped = sample(20), []
+    for halves in ([slice(0, 20)], [slice(0, 10), slice(10, 20)]):
+        model = network(seed=4).train()
+        torch.manual_seed(0)
+        optimizer = wrapper(model.parameters(), torch.optim.SGD, lr=0.1, **settings)
+
+        def closure(model=model, optimizer=optimizer, halves=halves):
+            optimizer.zero_grad()
+            losses = [F.cross_entropy(model(split.inputs[h]), split.targets[h]) / len(halves) for h in halves]
+            for loss in losses:
+                loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            return sum(losses)
+
+        for _ in range(3):
+            optimizer.step(closure)
+        stepped.append(models.weights(model))
+    torch.testing.assert_close(*stepped, rtol=1e-10, atol=1e-12)
+
+
+# --- Bounds -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kl", [0.0, 1e-12, 1.0, 1e3, 1e6, 1e9])
+def test_pac_bayes_bounds_hold_for_any_divergence(kl):
+    """McAllester by its formula, Maurer never above it, nor above the range of the loss."""
+    n, delta = 1000, 0.05
+    slow = math.sqrt((kl + math.log(2 * math.sqrt(n) / delta)) / (2 * n))
+    found = pac_bayes.mcallester(0.1, kl, n=n, delta=delta)
+    assert found >= 0.1
+    assert found == pytest.approx(0.1 + slow, rel=1e-9)
+    assert pac_bayes.maurer(0.1, kl, n=n, delta=delta) <= min(found, 1.0) + 1e-12
+
+
+def test_a_fully_clipped_model_costs_its_clip_and_has_no_curvature():
+    tight = ClippedCrossEntropy(1e-6)
+    values = curvature.values(network(), tight, sample())
+    assert (values == 1e-6).all()
+    assert curvature.trace(network(), tight, sample(), method="hutchinson").value == 0
