@@ -151,7 +151,7 @@ def test_all_but_one_tensor_may_be_frozen(method):
         p.requires_grad_(name == "3.weight")
     block = H[24:36, 24:36]
     torch.testing.assert_close(curvature.hessian(model, CLIPPED, split), block)
-    found = curvature.trace(model, CLIPPED, split, method=method, rtol=1e-3, most_probes=2000)
+    found = curvature.trace(model, CLIPPED, split, method=method, rtol=1e-3, most_probes=200)
     assert found.value == pytest.approx(block.trace().item(), abs=5 * found.standard_error + 1e-9)
 
 

@@ -315,3 +315,25 @@ def test_long_tables_are_thinned_from_end_to_end_and_not_cut_off() -> None:
     many = [dict(GRID[0], batch_size=b) for b in range(1, 61)]
     _, rows = widgets.BoundExplorer(many)._table()
     assert [row[0] for row in rows] == [plain(b) for b in range(1, 61, 3)]
+
+
+def test_a_gap_without_an_error_has_none() -> None:
+    assert widgets.LambdaPath(PATH, gap=2.9).chart["gap"] == [2.9, 2.9, 2.9]
+
+
+def test_notes_say_when_the_noise_is_above_the_weights() -> None:
+    rows = [dict(row, noise_to_weight=ratio) for row, ratio in zip(PATH, (0.5, 1.0, 1.5, 30.0), strict=True)]
+    larger = ["larger than the weights" in note for note in widgets.LambdaPath(rows).chart["notes"]]
+    assert larger == [False, False, True, True]
+
+
+def test_a_plane_says_what_it_shows_unless_told() -> None:
+    assert plane().chart["description"]
+    assert plane(description="Two ways down.").chart["description"] == "Two ways down."
+
+
+@pytest.mark.parametrize("short", [0, 1])
+def test_every_path_of_a_plane_has_a_point_for_each_stop(short: int) -> None:
+    walks = [WALK[:-1] if i == short else WALK for i in range(2)]
+    with pytest.raises(ValueError, match=f"path '{short}' must have 4 points"):
+        plane(paths={str(i): walk for i, walk in enumerate(walks)}, readings=None)
