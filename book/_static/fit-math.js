@@ -44,8 +44,9 @@
   const room = (container) => {
     const block = container.closest("p, li, dd, dt, td, th, figcaption, summary, div.math") ?? container.parentElement;
     const style = getComputedStyle(block);
-    const number = block.querySelector(":scope > .eqno")?.offsetWidth ?? 0;
-    return block.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight) - number;
+    const number = block.querySelector(":scope > .eqno");
+    const taken = number ? number.offsetWidth + 16 : 0;
+    return block.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight) - taken;
   };
   const width = (container) => {
     const parts = [...container.querySelectorAll(":scope > mjx-math, :scope > mjx-math mjx-mtable, mjx-labels")];
