@@ -123,7 +123,7 @@ def test_settings_that_make_no_sense_are_refused(changes, message):
 
 
 def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
-    """((b - 1) / bins, b / bins]: 0.5 shares a bin of halves with 0.3, and not with 0.9."""
+    """((b - 1) / bins, b / bins]: 0.5 shares a bin with 0.4, and not with 0.9."""
     probabilities = torch.tensor([[0.5, 0.3, 0.2], [0.4, 0.35, 0.25], [0.9, 0.05, 0.05]], dtype=torch.float64)
-    error = gap_predictors.calibration_error(probabilities.log(), torch.tensor([1, 0, 0]), bins=2)
-    assert error == pytest.approx((abs(-0.5 + 0.6) + abs(0.1)) / 3, abs=1e-12)
+    error = gap_predictors.calibration_error(probabilities.log(), torch.tensor([1, 0, 1]), bins=2)
+    assert error == pytest.approx((abs(-0.5 + 0.6) + 0.9) / 3, abs=1e-12)
