@@ -74,14 +74,15 @@
   };
   // A comma after a formula does not begin a line.
   const keepPunctuation = (container) => {
-    const after = container.nextSibling;
+    const formula = container.closest("span.math") ?? container;
+    const after = formula.nextSibling;
     const sign = after?.nodeType === Node.TEXT_NODE ? after.data.match(/^[,.;:!?)]+/)?.[0] : undefined;
     if (!sign || container.hasAttribute("display")) return;
     const together = document.createElement("span");
     together.className = "closed-up";
-    container.before(together);
+    formula.before(together);
     after.data = after.data.slice(sign.length);
-    together.append(container, sign);
+    together.append(formula, sign);
   };
   const fitAll = (root = document) => {
     for (const container of root.querySelectorAll(".bd-article mjx-container")) {
