@@ -61,7 +61,8 @@
   const fit = (container) => {
     container.classList.remove("broken");
     container.style.fontSize = container.dataset.size ??= container.style.fontSize;
-    const available = Math.floor(room(container)) - 1;
+    const comma = container.closest(".closed-up") ? 12 : 0;
+    const available = Math.floor(room(container)) - 1 - comma;
     if (available <= 0 || width(container) <= available) return;
     if (cutIntoPieces(container) > 1) container.classList.add("broken");
     const pieces = [...container.querySelectorAll("mjx-piece")];
