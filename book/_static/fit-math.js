@@ -26,11 +26,16 @@
     let depth = 0;
     for (const part of [...parent.children]) {
       const sign = operator(part);
-      const breaks = depth === 0 && pieces.length > 0 && sign !== "" && (RELATIONS + SUMS).includes(sign);
+      // What stands behind a space is a statement of its own: "A = ..." stays together up to its first relation.
+      const last = pieces[pieces.length - 1];
+      const first = last?.dataset.statement === "begins" && RELATIONS.includes(sign) && sign !== "";
+      if (first) last.dataset.statement = "goes on";
+      const breaks = depth === 0 && pieces.length > 0 && sign !== "" && !first && (RELATIONS + SUMS).includes(sign);
       const comma = depth === 0 && pieces.length > 0 && pieces[pieces.length - 1].dataset.closed === "yes";
       if (!pieces.length || breaks || comma || part.matches("mjx-mspace")) {
         pieces.push(document.createElement("mjx-piece"));
         parent.append(pieces[pieces.length - 1]);
+        if (part.matches("mjx-mspace") || comma) pieces[pieces.length - 1].dataset.statement = "begins";
       }
       if ("([{⟨".includes(sign) && sign) depth += 1;
       if (")]}⟩".includes(sign) && sign) depth = Math.max(0, depth - 1);
@@ -56,7 +61,8 @@
   const fit = (container) => {
     container.classList.remove("broken");
     container.style.fontSize = container.dataset.size ??= container.style.fontSize;
-    const available = Math.floor(room(container)) - 1;
+    const comma = container.closest(".closed-up") ? 12 : 0;
+    const available = Math.floor(room(container)) - 1 - comma;
     if (available <= 0 || width(container) <= available) return;
     if (cutIntoPieces(container) > 1) container.classList.add("broken");
     const pieces = [...container.querySelectorAll("mjx-piece")];
@@ -67,6 +73,18 @@
       container.style.fontSize = `${((size * available) / widest - 0.05).toFixed(2)}px`;
     }
   };
+  // A comma after a formula does not begin a line.
+  const keepPunctuation = (container) => {
+    const formula = container.closest("span.math") ?? container;
+    const after = formula.nextSibling;
+    const sign = after?.nodeType === Node.TEXT_NODE ? after.data.match(/^[,.;:!?)]+/)?.[0] : undefined;
+    if (!sign || container.hasAttribute("display")) return;
+    const together = document.createElement("span");
+    together.className = "closed-up";
+    formula.before(together);
+    after.data = after.data.slice(sign.length);
+    together.append(formula, sign);
+  };
   const fitAll = (root = document) => {
     for (const container of root.querySelectorAll(".bd-article mjx-container")) {
       if (container.getClientRects().length > 0) fit(container);
@@ -76,6 +94,7 @@
   let last = -1;
   const start = async () => {
     await window.MathJax?.startup?.promise;
+    document.querySelectorAll(".bd-article mjx-container").forEach(keepPunctuation);
     fitAll();
     const article = document.querySelector(".bd-article");
     if (!article) return;
