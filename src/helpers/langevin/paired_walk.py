@@ -29,13 +29,15 @@ CHUNK = 64  # pairs whose gradients are stored at a time
 
 @dataclass(frozen=True)
 class PairedWalk:
-    """Attributes:
-    model: at the end, in evaluation mode.
-    information: sum over steps of lr^2 / (2 sigma^2 n^2) |g_i0 - g_i1|^2 (1 - p_t)^2, p_t the posterior of the
-        true coin before step t, (n,), float64. Its expectation bounds I(W; U_i | supersample, other coins).
-    blind: the same with p_t = 1/2, (n,): a reader who never looks back.
-    posterior: of the true coin at the end, (n,).
-    by_step: (T,): mean over pairs of what each step added to ``information``.
+    """A walk on a supersample, and what its path tells about each coin.
+
+    Attributes:
+        model: at the end, in evaluation mode.
+        information: sum over steps of lr^2 / (2 sigma^2 n^2) |g_i0 - g_i1|^2 (1 - p_t)^2, p_t the posterior of the
+            true coin before step t, (n,), float64. Its expectation bounds I(W; U_i | supersample, other coins).
+        blind: the same with p_t = 1/2, (n,): a reader who never looks back.
+        posterior: of the true coin at the end, (n,).
+        by_step: (T,): mean over pairs of what each step added to ``information``.
     """
 
     model: nn.Module
