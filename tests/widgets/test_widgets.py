@@ -337,3 +337,116 @@ def test_every_path_of_a_plane_has_a_point_for_each_stop(short: int) -> None:
     walks = [WALK[:-1] if i == short else WALK for i in range(2)]
     with pytest.raises(ValueError, match=f"path '{short}' must have 4 points"):
         plane(paths={str(i): walk for i, walk in enumerate(walks)}, readings=None)
+
+
+# --- What mutants told apart ------------------------------------------------------------------------------------------
+
+
+def dots(points: Any, **changes: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {"x_label": "x", "y_label": "y", "title": "t", **changes}
+    chart: dict[str, Any] = widgets.Plane(points={"p": np.asarray(points, dtype=float)}, **options).chart
+    return chart
+
+
+def test_a_single_point_has_room_around_it() -> None:
+    """A margin of 6% of its size, of 1 at zero, and a factor of 2 on a logarithmic axis."""
+    assert dots([[0.0, 50.0]])["x"]["range"] == pytest.approx([-0.06, 0.06])
+    assert dots([[0.0, 50.0]])["y"]["range"] == pytest.approx([47, 53])
+    assert dots([[3.0, 1.0]], x_log=True)["x"]["range"] == pytest.approx([1.5, 6])
+    wide = dots([[1.0, 1.0], [100.0, 1.0]], x_log=True)["x"]["range"]
+    assert wide == pytest.approx([100**-0.06, 100**1.06])
+
+
+@pytest.mark.parametrize("low", [0.0, -1.0])
+def test_a_logarithmic_axis_does_not_begin_at_zero(low: float) -> None:
+    with pytest.raises(ValueError, match="a logarithmic axis 'x' needs values above 0"):
+        dots([[1.0, 1.0]], x_log=True, x_limits=(low, 2.0))
+
+
+def test_coordinates_are_rounded_by_the_width_of_the_axis_and_not_more() -> None:
+    """Visible at any scale: of 0 to 1000 a thousandth, of 0 to 0.001 a millionth of that."""
+    for scale in (1e3, 1.0, 1e-3):
+        sent = dots(scale * np.array([[0.0, 0.0], [0.123456789, 0.0], [1.0, 1.0]]))["frames"][0][0]
+        values = np.ravel(sent)
+        x = values[np.argmin(np.abs(values - 0.123456789 * scale))]
+        assert 0 < abs(x - 0.123456789 * scale) < 1e-3 * scale
+
+
+def test_two_regions_are_the_most() -> None:
+    square = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
+    options: dict[str, Any] = {"x_label": "x", "y_label": "y", "title": "t"}
+    assert widgets.Plane(regions=dict.fromkeys("ab", square), **options).chart["kinds"] == ["region", "region"]
+    with pytest.raises(ValueError, match="or two regions, cannot be told apart"):
+        widgets.Plane(regions=dict.fromkeys("abc", square), **options)
+
+
+def test_heights_of_contours_are_all_finite_and_may_be_whole_numbers() -> None:
+    with pytest.raises(ValueError, match="need finite heights"):
+        dots([[0.5, 0.5]], contours=([0, 1], [0, 1], np.array([[0.0, math.nan], [1.0, 1.0]])))
+    drawn = dots([[0.5, 0.5]], contours=([0, 1], [0, 1], [[0, 1], [0, 1]]), levels=[0.5])["contours"]
+    assert drawn[0]["lines"] == [pytest.approx([0.5, 0.0, 0.5, 1.0])] or drawn[0]["lines"] == [
+        pytest.approx([0.5, 1.0, 0.5, 0.0])
+    ]
+    assert [c["level"] for c in dots([[0, 0]], contours=([0, 1], [0, 1], [[0, 4], [0, 4]]), levels=3)["contours"]] == [
+        1, 2, 3,
+    ]  # fmt: skip
+
+
+def test_readings_are_numbers_or_lists_along_the_path() -> None:
+    """An array for every position and stop, one for every position, and one number where there is no slider."""
+    rows = np.arange(12.0).reshape(3, 4)
+    _, table = plane(readings={"r": rows})._table()
+    assert table[0] == ["r", "7", ""]
+    assert plane(readings={"r": np.array([1.0, 5.0, 9.0])})._table()[1][0] == ["r", "5", ""]
+    with pytest.raises(ValueError, match=r"has shape \(12,\)"):
+        plane(readings={"r": rows.ravel()})
+    with pytest.raises(ValueError, match="holds NaN or minus infinity"):
+        plane(readings={"r": np.where(rows == 5, -math.inf, rows)})
+
+
+def test_the_vertical_axis_is_logarithmic_where_it_is_asked_for() -> None:
+    assert widgets.BoundExplorer(GRID).log is False
+    assert widgets.BoundExplorer(GRID, log=True).log is True
+    x = [1.0, 2.0]
+    options: dict[str, Any] = {"x_label": "x", "y_label": "y", "title": "t"}
+    assert widgets.Curves(x, {"a": x}, **options).log is True
+    assert widgets.Curves(x, {"a": x}, log=False, **options).log is False
+
+
+def test_every_widget_describes_itself_in_words_of_its_own_or_the_callers() -> None:
+    assert "hatched" in widgets.LambdaPath(PATH).chart["description"]
+    assert widgets.LambdaPath(PATH, description="Mine.").chart["description"] == "Mine."
+    assert "stacked" in widgets.BoundExplorer(GRID).chart["description"]
+    assert widgets.BoundExplorer(GRID, description="Mine.").chart["description"] == "Mine."
+    x = [1.0, 2.0]
+    options: dict[str, Any] = {"x_label": "steps", "y_label": "y", "title": "t"}
+    assert widgets.Curves(x, {"a": x, "b": x}, **options).chart["description"] == "a, b against steps."
+    assert widgets.Curves(x, {"a": x}, description="Mine.", **options).chart["description"] == "Mine."
+
+
+def test_rows_that_do_not_say_converged_are_drawn_as_they_are() -> None:
+    rows = [{key: value for key, value in row.items() if key != "converged"} for row in PATH]
+    assert widgets.LambdaPath(rows).chart["hollow"] == []
+    assert widgets.LambdaPath(PATH).chart["hollow"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.0, "1"), (-2.5, "−2.5"), (0.001, "0.001"), (0.000999, "9.99 × 10⁻⁴"), (-1e-5, "−1 × 10⁻⁵"), (12345.6, "12346"),
+     (-12345.6, "−12346"), (99999, "99999"), (1e5, "1 × 10⁵"), (123456, "1.23 × 10⁵")],
+)  # fmt: skip
+def test_a_number_beside_a_slider(value: float, text: str) -> None:
+    assert plain(value) == text
+
+
+@pytest.mark.parametrize("bad", [math.nan, -math.inf])
+def test_one_value_that_cannot_be_drawn_is_enough(bad: float) -> None:
+    options: dict[str, Any] = {"x_label": "x", "y_label": "y", "title": "t"}
+    with pytest.raises(ValueError, match="holds NaN or minus infinity"):
+        widgets.Curves([1.0, 2.0, 3.0], {"a": [1.0, bad, 2.0]}, **options)
+    rows = np.ones((3, 4))
+    rows[1, 2] = bad
+    with pytest.raises(ValueError, match="reading 'r' holds NaN or minus infinity"):
+        plane(readings={"r": rows})
+    rows[1, 2] = math.inf
+    assert widgets.Curves([1.0, 2.0], {"a": [1.0, math.inf]}, **options).chart["frames"] == [[[1.0, "inf"]]]
