@@ -42,10 +42,11 @@ BROKEN = {
     "inline formula": "<p><mjx-container>"
     "<mjx-math style='display:inline-block;width:3000px'>x</mjx-math></mjx-container></p>",
     "code": f"<pre style='overflow:auto'>{'x' * 900}</pre>",
-    "output": f"<div class=cell_output><pre style='overflow:auto'>{'x' * 900}</pre></div>",
+    "output": f"<div class=cell_output><pre style='overflow:auto;white-space:pre !important'>{'x' * 900}</pre></div>",
     "table": "<table style='width:3000px'><tr><td>x</td></tr></table>",
     "figcaption": f"<figcaption style='overflow:hidden;white-space:nowrap'>{'x' * 900}</figcaption>",
-    "picture": "<p><img alt=wide style='width:3000px;max-width:none' src=''></p>",
+    "picture": "<p><img alt=wide style='display:block;width:3000px;max-width:none !important'"
+    " src='data:image/gif;base64,R0lGODlhAQABAAAAACw='></p>",
 }
 
 
