@@ -115,10 +115,11 @@ NAMES |= {new: old for old, new in NAMES.items()}
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: where, what it was, what it is; ``step`` is the node's place in the walk, ``variant`` within it."""
+    """One change: where (``text`` is the line), what it was, what it is; ``step`` and ``variant`` find its node."""
 
     module: str
     line: int
+    text: str
     operator: str
     was: str
     now: str
@@ -128,7 +129,7 @@ class Mutant:
     @property
     def key(self) -> str:
         """What names it in the list of equivalent mutants: stays when lines move."""
-        return f"{self.module}: {self.was} -> {self.now}"
+        return f"{self.module}: {self.text}: {self.was} -> {self.now}"
 
 
 # --- The changes ------------------------------------------------------------------------------------------------------
@@ -199,12 +200,14 @@ def _tree(module: str, root: Path = ROOT) -> ast.Module:
 def mutants(module: str) -> list[Mutant]:
     """All mutants of a module, in the order of its text."""
     tree, found = _tree(module), []
+    lines = (ROOT / "src" / "helpers" / f"{module}.py").read_text(encoding="utf-8").splitlines()
     for step, node in enumerate(_walk(tree, settings=module.startswith("experiments"))):
         for variant, (kind, change) in enumerate(_changes(node)):
             target = deepcopy(node)
             change(target)
             was, now = (_shown(part) for part in (node, target))
-            found.append(Mutant(module, getattr(node, "lineno", 0), kind, was, now, step, variant))
+            line = getattr(node, "lineno", 1)
+            found.append(Mutant(module, line, lines[line - 1].strip(), kind, was, now, step, variant))
     return found
 
 
@@ -223,9 +226,9 @@ def source(mutant: Mutant, root: Path = ROOT) -> str:
 
 def survivors(report: dict[str, Any]) -> list[Mutant]:
     """Those of an earlier report, found again in the code of now."""
-    wanted = {(entry["module"], entry["was"], entry["now"]) for entry in report["survivors"]}
+    wanted = {tuple(entry[name] for name in ("module", "text", "was", "now")) for entry in report["survivors"]}
     pool = [mutant for module in sorted({entry[0] for entry in wanted}) for mutant in mutants(module)]
-    return [mutant for mutant in pool if (mutant.module, mutant.was, mutant.now) in wanted]
+    return [mutant for mutant in pool if (mutant.module, mutant.text, mutant.was, mutant.now) in wanted]
 
 
 def drawn(groups: Sequence[str], size: int, seed: int) -> list[Mutant]:
@@ -328,7 +331,7 @@ def reported(found: Sequence[tuple[Mutant, str]], settings: dict[str, Any]) -> d
         counts.setdefault(groups[mutant.module], Counter())[kind] += 1
     total = sum(counts.values(), Counter())
     killed, survived = total["killed"], total["survived"]
-    kept = ("module", "line", "operator", "was", "now")
+    kept = ("module", "line", "text", "operator", "was", "now")
     return {
         **settings,
         "mutants": len(found),

@@ -450,3 +450,10 @@ def test_one_value_that_cannot_be_drawn_is_enough(bad: float) -> None:
         plane(readings={"r": rows})
     rows[1, 2] = math.inf
     assert widgets.Curves([1.0, 2.0], {"a": [1.0, math.inf]}, **options).chart["frames"] == [[[1.0, "inf"]]]
+
+
+def test_the_table_of_a_plane_names_every_slider_but_the_one_along_the_path() -> None:
+    sliders = {"noise": [1.0, 2.0], "seed": [3.0, 4.0]}
+    paths = {"SGD": lambda noise, seed: noise * WALK + seed}
+    head, _ = plane(sliders=sliders, paths=paths, readings=None)._table()
+    assert head[0] == "point (at noise = 2, seed = 4)"
