@@ -39,7 +39,7 @@
     if (phone && !output) continue; // code may scroll on a phone
     if (pre.scrollWidth - pre.clientWidth > SLACK) cut(output ? "output" : "code", pre, pre.scrollWidth - pre.clientWidth);
   }
-  const holders = "table, figcaption, .pst-scrollable-table-container, .text_html, .cell_output, figure, p, dl, ul, ol, .admonition, .sd-card, details";
+  const holders = "h1, h2, h3, h4, table, figcaption, .pst-scrollable-table-container, .text_html, .cell_output, figure, p, dl, ul, ol, .admonition, .sd-card, details";
   for (const element of article.querySelectorAll(holders)) {
     if (!shown(element) || element.closest(".fi, mjx-container, .widget-fallback")) continue;
     const scrolls = getComputedStyle(element).overflowX !== "visible";
