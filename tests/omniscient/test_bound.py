@@ -258,6 +258,17 @@ def test_leave_one_out_plain_and_split_half_second_moments():
         omniscient.split_half(W[:5])
 
 
+@pytest.mark.parametrize("k", [2, 4, 6])
+def test_split_half_takes_the_mean_of_the_other_half(k):
+    W = torch.randn(k, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(k))
+    centres = omniscient.split_half(W)
+    for i in range(k):
+        others = W[k // 2 :] if i < k // 2 else W[: k // 2]
+        assert torch.allclose(centres[i], others.mean(0))
+    with pytest.raises(ValueError, match="even number of runs"):
+        omniscient.split_half(W[: k - 1])
+
+
 def test_plain_mean_under_reports_a_perturbation_chosen_against_it():
     """Delta = -0.9 nu, k = 4, tr Cov = 0.05. Conditional variances are exact, not sampled."""
     k, variance, theta = 4, 0.05, 0.9
