@@ -1,6 +1,7 @@
 """Gradients clipped by their own history: the algorithm and the rule of the main text of Wang & Mao (2022)."""
 
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 
 import torch
@@ -11,12 +12,12 @@ from helpers.regularizers.buffers import buffers_kept_on_error
 from helpers.regularizers.wrapper import Closure, Wrapper, either_form, finite_norm
 
 
-class _Clipping(Wrapper):
+class _Clipping(Wrapper, ABC):
     """The base sees the gradient, shortened to a norm that depends on the norms before."""
 
+    @abstractmethod
     def _target(self, norm: float) -> float:
-        """Norm that is left of a gradient of this norm."""
-        raise NotImplementedError
+        """Norm that is left of a gradient of this norm: what a rule of clipping has to say."""
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Tensor | float | None:  # type: ignore[override]
