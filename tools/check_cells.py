@@ -41,7 +41,7 @@ def faults(path: Path) -> list[str]:
             found.append(f"{place}: folded without a summary: say in mystnb.code_prompt_show what is inside")
         if tags & FOLDED or not CHAPTER.match(path.name):
             continue
-        seen += sum(bool(line.strip()) for line in lines)
+        seen += len(lines)
         found += [f"{place}: visible plotting: {line.strip()}" for line in lines if PLOTTING.search(line)]
     if seen > MOST_LINES:
         found.append(f"{path.name}: {seen} visible lines of code, {MOST_LINES} at most: fold what does not teach")
