@@ -153,8 +153,8 @@ class Construction:
         if best in (0, len(grid) - 1):
             raise ValueError(f"no best tau sqrt(d + 1) in 0.01 to 10 for n = {self.n} and d = {self.d}")
         around = (grid[best - 1], grid[best + 1])
-        found = minimize_scalar(value, bounds=around, method="bounded", options={"xatol": 1e-9})
-        tau = math.exp(float(found.x))
+        minimum = minimize_scalar(value, bounds=around, method="bounded", options={"xatol": 1e-9})
+        tau = math.exp(float(minimum.x))
         path, residual = xu_raginsky.bound(information(tau), n=self.n, R=R), 2 * self.hinge(tau)
         return Ghost(path + residual, tau, path, residual)
 

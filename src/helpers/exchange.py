@@ -111,10 +111,10 @@ def noisy_losses(
         seed: of the noise, which is the same for every split and loss.
     """
     generator = torch.Generator().manual_seed(seed)
-    found = torch.zeros(draws, len(splits), len(losses), dtype=torch.float64)
+    means = torch.zeros(draws, len(splits), len(losses), dtype=torch.float64)
     for draw in range(draws):
         noise = torch.randn(centre.shape, generator=generator, dtype=centre.dtype).to(centre.device)
         with at(model, centre + deviations * noise):
             for i, split in enumerate(splits):
-                found[draw, i] = torch.stack([values(model, loss, split).double().mean() for loss in losses])
-    return found
+                means[draw, i] = torch.stack([values(model, loss, split).double().mean() for loss in losses])
+    return means

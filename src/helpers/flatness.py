@@ -256,14 +256,14 @@ def keskar(
     # no tolerance: losses rise by less than any default one, and the number of iterations is part of the measure
     options = {"maxiter": whole("iterations", iterations), "ftol": 0, "gtol": 0}
     bounds = list(zip(-half, half, strict=True))
-    found = minimize(descent, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    minimum = minimize(descent, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     increase, z = best[0] - base, best[1]
     return Ascent(
         value=increase / (1 + base),
         increase=increase,
         perturbation=torch.from_numpy(z if A is None else A @ z).to(w),
-        iterations=found.nit,
-        converged=bool(found.success),
+        iterations=minimum.nit,
+        converged=bool(minimum.success),
     )
 
 

@@ -146,8 +146,8 @@ def sensitivities(
     seeds = torch.randint(2**62, (steps,), generator=torch.Generator().manual_seed(seed)).tolist()
     before = [math.fsum(noise**2 for noise in sigmas[:t]) for t in range(steps)]
     return [
-        sensitivity(gradient, w, variance, draws=draws, seed=own)
-        for w, variance, own in zip(trajectory[:-1], before, seeds, strict=True)
+        sensitivity(gradient, w, variance, draws=draws, seed=step_seed)
+        for w, variance, step_seed in zip(trajectory[:-1], before, seeds, strict=True)
     ]
 
 

@@ -158,8 +158,8 @@ def block_soft_rank(F: Tensor, lam: float, sizes: Sequence[int]) -> float:
 
 def layer_sizes(model: nn.Module) -> list[int]:
     """Number of trainable weights that each module holds itself (weight and bias together), in order."""
-    own = [sum(p.numel() for p in m.parameters(recurse=False) if p.requires_grad) for m in model.modules()]
-    return [size for size in own if size]
+    counts = [sum(p.numel() for p in m.parameters(recurse=False) if p.requires_grad) for m in model.modules()]
+    return [size for size in counts if size]
 
 
 def kronecker_soft_rank(factors: Sequence[tuple[Tensor, Tensor]], lam: float) -> float:

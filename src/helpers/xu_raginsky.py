@@ -277,11 +277,11 @@ def best_ghost(n: int, s: float) -> GaussianLocation:
     trial = GaussianLocation(n, s, s / math.sqrt(n)).ghost_bound_separate
     low = s / math.sqrt(n * math.expm1(n * (trial / s) ** 2))
     high = s + trial / (2 * ABSOLUTE_NORMAL)
-    found = minimize_scalar(
+    minimum = minimize_scalar(
         lambda tau: GaussianLocation(n, s, tau).ghost_bound_separate,
         bounds=(low, high), method="bounded", options={"xatol": 1e-10 * s},
     )  # fmt: skip
-    return GaussianLocation(n, s, float(found.x))
+    return GaussianLocation(n, s, float(minimum.x))
 
 
 # --- Example B: the luckiest of m coins ---------------------------------------------------------------------

@@ -177,7 +177,7 @@ def _measured(
 
 
 def _sample(
-    sweep: Sweep, tolerance: Tolerance, most: int, exact: Callable[[], Tensor] | None = None, worth: float = inf
+    sweep: Sweep, tolerance: Tolerance, most: int, exact: Callable[[], Tensor] | None = None, break_even: float = inf
 ) -> tuple[Tensor, int]:
     """Sweeps until the standard error of the whole is small enough, ``most`` samples at most: them and their number.
 
@@ -200,7 +200,7 @@ def _sample(
         if len(samples) >= most or (believed and widened <= allowed):
             return samples, len(samples)
         growth = min(widened / allowed, most) ** 2 if allowed > 0 else inf
-        if exact is not None and believed and min(growth * len(samples), most) > worth:
+        if exact is not None and believed and min(growth * len(samples), most) > break_even:
             return exact(), 0
         wanted = min(ceil(min(growth, 4.0) * len(samples)) if believed else BELIEVED_ZERO, most)
 

@@ -150,19 +150,19 @@ class Follower:
 
     def __call__(self, epoch: int, models: list[nn.Module]) -> None:
         """Measure the weights after ``epoch`` epochs."""
-        measured = [self._predictions(model, own) for model, own in zip(models, self.train, strict=True)]
+        measured = [self._predictions(model, sample) for model, sample in zip(models, self.train, strict=True)]
         means = {name: fmean(one[name] for one in measured) for name in measured[0]}
         if epoch < self.config.epochs:
             means |= self._dispersions(models[0])
         for name, value in means.items():
             self.record.setdefault(name, []).append(value)
 
-    def _predictions(self, model: nn.Module, own: Split) -> dict[str, float]:
+    def _predictions(self, model: nn.Module, sample: Split) -> dict[str, float]:
         """Losses and accuracies of one run; a test accuracy for the noisy labels and for the true ones."""
-        seen, unseen = outputs(model, own), outputs(model, self.test)
+        seen, unseen = outputs(model, sample), outputs(model, self.test)
         return {
-            "train_loss": cross_entropy(seen, own.targets),
-            "train_accuracy": accuracy(seen, own.targets),
+            "train_loss": cross_entropy(seen, sample.targets),
+            "train_accuracy": accuracy(seen, sample.targets),
             "test_loss": cross_entropy(unseen, self.test.targets),
             "test_accuracy": accuracy(unseen, self.test.targets),
             "true_test_accuracy": accuracy(unseen, self.untouched.targets),
@@ -170,18 +170,18 @@ class Follower:
 
     def _dispersions(self, model: nn.Module) -> dict[str, float]:
         """The estimators that need one run only, a step, averaged over fresh minibatches of its sample."""
-        own, lr, n = self.train[0], self.config.lr, self.config.n
-        centre = gradient(model, UNCLIPPED, own)[None]
-        found: dict[str, list[float]] = {"single_run": [], "expected_single_run": [], "uncentred": []}
+        sample, lr, n = self.train[0], self.config.lr, self.config.n
+        centre = gradient(model, UNCLIPPED, sample)[None]
+        dispersions: dict[str, list[float]] = {"single_run": [], "expected_single_run": [], "uncentred": []}
         for _ in range(self.config.probes):
             examples = example_gradients(
-                model, own.take(torch.randperm(n, generator=self.generator)[: self.config.batch_size])
+                model, sample.take(torch.randperm(n, generator=self.generator)[: self.config.batch_size])
             )
             batch = examples.mean(0, keepdim=True)
-            found["single_run"].append(wang_mao.single_run_dispersion(batch, centre, lr).item())
-            found["expected_single_run"].append(wang_mao.within_batch_dispersion(examples[None], lr, n=n).item())
-            found["uncentred"].append(wang_mao.uncentred_dispersion(batch, lr).item())
-        return {name: fmean(values) for name, values in found.items()}
+            dispersions["single_run"].append(wang_mao.single_run_dispersion(batch, centre, lr).item())
+            dispersions["expected_single_run"].append(wang_mao.within_batch_dispersion(examples[None], lr, n=n).item())
+            dispersions["uncentred"].append(wang_mao.uncentred_dispersion(batch, lr).item())
+        return {name: fmean(values) for name, values in dispersions.items()}
 
 
 @torch.no_grad()

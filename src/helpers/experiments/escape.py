@@ -131,7 +131,7 @@ def row(config: EscapeConfig, point: Json) -> Json:
 def linear_theory(J: Tensor, model: nn.Module, train: Split, config: EscapeConfig, point: Json) -> Json:
     """What linear stability says of the starting point, for the noise of this row."""
     B = point["batch_size"]
-    found = alignment.model_alignment(model, train)
+    measured = alignment.model_alignment(model, train)
     mu0 = alignment.smallest_alignment(J)
     H = torch.linalg.eigvalsh(J @ J.T / len(J)).clamp(min=0)
     spread = {"geometry": H, "isotropic": torch.full_like(H, H.sum().item() / J.shape[1])}
@@ -144,9 +144,9 @@ def linear_theory(J: Tensor, model: nn.Module, train: Split, config: EscapeConfi
     return {
         "largest_eigenvalue": H[-1].item(),
         "trace": H.sum().item(),
-        "mu": found.mu,
+        "mu": measured.mu,
         "mu0": mu0,
-        "gamma": alignment.escape_rate(sharpness, mu0=found.mu, **rates),
+        "gamma": alignment.escape_rate(sharpness, mu0=measured.mu, **rates),
         "gamma0": alignment.escape_rate(sharpness, mu0=mu0, **rates),
         "linear_growth": growth,
         "linear": _linear(J, model, train, config, B) if point["noise"] == "sgd" else [],

@@ -148,14 +148,14 @@ def row(config: FlatTraining, point: Json) -> Json:
     seen, unseen = outputs(model, train), outputs(model, test)
     if not torch.isfinite(seen).all():
         return {"status": "diverged: an output is not finite; lower the learning rate"}
-    own, other = train.targets.cpu(), test.targets.cpu()
+    labels, other = train.targets.cpu(), test.targets.cpu()
     return {
         "status": "ok",
         **cost,
-        "train_loss": cross_entropy(seen, own),
+        "train_loss": cross_entropy(seen, labels),
         "test_loss": cross_entropy(unseen, other),
-        "gap": cross_entropy(unseen, other) - cross_entropy(seen, own),
-        "train_accuracy": accuracy(seen, own),
+        "gap": cross_entropy(unseen, other) - cross_entropy(seen, labels),
+        "train_accuracy": accuracy(seen, labels),
         "test_accuracy": accuracy(unseen, other),
         **flatness(config, model, train, seed),
     }
@@ -249,12 +249,12 @@ def add_dropout(model: nn.Module, share: float) -> None:
 def flatness(config: FlatTraining, model: nn.Module, train: Split, seed: int) -> Json:
     """Trace and largest eigenvalue of the Hessian of cross-entropy on the training sample, with their errors."""
     loss = ClippedCrossEntropy.per_class(train.classes)
-    found = trace(model, loss, train, rtol=config.trace_rtol, most_probes=config.most_probes, seed=seed)
+    estimate = trace(model, loss, train, rtol=config.trace_rtol, most_probes=config.most_probes, seed=seed)
     edge = extreme_eigenvalues(model, loss, train, rtol=0.05, max_iterations=config.lanczos_steps, seed=seed)
     return {
-        "trace": found.value,
-        "trace_standard_error": found.standard_error,
-        "trace_method": found.method,
+        "trace": estimate.value,
+        "trace_standard_error": estimate.standard_error,
+        "trace_method": estimate.method,
         "largest_eigenvalue": edge.largest.item(),
         "largest_eigenvalue_error": edge.largest_error.item(),
     }

@@ -159,13 +159,13 @@ def outputs(model: nn.Module, split: Split) -> Tensor:
 
 def gaps(model: nn.Module, train: Split, test: Split) -> Json:
     """Test minus training loss, in cross-entropy and in 0-1 loss; standard errors are over examples."""
-    found: Json = {}
+    entry: Json = {}
     for name, loss in (("gap", UNCLIPPED), ("gap01", ZeroOneError())):
         seen, unseen = values(model, loss, train), values(model, loss, test)
-        found[name] = (unseen.mean() - seen.mean()).item()
-        found[f"{name}_standard_error"] = (seen.var() / len(seen) + unseen.var() / len(unseen)).sqrt().item()
-        found["train_loss" if name == "gap" else "train_error"] = seen.mean().item()
-    return found
+        entry[name] = (unseen.mean() - seen.mean()).item()
+        entry[f"{name}_standard_error"] = (seen.var() / len(seen) + unseen.var() / len(unseen)).sqrt().item()
+        entry["train_loss" if name == "gap" else "train_error"] = seen.mean().item()
+    return entry
 
 
 def calibration_error(logits: Tensor, targets: Tensor, bins: int = BINS) -> float:

@@ -165,10 +165,10 @@ def state(model: nn.Module, train: Split, test: Split, untouched: Split) -> dict
     """Losses and accuracies; a test accuracy for the noisy labels and one for the true ones."""
     model.eval()
     seen, unseen = outputs(model, train), outputs(model, test)
-    own, noisy, true = (split.targets.cpu() for split in (train, test, untouched))
+    labels, noisy, true = (split.targets.cpu() for split in (train, test, untouched))
     return {
-        "train_loss": cross_entropy(seen, own),
-        "train_accuracy": accuracy(seen, own),
+        "train_loss": cross_entropy(seen, labels),
+        "train_accuracy": accuracy(seen, labels),
         "test_loss": cross_entropy(unseen, noisy),
         "test_accuracy": accuracy(unseen, noisy),
         "true_test_accuracy": accuracy(unseen, true),

@@ -94,7 +94,7 @@ def row(config: LinearReLU, point: Json) -> Json:
     *train, test = draw_samples(config, point["seed"])
     with seeded(point["seed"]):
         first = linear(config.inputs, bias=False) if point["network"] == LINEAR else _student(config)
-    runs = [follow(config, first, own, test, seed=run) for run, own in enumerate(train)]
+    runs = [follow(config, first, sample, test, seed=run) for run, sample in enumerate(train)]
     if not all(math.isfinite(run.train_loss[-1]) for run in runs):
         return {"status": "diverged: a loss is not finite; lower the learning rate"}
     bounds = [bound(config, point["network"], runs, epoch) for epoch in range(1, config.epochs + 1)]
@@ -102,7 +102,9 @@ def row(config: LinearReLU, point: Json) -> Json:
         "status": "ok",
         "steps": config.epochs * (config.n // config.batch_size),
         **{name: _over_runs([getattr(run, name) for run in runs]) for name in ("train_loss", "test_loss", "active")},
-        "gap": [[held - own for held, own in zip(run.test_loss, run.train_loss, strict=True)] for run in runs],
+        "gap": [
+            [held_out - seen for held_out, seen in zip(run.test_loss, run.train_loss, strict=True)] for run in runs
+        ],
         "bound": [b.value for b in bounds],
         "trajectory": [b.trajectory for b in bounds],
         "flatness": [b.flatness for b in bounds],
@@ -145,21 +147,21 @@ class Followed:
     active: list[float]
 
 
-def follow(config: LinearReLU, first: nn.Module, own: Sample, test: Sample, *, seed: int) -> Followed:
+def follow(config: LinearReLU, first: nn.Module, sample: Sample, test: Sample, *, seed: int) -> Followed:
     """Plain SGD from the weights of ``first``; a linear network counts as one unit that is always active."""
-    model = deepcopy(first).to(own.inputs.device)
+    model = deepcopy(first).to(sample.inputs.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
     generator = torch.Generator().manual_seed(seed)
     record = Followed([], [], [], [], [])
     for epoch in range(config.epochs + 1):
-        record.train_loss.append(losses(model, own).clamp(max=CLIP).mean().item())
+        record.train_loss.append(losses(model, sample).clamp(max=CLIP).mean().item())
         record.test_loss.append(losses(model, test).clamp(max=CLIP).mean().item())
-        record.active.append(active_share(model, own.inputs).mean().item())
+        record.active.append(active_share(model, sample.inputs).mean().item())
         if epoch == config.epochs:
             return record
         for rows in torch.randperm(config.n, generator=generator).split(config.batch_size):
             if len(rows) == config.batch_size:
-                batch = Sample(own.inputs[rows], own.targets[rows])
+                batch = Sample(sample.inputs[rows], sample.targets[rows])
                 optimizer.zero_grad()
                 value = losses(model, batch)
                 value.mean().backward()

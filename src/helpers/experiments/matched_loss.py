@@ -78,7 +78,7 @@ def noisy_roles(config: Matched, noise: float, seed: int) -> Roles:
     """The samples of one seed with a share of random labels in every one; the same examples whatever the noise."""
     roles = config.roles(seed)
     return Roles(
-        train=[data.with_label_noise(own, noise, seed=1000 * seed + run) for run, own in enumerate(roles.train)],
+        train=[data.with_label_noise(sample, noise, seed=1000 * seed + run) for run, sample in enumerate(roles.train)],
         **{
             part: data.with_label_noise(getattr(roles, part), noise, seed=1000 * seed + 999 - i)
             for i, part in enumerate(("val", "val2", "test"))

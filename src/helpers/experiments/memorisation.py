@@ -135,7 +135,7 @@ def row(config: Memorisation, point: Json) -> Json:
     inside = pairs.trained_on(coins).double()
     train_errors = (errors * inside).sum(1) / len(pairs)
     ghost_errors = (errors * (1 - inside)).sum(1) / len(pairs)
-    own = supersample.information(errors, pairs.trained_on(coins), permutations=1).per_example
+    per_example = supersample.information(errors, pairs.trained_on(coins), permutations=1).per_example
     return {
         "status": "ok",
         "m": m,
@@ -151,7 +151,7 @@ def row(config: Memorisation, point: Json) -> Json:
         "members_few": _members(config, pairs, errors[:few], answers[:few], coins[:few]),
         "examples": {
             "memorisation": [_json(v) for v in supersample.memorisation(errors, pairs.trained_on(coins)).tolist()],
-            "information": own.tolist(),
+            "information": per_example.tolist(),
             "target": pairs.examples.targets.tolist(),
             "label": labels.tolist(),
             "index": None if pairs.examples.indices is None else pairs.examples.indices.tolist(),
@@ -187,10 +187,11 @@ def _answers(model: nn.Module, split: Split) -> Tensor:
 
 
 def _counted(train: Tensor, test: Tensor) -> Json:
-    found = supersample.counted(train, test)
+    certificate = supersample.counted(train, test)
     return {
-        "value": found.value, "information": found.information, "gap": found.gap, "a": found.a, "b": found.b,
-        "standard_error": _json(found.standard_error),
+        "value": certificate.value, "information": certificate.information, "gap": certificate.gap,
+        "a": certificate.a, "b": certificate.b,
+        "standard_error": _json(certificate.standard_error),
     }  # fmt: skip
 
 
@@ -200,14 +201,14 @@ def _members(config: Memorisation, pairs: Supersample, errors: Tensor, answers: 
         "losses": supersample.codes(pairs.of_pairs(errors)),
         "differences": pairs.differences(errors),
     }
-    found = []
+    entries = []
     for name, table in outcomes.items():
         one = supersample.information(table, coins, permutations=config.permutations)
-        found.append({
+        entries.append({
             "member": name, "information": one.value, "standard_error": one.standard_error, "baseline": one.baseline,
             "miller_madow": one.miller_madow.mean().item(), "bound": one.bound, "baseline_bound": one.baseline_bound,
         })  # fmt: skip
-    return found
+    return entries
 
 
 def _json(value: float) -> float | None:

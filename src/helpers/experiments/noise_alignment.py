@@ -157,11 +157,11 @@ def measure(model: nn.Module, train: Split) -> Json:
     rows = compact(jacobian(model, train))
     with torch.no_grad():
         residuals = model(train.inputs.to(rows))[:, 0] - train.targets.to(rows)
-    found = alignment.regression_alignment(rows, residuals)
+    measured = alignment.regression_alignment(rows, residuals)
     return {
-        "alpha": found.alpha,
-        "beta": found.beta,
-        "mu": found.mu,
+        "alpha": measured.alpha,
+        "beta": measured.beta,
+        "mu": measured.mu,
         "mu0": alignment.smallest_alignment(rows),
         "uniformity": alignment.uniformity(rows),
         "frobenius": (rows @ rows.T).norm().item() / len(rows),

@@ -102,11 +102,11 @@ def row(config: NoisyDescent, point: Json) -> Json:
     the incoherence at the end. Where there is a ghost, its entry has the nats of the path with centre 0 and the errors
     of the noisy network. A paired row has the information about a coin instead, with the incoherence of the same walk.
     """
-    own, held_out, test = drawn(config, point["seed"])
+    train, held_out, test = drawn(config, point["seed"])
     try:
         if point["kind"] == PAIRED:
-            return _paired(config, point, own, test)
-        return _walked(config, point, own, held_out, test)
+            return _paired(config, point, train, test)
+        return _walked(config, point, train, held_out, test)
     except Diverged as error:
         return {"status": f"diverged: {error}"}
 
@@ -118,18 +118,18 @@ def drawn(config: NoisyDescent, seed: int) -> tuple[Split, Split, Split]:
         torch.cat([p.inputs for p in parts]), torch.cat([p.targets for p in parts]), parts[0].classes, parts[0].edition
     )
     rest = len(pool) - config.n - config.n_held_out
-    own, held_out, test = data.partition(pool, [config.n, config.n_held_out, rest], seed=seed)
-    return own, held_out, test
+    train, held_out, test = data.partition(pool, [config.n, config.n_held_out, rest], seed=seed)
+    return train, held_out, test
 
 
-def _walked(config: NoisyDescent, point: Json, own: Split, held_out: Split, test: Split) -> Json:
+def _walked(config: NoisyDescent, point: Json, train: Split, held_out: Split, test: Split) -> Json:
     kind, looks = point["kind"], config.few_steps if point["kind"] == CONVOLUTIONAL else config.steps
-    make_model = _make_model(config, kind, own)
+    make_model = _make_model(config, kind, train)
     seen: list[Json] = []
     run = langevin.train(
-        make_model, own, steps=looks[-1], lr=config.lr, temperature=1 / point["beta"], seed=point["seed"],
+        make_model, train, steps=looks[-1], lr=config.lr, temperature=1 / point["beta"], seed=point["seed"],
         batch_size=config.batch_size if kind == MINI else None, held_out=held_out, device=default_device(),
-        observe=lambda t, model: seen.append({"steps": t} | _errors(model, own, test)) if t in looks else None,
+        observe=lambda t, model: seen.append({"steps": t} | _errors(model, train, test)) if t in looks else None,
     )  # fmt: skip
     gain = (config.lr / run.sigma) ** 2 / 2
     assert run.held_out_moments is not None
@@ -138,15 +138,15 @@ def _walked(config: NoisyDescent, point: Json, own: Split, held_out: Split, test
         entry["incoherence"] = run.by_step[upto].sum().item()
         entry["nats_zero"] = gain * run.moments[upto].sum().item()
         entry["nats_held_out"] = gain * run.held_out_moments[upto].sum().item()
-    found = {
+    entry = {
         "status": "ok", "d": len(weights(run.model)), "n": config.n, "sigma": run.sigma, "looks": seen,
         "per_example": run.incoherence.tolist(),
         "along": [_thinned(run.by_step, t) for t in _times(looks[-1])], "times": _times(looks[-1]),
     }  # fmt: skip
-    return found | ({"ghost": _ghost(config, point, own, test, run.sigma)} if kind == FULL else {})
+    return entry | ({"ghost": _ghost(config, point, train, test, run.sigma)} if kind == FULL else {})
 
 
-def _ghost(config: NoisyDescent, point: Json, own: Split, test: Split, sigma: float) -> list[Json]:
+def _ghost(config: NoisyDescent, point: Json, train: Split, test: Split, sigma: float) -> list[Json]:
     """The same descent without noise, and beside it a ghost with the walk's noise: at each look."""
     at: dict[int, Tensor] = {}
     squares: list[float] = []
@@ -161,34 +161,34 @@ def _ghost(config: NoisyDescent, point: Json, own: Split, test: Split, sigma: fl
             at[t] = w
 
     run = train_ensemble(
-        _make_model(config, FULL, own), [own], epochs=config.steps[-1], batch_size=config.n, lr=config.lr,
+        _make_model(config, FULL, train), [train], epochs=config.steps[-1], batch_size=config.n, lr=config.lr,
         seed=point["seed"], observe=observe, device=default_device(),
     )  # fmt: skip
-    found = []
+    entries = []
     for t, w in at.items():
         noisy = exchange.noisy_losses(
-            run.models[0], w, torch.full_like(w, sqrt(t) * sigma), [own, test], [ZeroOneError()], draws=DRAWS,
+            run.models[0], w, torch.full_like(w, sqrt(t) * sigma), [train, test], [ZeroOneError()], draws=DRAWS,
             seed=point["seed"],
         ).mean((0, 2))  # fmt: skip
         (clean,) = exchange.noisy_losses(
-            run.models[0], w, torch.zeros_like(w), [own, test], [ZeroOneError()], draws=1, seed=0
+            run.models[0], w, torch.zeros_like(w), [train, test], [ZeroOneError()], draws=1, seed=0
         )[:, :, 0]
-        found.append({
+        entries.append({
             "steps": t, "nats": (config.lr / sigma) ** 2 / 2 * sum(squares[:t]),
             "train_error": clean[0].item(), "test_error": clean[1].item(),
             "noisy_train_error": noisy[0].item(), "noisy_test_error": noisy[1].item(),
         })  # fmt: skip
-    return found
+    return entries
 
 
-def _paired(config: NoisyDescent, point: Json, own: Split, test: Split) -> Json:
-    pairs = Supersample(own)
+def _paired(config: NoisyDescent, point: Json, train: Split, test: Split) -> Json:
+    pairs = Supersample(train)
     (coins,) = pairs.memberships(1, seed=1000 + point["seed"])
     steps = config.few_steps[-1]
     settings = {
         "steps": steps, "lr": config.lr, "temperature": 1 / point["beta"], "seed": point["seed"],
     }  # fmt: skip
-    make_model = _make_model(config, PAIRED, own)
+    make_model = _make_model(config, PAIRED, train)
     run = langevin.train_paired(make_model, pairs, coins, **settings)
     alone = langevin.train(make_model, pairs.sample(coins), **settings)
     return {
@@ -205,10 +205,10 @@ def _make_model(config: NoisyDescent, kind: str, like: Split) -> partial[nn.Modu
     return partial(network, name, width, like)
 
 
-def _errors(model: nn.Module, own: Split, test: Split) -> Json:
+def _errors(model: nn.Module, train: Split, test: Split) -> Json:
     error = ZeroOneError()
     return {
-        "train_error": values(model, error, own).double().mean().item(),
+        "train_error": values(model, error, train).double().mean().item(),
         "test_error": values(model, error, test).double().mean().item(),
     }
 

@@ -89,11 +89,11 @@ def row(config: Middle, point: Json) -> Json:
     }
     W = torch.stack([weights(model) for model in run.models])
     clean = _gaps(run, W, torch.zeros_like(W), roles, losses, draws=1, seed=0)
-    found: dict[str, list[Json]] = {name: [] for name in losses}
+    entries: dict[str, list[Json]] = {name: [] for name in losses}
     for perturbation, offsets in _offsets(config, run, roles, W, point["seed"]).items():
         for entry, gaps in _levels(config, run, roles, W, offsets, losses, point["seed"]):
             for (name, loss), before, noisy in zip(losses.items(), clean, gaps, strict=True):
-                found[name].append({"perturbation": perturbation} | _exchange(loss, config.n, before, noisy, entry))
+                entries[name].append({"perturbation": perturbation} | _exchange(loss, config.n, before, noisy, entry))
     return {
         "status": "ok",
         "d": W.shape[1],
@@ -101,7 +101,7 @@ def row(config: Middle, point: Json) -> Json:
         "final_epoch_loss": run.losses[-1].mean().item(),
         "losses": [
             {"loss": name, "R": loss.R, "gap": gaps.mean().item(), "gap_standard_error": _error(gaps)}
-            | {"exchanges": found[name]}
+            | {"exchanges": entries[name]}
             for (name, loss), gaps in zip(losses.items(), clean, strict=True)
         ],
     }
@@ -114,8 +114,8 @@ def _offsets(config: Middle, run: Run, roles: Roles, W: Tensor, seed: int) -> di
     solver = Solver("auto", config.solve_rtol, config.iterations, config.trace_rtol / 3, seed, config.most_probes)
     solver = solver.settled(omniscient.Runs(run.models, roles.train, loss))
     paths = [
-        solve_path(model, own, c, gradient(model, loss, roles.val), loss=loss, lambdas=config.lambdas, solver=solver)
-        for model, own, c in zip(run.models, roles.train, centres, strict=True)
+        solve_path(model, sample, c, gradient(model, loss, roles.val), loss=loss, lambdas=config.lambdas, solver=solver)
+        for model, sample, c in zip(run.models, roles.train, centres, strict=True)
     ]
     perturbed = {
         f"lambda {lam:g}": torch.stack([path[i].offset for path in paths]) for i, lam in enumerate(config.lambdas)
@@ -130,7 +130,7 @@ def _levels(
     sizes = exchange.group_sizes(run.models[0])
     V = omniscient.leave_one_out(W) + offsets
     root_mean_square = offsets.double().square().mean().sqrt().item()
-    found = []
+    entries = []
     for shape in SHAPES:
         if shape == SHAPES[0]:
             moments, groups = [offsets.double().square().sum(1).mean().item()], [W.shape[1]]
@@ -139,14 +139,14 @@ def _levels(
             moments, groups = exchange.group_moments(offsets, sizes), sizes
             scales = [_normalised(exchange.spread_of_others(W, i, sizes), sizes) for i in range(len(W))]
         for level in config.noise_levels:
-            sigmas = [[level * root_mean_square * s for s in own] for own in scales]
-            nats = [exchange.groupwise_information(moments, groups, own) for own in sigmas]
+            sigmas = [[level * root_mean_square * s for s in scale] for scale in scales]
+            nats = [exchange.groupwise_information(moments, groups, sigma) for sigma in sigmas]
             deviations = torch.stack(
-                [torch.repeat_interleave(torch.tensor(own), torch.tensor(groups)) for own in sigmas]
+                [torch.repeat_interleave(torch.tensor(sigma), torch.tensor(groups)) for sigma in sigmas]
             ).to(V)
             gaps = _gaps(run, V, deviations, roles, losses, draws=config.draws, seed=seed)
-            found.append(({"shape": shape, "noise_level": level, "nats": sum(nats) / len(nats)}, gaps))
-    return found
+            entries.append(({"shape": shape, "noise_level": level, "nats": sum(nats) / len(nats)}, gaps))
+    return entries
 
 
 def _normalised(scales: list[float], sizes: list[int]) -> list[float]:
@@ -160,9 +160,9 @@ def _gaps(
 ) -> Tensor:
     """Held-out minus training loss of the noisy networks, (losses, runs x draws)."""
     by_run: list[Tensor] = []
-    for i, (model, own) in enumerate(zip(run.models, roles.train, strict=True)):
+    for i, (model, sample) in enumerate(zip(run.models, roles.train, strict=True)):
         measured = exchange.noisy_losses(
-            model, V[i], deviations[i], [own, roles.val2], list(losses.values()), draws=draws, seed=1000 * seed + i
+            model, V[i], deviations[i], [sample, roles.val2], list(losses.values()), draws=draws, seed=1000 * seed + i
         )
         by_run.append(measured[:, 1] - measured[:, 0])
     return torch.cat(by_run).T

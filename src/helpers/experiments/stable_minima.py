@@ -183,8 +183,8 @@ def descend(model: nn.Module, split: Split, lr: float, batch: Callable[[], Tenso
     parameters = trainable(model)
     whole = split.to(device=parameters[0].device)
     while True:
-        own = whole if batch is None else whole.take(batch().to(whole.inputs.device))
-        loss = LOSS(model(own.inputs), own.targets).mean()
+        split = whole if batch is None else whole.take(batch().to(whole.inputs.device))
+        loss = LOSS(model(split.inputs), split.targets).mean()
         slopes = torch.autograd.grad(loss, parameters)
         yield loss.item()
         with torch.no_grad():
@@ -292,9 +292,9 @@ def minimum(model: nn.Module, train: Split, test: Split) -> Json:
 
 def _noise(model: nn.Module, train: Split) -> Json:
     """Loss and alignment of the gradient noise at these weights."""
-    found = alignment.model_alignment(model, train)
+    measured = alignment.model_alignment(model, train)
     loss = training_loss(model, train)
-    return {"loss": loss, "alpha": found.alpha, "beta": found.beta, "mu": found.mu}
+    return {"loss": loss, "alpha": measured.alpha, "beta": measured.beta, "mu": measured.mu}
 
 
 EXPERIMENT = Experiment(

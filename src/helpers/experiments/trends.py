@@ -31,18 +31,18 @@ def warnings(point: Json) -> list[str]:
     """
     if "noise_to_weight" not in point:
         raise ValueError(f"a point needs noise_to_weight to be judged, got {', '.join(point) or 'nothing'}")
-    found = []
+    reasons = []
     if not _at_most(point["noise_to_weight"], MOST_NOISE):
-        found.append("noise larger than the weights")
+        reasons.append("noise larger than the weights")
     if "clipped_share" in point and not _at_most(point["clipped_share"], MOST_CLIPPED):
-        found.append(f"more than {MOST_CLIPPED:.0%} of examples clipped")
+        reasons.append(f"more than {MOST_CLIPPED:.0%} of examples clipped")
     if not point.get("converged", True):
-        found.append("solve not converged")
+        reasons.append("solve not converged")
     if point.get("negative_curvature", False):
-        found.append("negative curvature")
+        reasons.append("negative curvature")
     if "trace_error" in point and not _at_most(point["trace_error"], MOST_TRACE_ERROR * abs(point["trace_term"] or 0)):
-        found.append("trace error above half the trace term")
-    return found
+        reasons.append("trace error above half the trace term")
+    return reasons
 
 
 def usable(point: Json) -> bool:
@@ -52,11 +52,11 @@ def usable(point: Json) -> bool:
 
 def tally(points: Iterable[Json]) -> str:
     """How many points may be used of how many, as captions say it, with what speaks against the others."""
-    found = [warnings(point) for point in points]
-    kept = sum(not each for each in found)
-    reasons = Counter(reason for each in found for reason in each)
-    against = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-    return f"{kept} of {len(found)} points carry no warning" + (f" ({against})" if against else "")
+    by_point = [warnings(point) for point in points]
+    kept = sum(not reasons for reasons in by_point)
+    counts = Counter(reason for reasons in by_point for reason in reasons)
+    against = "; ".join(f"{count} {reason}" for reason, count in counts.most_common())
+    return f"{kept} of {len(by_point)} points carry no warning" + (f" ({against})" if against else "")
 
 
 def _at_most(value: float | None, limit: float) -> bool:

@@ -97,12 +97,12 @@ class GaussianMean:
     @property
     def moments(self) -> list[float]:
         """E|g_t|^2 for each step: centre 0."""
-        keep, found = (1 - self.lr) ** 2, []
+        keep, squares = (1 - self.lr) ** 2, []
         square = self.mean**2 + self.s**2 / self.n
         for _ in range(self.steps):
-            found.append(square)
+            squares.append(square)
             square = keep * square + self.sigma**2
-        return found
+        return squares
 
     @property
     def one_given_rest(self) -> float:

@@ -74,11 +74,11 @@ def train_paired(
     sigma = sqrt(2 * lr * positive("temperature", temperature))
     examples = pairs.examples
     loss = loss or CrossEntropy(examples.classes)
-    own, ghosts = pairs.sample(coins), pairs.ghosts(coins)
+    sample, ghosts = pairs.sample(coins), pairs.ghosts(coins)
     with seeded(seed):
         model = make_model().eval()
-    own, ghosts = (admitted(model, loss, half) for half in (own, ghosts))  # type: ignore[arg-type]
-    n, noise, w = len(own), generator("noise", seed), weights(model)
+    sample, ghosts = (admitted(model, loss, half) for half in (sample, ghosts))  # type: ignore[arg-type]
+    n, noise, w = len(sample), generator("noise", seed), weights(model)
     names = [name for name, p in model.named_parameters() if p.requires_grad]
 
     def value(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def train_paired(
             with precisely(model), torch.no_grad():
                 mine, theirs = (
                     _rows(each(parameters, half.inputs[rows].to(w.dtype), half.targets[rows]), names)
-                    for half in (own, ghosts)
+                    for half in (sample, ghosts)
                 )
                 total += mine.sum(0)
                 offset = mine - theirs

@@ -95,7 +95,7 @@ class _Point:
     """
 
     n: int
-    found: Perturbation
+    perturbation: Perturbation
     delta_norm: float
     weight_norm: float
     loss_emp: float
@@ -166,7 +166,7 @@ def measure_run(
         points.append(
             _Point(
                 n=len(train),
-                found=perturbation,
+                perturbation=perturbation,
                 delta_norm=(V - W).norm().item(),
                 weight_norm=W.norm().item(),
                 loss_emp=emp,
@@ -255,13 +255,13 @@ def _row(lam: float, points: Sequence[_Point], R: float, steps: int, d: int) -> 
         A=noise.A,
         B=noise.B,
         sigma=noise.sigma,
-        C=mean(lambda p: p.found.C),
+        C=mean(lambda p: p.perturbation.C),
         delta_norm=mean(lambda p: p.delta_norm),
         noise_to_weight=_ratio(noise.sigma * sqrt(steps * d), mean(lambda p: p.weight_norm)),
         clipped_share=mean(lambda p: p.clipped),
-        residual=max(p.found.residual for p in points),
-        converged=all(p.found.converged for p in points),
-        negative_curvature=any(p.found.negative_curvature for p in points),
+        residual=max(p.perturbation.residual for p in points),
+        converged=all(p.perturbation.converged for p in points),
+        negative_curvature=any(p.perturbation.negative_curvature for p in points),
         standard_error=spread.std().item() / sqrt(len(points)),
         gamma=nan,
         gamma_error=nan,

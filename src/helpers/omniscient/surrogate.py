@@ -197,7 +197,7 @@ def solve_path(
         rhs = product(nu) - slope
         solve = solve_shifted(product, rhs, shifts, rtol=solver.rtol, max_iterations=solver.max_iterations)
     status = zip(solve.residuals.tolist(), solve.converged.tolist(), solve.negative_curvature.tolist(), strict=True)
-    return [Perturbation(offset, C, *found) for offset, found in zip(solve.solutions, status, strict=True)]
+    return [Perturbation(offset, C, *outcome) for offset, outcome in zip(solve.solutions, status, strict=True)]
 
 
 def solve_dense(H: Tensor, rhs: Tensor, shifts: Sequence[float]) -> Shifted:

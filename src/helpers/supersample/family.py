@@ -149,13 +149,13 @@ def binary_kl_bound(training_risk: float, information: float) -> float:
     Raises:
         ValueError: if the risk is not in [0, 1] or the information negative or above log 2.
     """
-    own, nats = _risk(training_risk), _of_coins("information", information, 1)
+    risk, nats = _risk(training_risk), _of_coins("information", information, 1)
 
     def excess(test: float) -> float:
-        middle = (own + test) / 2
-        return float(rel_entr(own, middle) + rel_entr(1 - own, 1 - middle)) - nats
+        middle = (risk + test) / 2
+        return float(rel_entr(risk, middle) + rel_entr(1 - risk, 1 - middle)) - nats
 
-    return 1.0 if own == 1 or excess(1.0) <= 0 else float(brentq(excess, own, 1.0, xtol=1e-14))
+    return 1.0 if risk == 1 or excess(1.0) <= 0 else float(brentq(excess, risk, 1.0, xtol=1e-14))
 
 
 def fast_rate_bound(training_risk: float, information: float) -> float:
@@ -168,12 +168,12 @@ def fast_rate_bound(training_risk: float, information: float) -> float:
 
     Args, raises: as ``binary_kl_bound``.
     """
-    own, nats = _risk(training_risk), _of_coins("information", information, 1)
-    if own == 0:
+    risk, nats = _risk(training_risk), _of_coins("information", information, 1)
+    if risk == 0:
         return min(interpolating_risk(nats), 1.0)
 
     def at(rho: float) -> float:
-        return (nats - own * log(1 - expm1(rho))) / rho
+        return (nats - risk * log(1 - expm1(rho))) / rho
 
     best = minimize_scalar(at, bounds=(1e-9, LOG_2 * (1 - 1e-12)), method="bounded", options={"xatol": 1e-12})
     return min(float(best.fun), 1.0)

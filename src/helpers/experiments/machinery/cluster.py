@@ -50,11 +50,15 @@ def executor(address: str) -> Iterator[tuple[Executor, int]]:
     if not ADDRESS.fullmatch(address):
         raise ConfigError(f"--scheduler takes an address such as tcp://127.0.0.1:8786, got {address!r:.80}")
     clients: list[Any] = []
+
+    def connect() -> None:
+        try:
+            clients.append(Client(address, timeout=SECONDS_TO_ANSWER, set_as_default=False))
+        except AssertionError:  # Dask's event loop did not start in its ten seconds, nobody was asked: ask now
+            clients.append(Client(address, timeout=SECONDS_TO_ANSWER, set_as_default=False))
+
     # A server of another kind may take the connection and never say a word: Dask's timeout does not cover that.
-    failure = _within(
-        2 * SECONDS_TO_ANSWER,
-        lambda: clients.append(Client(address, timeout=SECONDS_TO_ANSWER, set_as_default=False)),
-    )
+    failure = _within(3 * SECONDS_TO_ANSWER, connect)
     if not clients:
         raise ConfigError(f"no Dask scheduler answers at {address!r}; start one, or leave --scheduler out") from failure
     with clients[0] as client:
