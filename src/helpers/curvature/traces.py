@@ -181,7 +181,7 @@ def _sample(
 ) -> tuple[Tensor, int]:
     """Sweeps until the standard error of the whole is small enough, ``most`` samples at most: them and their number.
 
-    Where more than ``worth`` samples seem to be needed, and as many are allowed, ``exact`` is called instead.
+    Where more than ``break_even`` samples seem to be needed, and as many are allowed, ``exact`` is called instead.
 
     An error that was itself estimated from few numbers is not believed when it is small: it is first widened by the
     ratio of the 99% quantiles of Student's t and of the normal distribution, and an error of zero only counts after
