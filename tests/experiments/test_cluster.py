@@ -10,7 +10,7 @@ import time
 
 import pytest
 import toy
-from toy import SQUARES, Squares
+from toy import DROPOUT, SQUARES, Squares
 
 from helpers.__main__ import main
 from helpers.experiments.machinery import artefact, cluster, runner
@@ -30,8 +30,8 @@ def workers():
         yield local
 
 
-def alone(tmp_path, config):
-    return runner.run(SQUARES, "smoke", config, out=tmp_path / "alone", quiet=True).rows
+def alone(tmp_path, config, experiment=SQUARES):
+    return runner.run(experiment, "smoke", config, out=tmp_path / "alone", quiet=True).rows
 
 
 def test_a_worker_killed_on_the_way_changes_no_bit(tmp_path, workers):
@@ -53,6 +53,21 @@ def test_a_worker_killed_on_the_way_changes_no_bit(tmp_path, workers):
     assert made.complete
     assert made.rows == alone(tmp_path, Squares(count=10))
     assert made.provenance["row_seconds"] > 20 * 0.2
+
+
+def test_rows_that_overlap_in_four_threads_of_a_worker_change_no_bit(tmp_path):
+    """Each row trains with dropout, whose random numbers all threads of a process share."""
+    config = Squares(count=2, seeds=(0, 1, 2, 3, 4, 5))
+    with (
+        distributed.LocalCluster(
+            n_workers=1, processes=True, threads_per_worker=4, host="127.0.0.1", dashboard_address=":0"
+        ) as local,
+        cluster.executor(local.scheduler_address) as (pool, in_flight),
+    ):
+        assert in_flight == 8
+        made = runner.run(DROPOUT, "smoke", config, out=tmp_path, executor=pool, in_flight=in_flight, quiet=True)
+    assert made.rows == alone(tmp_path, config, DROPOUT)
+    assert len({str(row["weights"]) for row in made.rows}) == 6
 
 
 def test_a_row_that_kills_every_worker_is_one_sentence(tmp_path, workers):

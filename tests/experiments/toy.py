@@ -1,4 +1,4 @@
-"""A small experiment of the tests: each row squares a number, takes the time it is told to, or kills its worker."""
+"""Small experiments of the tests: a row squares a number, takes its time, kills its worker, or trains with dropout."""
 
 import os
 import signal
@@ -6,9 +6,16 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+from instances import sample
+from torch import nn
+
+from helpers import data
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.config import Config
 from helpers.experiments.machinery.runner import Experiment
+from helpers.models import weights
+from helpers.training import train_ensemble
 
 
 @dataclass(frozen=True)
@@ -53,3 +60,17 @@ def deadly_row(config: Squares, point: Json) -> Json:
 
 
 DEADLY = replace(SQUARES, row=deadly_row)
+
+
+def trained_row(config: Squares, point: Json) -> Json:
+    """Weights after a training with dropout, whose numbers come from generators that all threads of a process share."""
+    splits = data.disjoint(sample(90), 3, 30, seed=0)
+    run = train_ensemble(_with_dropout, splits, epochs=3, batch_size=8, lr=0.1, seed=point["seed"])
+    return {"weights": torch.stack([weights(model) for model in run.models]).tolist()}
+
+
+def _with_dropout() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Dropout(0.4), nn.Linear(6, 3)).double()
+
+
+DROPOUT = replace(SQUARES, row=trained_row)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ import helpers
 from helpers.experiments.machinery.fingerprint import Package
 
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
+_READING = Lock()  # a walk through the modules keeps its place in the package; rows in threads must not share it
 
 
 def provenance(edition: str, module: str) -> dict[str, Any]:
@@ -70,11 +72,12 @@ def code_fingerprint(module: str) -> str:
     Layout, comments, docstrings, file names and the version of Python do not count. Of a module outside the package its
     file counts, with what it imports from the package; what was typed into a session has no file, and does not count.
     """
-    package = _package()
-    if package.file(module):
-        return package.digest(module)
-    path = getattr(sys.modules.get(module), "__file__", None)
-    return package.digest_of(package.parse(Path(path).read_text(encoding="utf-8") if path else ""))
+    with _READING:
+        package = _package()
+        if package.file(module):
+            return package.digest(module)
+        path = getattr(sys.modules.get(module), "__file__", None)
+        return package.digest_of(package.parse(Path(path).read_text(encoding="utf-8") if path else ""))
 
 
 @cache
