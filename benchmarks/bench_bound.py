@@ -24,12 +24,12 @@ from torch import Tensor, nn
 
 from helpers import data, models, omniscient, training
 from helpers.curvature.batches import batches
-from helpers.curvature.per_example import one_by_one, squared_norms
+from helpers.curvature.per_example import SquaredNorms, one_by_one
 from helpers.data import Split
 from helpers.losses import ClippedCrossEntropy
 
 Json = dict[str, Any]
-NORMS = Callable[[nn.Module, Split, Callable[[Tensor], list[Tensor]]], Tensor]
+NORMS = Callable[[Split, Callable[[Tensor], list[Tensor]]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,10 @@ def exact_traces(pool: Split, loss: ClippedCrossEntropy, sizes: Sizes) -> Json:
     def by(name: str, norms: NORMS) -> None:
         total = 0.0
         for batch in batches(model, split, 32):
-            total += norms(model, batch, partial(_each_class, loss, batch)).double().sum().item()
+            total += norms(batch, partial(_each_class, loss, batch)).double().sum().item()
         found[name] = total / len(split)
 
-    ways = {"rules": squared_norms, "a pass a term": _term_by_term}
+    ways = {"rules": SquaredNorms(model), "a pass a term": partial(_term_by_term, model)}
     times = interleaved({name: partial(by, name, norms) for name, norms in ways.items()}, sizes.repeats)
     ratios = [slow / fast for slow, fast in zip(times["a pass a term"], times["rules"], strict=True)]
     ratio, error = median(ratios)

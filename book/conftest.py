@@ -1,4 +1,4 @@
-"""How recorded outputs are compared: the text of a table, not its HTML, which is the same table for the page."""
+"""Recorded outputs are compared by their text: a table's HTML is the same table for the page."""
 
 from typing import Any
 

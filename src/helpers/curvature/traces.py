@@ -23,7 +23,7 @@ from helpers._checks import positive, whole
 from helpers.curvature.affine import is_piecewise_affine
 from helpers.curvature.batches import over_batches
 from helpers.curvature.contracts import admitted, on_model, precise
-from helpers.curvature.per_example import squared_norms
+from helpers.curvature.per_example import SquaredNorms
 from helpers.curvature.products import Estimate, hessian, summed_product
 from helpers.data import Split
 from helpers.losses import Loss, Sketchable
@@ -257,8 +257,10 @@ def _class_by_class(model: nn.Module, loss: Sketchable, terms: Terms) -> Tensor:
 def _norms(model: nn.Module, split: Split, sketches: Callable[[Tensor, Tensor], list[Tensor]]) -> Tensor:
     """Squared gradient norms of every sketch of every example: (sketches, n, layers), float64, on the processor."""
 
+    squared_norms = SquaredNorms(model)
+
     def work(batch: Split) -> Tensor:
-        return squared_norms(model, batch, lambda rows: sketches(rows, batch.targets))
+        return squared_norms(batch, lambda rows: sketches(rows, batch.targets))
 
     return torch.cat([part.double().cpu() for part in over_batches(work, model, split, TRACE_BATCH)], dim=1)
 
