@@ -490,5 +490,5 @@ def test_a_gradient_that_is_no_derivative_is_refused():
     words = data.Split(torch.tensor([[0, 1, 2], [0, 0, 3], [4, 0, 1]]), torch.arange(3), 3, "words")
     torch.manual_seed(0)
     for model, split in ((Functional(), words), (Rounded(), sample())):
-        with pytest.warns(UserWarning, match="wrong or missing"), pytest.raises(ValueError, match="not the derivative"):
+        with pytest.raises(ValueError, match="not the derivative"):
             curvature.hvp(model.double().eval(), CLIPPED, split, torch.ones(len(models.weights(model))).double())

@@ -5,12 +5,13 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from helpers.curvature.contracts import architecture, check_model, on_model, precise
+from helpers.curvature.contracts import check_model, on_model
+from helpers.curvature.precision import precise
 from helpers.curvature.routes import _PlainWeightNorm
+from helpers.curvature.trials import EXAMPLES, architecture, places, spread
 from helpers.data import Split, as_split
 from helpers.models import flat, outputs, trainable
 
-EXAMPLES = 8
 _verdicts: "WeakKeyDictionary[nn.Module, tuple[tuple[str, ...], tuple[bool, str]]]" = WeakKeyDictionary()
 
 
@@ -21,22 +22,25 @@ def is_piecewise_affine(model: nn.Module, split: Split, *, seed: int = 0) -> tup
     If the outputs f are affine in one weight tensor P (all others fixed), then the P-block of the Hessian of <r, f>
     vanishes for every constant r. The check takes a random r and a random direction within each tensor, and looks at
     that block of the product: zero for ReLU networks with convolutions, residuals and BatchNorm in evaluation mode,
-    not zero upstream of a smooth activation, or for a tensor that is used twice. All tensors are tried, on a few
-    examples and once an architecture, so a wrong "yes" has probability zero where the examples reach every weight.
+    not zero upstream of a smooth activation, or for a tensor that is used twice. All tensors are tried, once an
+    architecture, on a few examples where the model is and at a place with noise (``trials``), so a wrong "yes" has
+    probability zero where the examples reach every weight.
     """
     check_model(model)
     layout = architecture(model)
     if model not in _verdicts or _verdicts[model][0] != layout:
         with _PlainWeightNorm():
-            _verdicts[model] = (layout, _tried(model, as_split(split), seed))
+            few = on_model(model, spread(as_split(split)), slice(EXAMPLES))
+            verdicts = [_tried(*place, seed) for place in places(model, few)]
+            _verdicts[model] = (layout, min(verdicts, key=lambda verdict: verdict[0]))
     return _verdicts[model][1]
 
 
-def _tried(model: nn.Module, split: Split, seed: int) -> tuple[bool, str]:
+def _tried(model: nn.Module, few: Split, seed: int) -> tuple[bool, str]:
     parameters = trainable(model)
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     generator = torch.Generator().manual_seed(seed)
-    z = outputs(model, on_model(model, split, slice(EXAMPLES)).inputs)
+    z = outputs(model, few.inputs)
     r = torch.randn(z.shape, generator=generator).to(z)
     try:
         slopes = torch.autograd.grad((r * z).sum(), parameters, create_graph=True, materialize_grads=True)

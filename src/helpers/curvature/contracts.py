@@ -1,120 +1,70 @@
-"""What curvature asks of a model, a loss and a sample, checked where they enter; and the arithmetic it is computed in.
+"""What curvature asks of a model, a loss and a sample, checked where they enter.
 
-The mean loss L(w) = (1/n) sum_i loss(f(w, x_i), y_i) is a mean over examples only if f(w, x_i) depends on example i
-alone, and it is a function of w only if f does not depend on chance. ``admitted`` tests both once a model, on two
-examples; ``check_deterministic`` tests on whole samples that two passes agree.
+The mean loss L(w) = (1/n) sum_i loss(f(w, x_i), y_i) is a mean over examples only if model and loss treat each example
+by itself, and it is a function of w only if they do not depend on chance: ``admitted`` tests both. Its derivatives are
+those of the book only if what PyTorch calls the gradient is the derivative: ``differentiable`` tests that, too. What
+depends on the architecture alone is tried once a model (``trials``), what depends on the loss once a loss.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Hashable
+from contextlib import suppress
 from dataclasses import replace
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from helpers.curvature.trials import architecture, is_derivative, places, spread, step_of, tells
 from helpers.data import Split, as_split
 from helpers.data.inputs import tensors
 from helpers.losses import Demanding, Loss, per_example
-from helpers.models import outputs, trainable
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from helpers.models import at, outputs, trainable, weights
 
 EXACT_TYPES = (torch.float32, torch.float64)
 _independent: "WeakKeyDictionary[nn.Module, tuple[str, ...]]" = WeakKeyDictionary()
-
-
-# --- The arithmetic ---------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def precisely(model: nn.Module) -> Iterator[None]:
-    """Gradients on, whatever surrounds the block; no autocast, no TF32, attention by its mathematical kernel.
-
-    TF32 rounds to 10 bits: harmless for training, an error of a hundredth in a Hessian product. Fused attention has no
-    second derivative, its mathematical kernel has. Embeddings have their derivative (``_plain_embeddings``).
-    """
-    with ExitStack() as stack:
-        stack.enter_context(_plain_embeddings(model))
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        for device in ("cpu", "cuda"):
-            stack.enter_context(torch.autocast(device, enabled=False))
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        before = (
-            torch.backends.cuda.matmul.allow_tf32,
-            torch.backends.cudnn.allow_tf32,
-            torch.backends.mha.get_fastpath_enabled(),
-        )
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        torch.backends.mha.set_fastpath_enabled(False)
-        try:
-            yield
-        finally:
-            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before[:2]
-            torch.backends.mha.set_fastpath_enabled(before[2])
-
-
-def precise(function: Callable[P, T]) -> Callable[P, T]:
-    """The function of a model, which is its first argument, computed ``precisely``."""
-
-    @wraps(function)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        model: Any = args[0] if args else kwargs["model"]
-        with precisely(model):
-            return function(*args, **kwargs)
-
-    return wrapped
-
-
-@contextmanager
-def _plain_embeddings(model: nn.Module) -> Iterator[None]:
-    """Embedding layers without the options that replace their derivative by something else.
-
-    ``padding_idx`` drops the derivative in one row, which training shall not move; the outputs depend on that row all
-    the same, and it is a part of W. ``scale_grad_by_freq`` divides by counts within a batch.
-    """
-    with ExitStack() as stack:
-        for layer in model.modules():
-            plain: dict[str, Any] = {}
-            if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
-                plain = {"scale_grad_by_freq": False, "sparse": False}
-            if isinstance(layer, nn.Embedding):  # a bag leaves its padding out of the outputs, too
-                plain["padding_idx"] = None
-            before = {name: getattr(layer, name) for name in plain}
-            if before != plain:
-                stack.callback(vars(layer).update, before)
-                vars(layer).update(plain)
-        yield
-
-
-# --- Admission --------------------------------------------------------------------------------------------------------
+_derived: "WeakKeyDictionary[nn.Module, tuple[str, ...]]" = WeakKeyDictionary()
+_separable: "WeakKeyDictionary[Any, set[Hashable]]" = WeakKeyDictionary()
+_smooth: "WeakKeyDictionary[Any, set[Hashable]]" = WeakKeyDictionary()
 
 
 def admitted(model: nn.Module, loss: Loss, examples: Any, *, name: str = "split") -> Split:
     """The examples as a Split, once model, loss and examples are known to fit together.
 
     Raises:
-        ValueError: in one sentence, if the model is in training mode, in low precision or on several devices, depends
-            on the batch or on chance; if inputs or targets are not finite; if targets, outputs and loss do not fit.
+        ValueError: in one sentence, if the model is in training mode, in low precision or on several devices; if model
+            or loss depends on the batch or on chance; if inputs or targets are not finite; if targets, outputs and loss
+            do not fit.
     """
     split = as_split(examples)
     check_model(model)
     for part, values in (("inputs", tensors(split.inputs)), ("targets", [split.targets])):
         if not all(bool(torch.isfinite(value).all()) for value in values):
             raise ValueError(f"{name} holds {part} that are not finite; leave those examples out")
-    few = on_model(model, split, slice(2))
     with torch.no_grad():
-        check_independence(model, few)
+        check_independence(model, split)
+        few = on_model(model, split, slice(2))
         pair = outputs(model, few.inputs)
-        targets = split.targets.to(pair.device)
         if isinstance(loss, Demanding):
-            loss.check(pair, targets)
+            loss.check(pair, split.targets.to(pair.device))
         per_example(loss, pair, few.targets)
+        if not _tried(_separable, loss, pair, few.targets):
+            check_separable(model, loss, split)
+    return split
+
+
+def differentiable(model: nn.Module, loss: Loss, examples: Any, *, name: str = "split") -> Split:
+    """The examples as a Split, once ``admitted``, and the gradients of model and loss are derivatives.
+
+    Raises:
+        ValueError: as ``admitted``; if model or loss cuts the graph; if a gradient is not the derivative.
+    """
+    split = admitted(model, loss, examples, name=name)
+    few = on_model(model, split, slice(2))
+    z = check_graph(model, loss, few)
+    check_gradient(model, split)
+    if not _tried(_smooth, loss, z, few.targets):
+        check_smooth(model, loss, split)
     return split
 
 
@@ -149,27 +99,38 @@ def check_evaluation_mode(model: nn.Module) -> None:
         )
 
 
-def check_independence(model: nn.Module, few: Split) -> None:
+# --- Each example by itself, and no chance ----------------------------------------------------------------------------
+
+
+def check_independence(model: nn.Module, split: Split) -> None:
     """Refuse a model whose output for an example depends on the rest of the batch or on chance; tried once a model."""
     layout = architecture(model)
     if _independent.get(model) == layout:
         return
-    try:
-        alone = torch.cat([outputs(model, few.take(slice(i, i + 1)).inputs) for i in range(len(few))])
-    except ValueError as error:
-        if "Expected more than 1 value per channel" not in str(error):
-            raise
-        raise ValueError(_DEPENDS_ON_BATCH) from error
-    together, again = outputs(model, few.inputs), outputs(model, few.inputs)
-    scale = together.abs().max() * torch.finfo(together.dtype).eps ** 0.5
-    if (together - again).abs().max() > scale:
-        raise ValueError(
-            "two passes over the same examples differ: the model draws at random in evaluation mode (dropout that is "
-            "always on?); the curvature of a random function is not defined"
-        )
-    if (together - alone).abs().max() > scale:
-        raise ValueError(_DEPENDS_ON_BATCH)
-    _independent[model] = layout
+    told = False
+    for place, few in places(model, _few(model, split)):
+        rows = [few.take(slice(i, i + 1)) for i in range(len(few))]
+        state = torch.random.get_rng_state()
+        together, again = outputs(place, few.inputs), outputs(place, few.inputs)
+        drawn = not torch.equal(torch.random.get_rng_state(), state)
+        torch.random.set_rng_state(state)
+        scale = together.abs().max() * torch.finfo(together.dtype).eps ** 0.5
+        if drawn or (together - again).abs().max() > scale:
+            raise ValueError(
+                "the model draws at random in evaluation mode (dropout that is always on?), so two passes over the "
+                "same examples may differ; the curvature of a random function is not defined"
+            )
+        try:
+            alone = torch.cat([outputs(place, row.inputs) for row in rows])
+        except ValueError as error:
+            if "Expected more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(_DEPENDS_ON_BATCH) from error
+        if (together - alone).abs().max() > scale:
+            raise ValueError(_DEPENDS_ON_BATCH)
+        told = told or tells(few)
+    if told:
+        _independent[model] = layout
 
 
 _DEPENDS_ON_BATCH = (
@@ -178,10 +139,131 @@ _DEPENDS_ON_BATCH = (
 )
 
 
-def architecture(model: nn.Module) -> tuple[str, ...]:
-    """What a check that was made once may rely on: names and types of the modules and of the weights."""
-    modules = [f"{name}:{type(module).__qualname__}" for name, module in model.named_modules()]
-    return (*modules, *(f"{name}:{p.dtype}:{p.requires_grad}" for name, p in model.named_parameters()))
+def check_separable(model: nn.Module, loss: Loss, split: Split) -> None:
+    """Refuse a loss whose value for an example depends on the rest of the batch or on chance."""
+    few = _few(model, split)
+    z = outputs(model, few.inputs)
+    state = torch.random.get_rng_state()
+    together, again = per_example(loss, z, few.targets), per_example(loss, z, few.targets)
+    drawn = not torch.equal(torch.random.get_rng_state(), state)
+    torch.random.set_rng_state(state)
+    alone = torch.cat([per_example(loss, z[i : i + 1], few.targets[i : i + 1]) for i in range(len(z))])
+    scale = together.abs().max() * torch.finfo(together.dtype).eps ** 0.5
+    if drawn or (together - again).abs().max() > scale:
+        raise ValueError("the loss draws at random, so it is no function of the weights; take the randomness out of it")
+    if (together - alone).abs().max() > scale:
+        raise ValueError(
+            "the loss of an example depends on the rest of its batch (outputs (n, 1) against targets (n,), a division "
+            f"by n, or a mean?): outputs are {tuple(z.shape)}, targets {tuple(few.targets.shape)}; let it give each "
+            "example its own value"
+        )
+    if len(together) > 1 and bool((together != together[0]).any()):
+        _note(_separable, loss, z, few.targets)
+
+
+# --- Derivatives ------------------------------------------------------------------------------------------------------
+
+
+def check_graph(model: nn.Module, loss: Loss, few: Split) -> Tensor:
+    """Refuse a model or loss that cuts the graph between weights and loss, as ``detach`` does; else the outputs."""
+    with torch.enable_grad():
+        z = outputs(model, few.inputs)
+        value = per_example(loss, z, few.targets)
+    if not z.requires_grad or not (value.requires_grad or getattr(loss, "piecewise_constant", False)):
+        part = "loss" if z.requires_grad else "model"
+        raise ValueError(
+            f"the {part} cuts the graph between weights and loss (detach, numpy or no_grad inside it?), so its "
+            "derivative would be zero without being so; compute it in differentiable operations"
+        )
+    return z.detach()
+
+
+def check_gradient(model: nn.Module, split: Split) -> None:
+    """Refuse a model whose gradient is not the derivative of its outputs; tried once a model."""
+    layout = architecture(model)
+    if _derived.get(model) == layout:
+        return
+    for place, few in places(model, _few(model, split)):
+        with torch.enable_grad():
+            scalars = projection(outputs(place, few.inputs))
+            slopes = torch.autograd.grad(scalars.sum(), trainable(place), materialize_grads=True)
+        slope = torch.cat([piece.reshape(-1) for piece in slopes])
+        w = weights(place)
+        generator = torch.Generator().manual_seed(0)
+        v = torch.randn(w.shape, generator=generator, dtype=torch.float64).to(w)
+        step = step_of(w) / v.abs().max().item()
+        values = torch.stack([_summed(place, few, w + sign * step * v) for sign in (-2, -1, 1, 2)])
+        fine, coarse = (values[2] - values[1]) / (2 * step), (values[3] - values[0]) / (4 * step)
+        noise = torch.finfo(w.dtype).eps * scalars.detach().abs().sum() / step
+        if not is_derivative(torch.dot(slope, v)[None], fine[None], coarse[None], noise[None]):
+            raise ValueError(_NO_GRADIENT)
+    _derived[model] = layout
+
+
+_NO_GRADIENT = (
+    "the model's gradient is not the derivative of its loss: an operation drops, scales or replaces a derivative "
+    "(detach, F.embedding with padding_idx, gradient reversal, straight-through rounding?); replace that operation"
+)
+
+
+def _summed(model: nn.Module, few: Split, w: Tensor) -> Tensor:
+    with torch.no_grad(), at(model, w):
+        return projection(outputs(model, few.inputs)).sum()
+
+
+def check_smooth(model: nn.Module, loss: Loss, split: Split) -> None:
+    """Refuse a loss whose gradient in the outputs is not its derivative, where it has one."""
+    few = _few(model, split)
+    with torch.no_grad():
+        z = outputs(model, few.inputs)
+    with torch.enable_grad():
+        z.requires_grad_()
+        losses = per_example(loss, z, few.targets)
+        if not losses.requires_grad:
+            return  # piecewise constant, and says so: see ``check_graph``
+        (slopes,) = torch.autograd.grad(losses.sum(), z, materialize_grads=True)
+    z = z.detach()
+    v = torch.randn(z.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(z)
+    step = step_of(z)
+    with torch.no_grad():
+        values = [per_example(loss, z + sign * step * v, few.targets) for sign in (-2, -1, 1, 2)]
+    fine, coarse = (values[2] - values[1]) / (2 * step), (values[3] - values[0]) / (4 * step)
+    noise = torch.finfo(z.dtype).eps * losses.detach().abs() / step
+    if not is_derivative((slopes * v).flatten(1).sum(1), fine, coarse, noise):
+        raise ValueError(
+            "the loss's gradient is not its derivative (a part of it is detached, scaled or rounded?), so its "
+            "curvature would be that of another loss; compute all of it in differentiable operations"
+        )
+    _note(_smooth, loss, z, few.targets)
+
+
+def projection(rows: Tensor) -> Tensor:
+    """A scalar an example that every output enters, (n,): its curvature is the network's own."""
+    rows = rows.reshape(len(rows), -1)
+    return torch.mv(rows, torch.linspace(1, 2, rows.shape[1], dtype=rows.dtype, device=rows.device))
+
+
+# --- What was tried ---------------------------------------------------------------------------------------------------
+
+
+def _few(model: nn.Module, split: Split) -> Split:
+    few = spread(split)
+    return on_model(model, few, slice(len(few)))
+
+
+def _layout(z: Tensor, targets: Tensor) -> Hashable:
+    return z.shape[1:], z.dtype, targets.shape[1:], targets.dtype
+
+
+def _tried(tried: "WeakKeyDictionary[Any, set[Hashable]]", loss: Loss, z: Tensor, targets: Tensor) -> bool:
+    with suppress(TypeError):  # a loss that cannot be a key is tried every time
+        return _layout(z, targets) in tried.get(loss, set())
+    return False
+
+
+def _note(tried: "WeakKeyDictionary[Any, set[Hashable]]", loss: Loss, z: Tensor, targets: Tensor) -> None:
+    with suppress(TypeError):
+        tried.setdefault(loss, set()).add(_layout(z, targets))
 
 
 def on_model(model: nn.Module, split: Split, rows: slice) -> Split:

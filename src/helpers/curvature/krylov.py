@@ -108,6 +108,8 @@ class Edge:
         smallest: the algebraically smallest eigenvalues, ascending, shape (count,), float64.
         largest_error, smallest_error: a bound on the distance of each to an exact eigenvalue, shape (count,).
         vector: unit eigenvector estimate that belongs to ``largest[0]``, shape (d,).
+        counts_copies: an eigenvalue that is repeated exactly is listed as often as it occurs (up to ``count``); if
+            not, it is listed once (``eigenvectors`` finds all of them).
         iterations: products with H made.
         nodes, weights: all Ritz values, ascending, and their shares (sum 1), shape (iterations,), float64: a quadrature
             of the spectrum from one probe, so that d sum_j weights_j f(nodes_j) estimates Tr f(H).
@@ -118,6 +120,7 @@ class Edge:
     largest_error: Tensor
     smallest_error: Tensor
     vector: Tensor
+    counts_copies: bool
     iterations: int
     nodes: Tensor
     weights: Tensor
@@ -138,8 +141,9 @@ def extreme_eigenvalues(
     Lanczos from a random start until every error bound |t_{m+1,m} s_m| (s_m: last entry of the Ritz vector of T) is
     within ``rtol`` of the largest absolute Ritz value, or the cap is reached; then the bounds say what is left.
 
-    A Krylov space holds one vector of each eigenspace; where it is exhausted, a new start orthogonal to it finds the
-    copies of a repeated eigenvalue. Where it is not, an eigenvalue that is repeated exactly counts once.
+    A Krylov space holds one vector of each eigenspace that its start reaches. Where it is exhausted, new starts
+    orthogonal to it find what the first has missed and the copies of a repeated eigenvalue. Where it is not, an
+    eigenvalue that is repeated exactly counts once (``Edge.counts_copies``).
 
     Raises:
         ValueError: if count is not between 1 and d.
@@ -156,8 +160,8 @@ def extreme_eigenvalues(
         if spaces == 1 and not krylov.exhausted:
             ends = np.r_[:count, -count:0]
             settled = krylov.size >= 2 * count and errors[ends].max() <= rtol * np.abs(ritz).max()
-        else:  # every space shows one more copy of a repeated eigenvalue
-            settled = krylov.exhausted and spaces >= count and krylov.size >= count
+        else:  # random signs may lie in an invariant space; each normal start shows one more copy of every eigenvalue
+            settled = krylov.exhausted and spaces > count
         if krylov.size == d or capped or settled:
             break
         if krylov.exhausted:
@@ -170,6 +174,7 @@ def extreme_eigenvalues(
         largest_error=torch.from_numpy(errors[top].copy()),
         smallest_error=torch.from_numpy(errors[bottom].copy()),
         vector=krylov.combine(vectors[:, -1:])[0],
+        counts_copies=krylov.size == d or (krylov.exhausted and spaces > count),
         iterations=krylov.size,
         nodes=torch.from_numpy(ritz),
         weights=torch.from_numpy(vectors[0] ** 2),

@@ -2,13 +2,13 @@
 
 Some operations of PyTorch have no forward derivative; the gradient of some that have one is silently wrong (layer
 normalisation); of tied parameters only one is moved; and some have a wrong second derivative, or none. So a route is
-tried on two examples before it is used: in float64, against a difference of gradients, which needs first derivatives
-only, or on the symmetry that every Hessian has.
+tried on a few examples before it is used, where the network is and at a place with noise (``trials``): in float64,
+against a difference of gradients, which needs first derivatives only, or on the symmetry that every Hessian has.
 """
 
 import warnings
 from collections.abc import Callable, Iterator
-from copy import deepcopy
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
-from helpers.curvature.contracts import architecture, on_model
+from helpers.curvature.contracts import on_model, projection
+from helpers.curvature.trials import EXAMPLES, architecture, doubled, places, spread
 from helpers.data import Split
 from helpers.losses import per_example
 from helpers.models import at, flat, outputs, split_like, trainable, weights
@@ -78,7 +79,8 @@ def by_differences(model: nn.Module, loss: LossFunction, batch: Split, v: Tensor
     """
     if not v.any():
         return torch.zeros_like(v)
-    twin, batch, direction = _doubled(model), batch.to(dtype=torch.float64), v.double()
+    twin = doubled(model)
+    batch, direction = batch.to(dtype=trainable(twin)[0].dtype), v.to(trainable(twin)[0])
     w = weights(twin)
     step = 1e-4 * (1 + w.norm()) / direction.norm()
     coarse = _difference(twin, loss, batch, w, step * direction) / step
@@ -126,54 +128,32 @@ def trusted_product(model: nn.Module, split: Split) -> BatchProduct:
 
 
 def _first_right(model: nn.Module, split: Split) -> BatchProduct:
-    few = on_model(model, split, slice(2))
-    try:
-        twin = _doubled(model)
-    except (RuntimeError, TypeError):  # no float64 on this device
-        return reverse_over_reverse
-    pair = few.to(dtype=torch.float64)
+    few = on_model(model, spread(split), slice(EXAMPLES))
     for route in (reverse_over_forward, reverse_over_reverse, with_plain_weight_norm):
-        if _is_right(route, twin, pair) and _runs(route, model, few):
+        if _runs(route, model, few) and all(_is_right(route, *place) for place in _doubled_places(model, few)):
             return route
     warnings.warn(
         "PyTorch's second derivative of this network is wrong or missing: products are differences of gradients in "
         "float64, good to about six digits, and several times slower",
         stacklevel=2,
     )
-    u, v = _directions(twin)
-    if not _symmetric(
-        u, v, by_differences(twin, _projection, pair, u), by_differences(twin, _projection, pair, v), 1e-4
-    ):
-        raise ValueError(_NO_GRADIENT)
-    return by_differences
+    return by_differences  # of gradients that ``differentiable`` has tried
 
 
-_NO_GRADIENT = (
-    "the model's gradient is not the derivative of its loss (its differences are not symmetric): an operation drops, "
-    "scales or replaces a derivative (F.embedding with padding_idx, gradient reversal, straight-through rounding?); "
-    "replace that operation"
-)
+def _doubled_places(model: nn.Module, few: Split) -> Iterator[tuple[nn.Module, Split]]:
+    """``places`` of the twin in float64; where there is none, of the model itself."""
+    twin = doubled(model)
+    return places(twin, few.to(dtype=trainable(twin)[0].dtype))
 
 
-def _doubled(model: nn.Module) -> nn.Module:
-    """A copy in float64, without the graph that weight normalisation leaves in a module between two passes."""
-    for module in model.modules():
-        for name, value in vars(module).items():
-            if isinstance(value, Tensor) and value.grad_fn is not None:
-                setattr(module, name, value.detach())  # made anew in every forward pass
-    return deepcopy(model).double()
-
-
-def _projection(rows: Tensor, targets: Tensor) -> Tensor:
-    """A scalar an example that every output enters: its curvature is the network's own."""
-    rows = rows.reshape(len(rows), -1)
-    return torch.mv(rows, torch.linspace(1, 2, rows.shape[1], dtype=rows.dtype, device=rows.device))
+def _projected(rows: Tensor, targets: Tensor) -> Tensor:
+    return projection(rows)
 
 
 def _runs(route: BatchProduct, model: nn.Module, few: Split) -> bool:
     """Whether the route runs as the model is: some operations lack a rule in float32 alone."""
     try:
-        route(model, _projection, few, torch.ones_like(weights(model)))
+        route(model, _projected, few, torch.ones_like(weights(model)))
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError):
@@ -181,7 +161,23 @@ def _runs(route: BatchProduct, model: nn.Module, few: Split) -> bool:
     return True
 
 
-def _is_right(route: BatchProduct, twin: nn.Module, pair: Split) -> bool:
+@dataclass(frozen=True)
+class Digits:
+    """How well a product and a difference of gradients can agree in one precision; steps relative to the weights."""
+
+    steps: tuple[float, ...]
+    relative: float
+    absolute: float
+    symmetry: float
+
+
+DIGITS = {
+    torch.float64: Digits((1e-5, 1e-6, 1e-7), relative=1e-5, absolute=1e-6, symmetry=1e-8),
+    torch.float32: Digits((3e-2, 1e-2, 3e-3), relative=3e-2, absolute=1e-2, symmetry=1e-4),
+}
+
+
+def _is_right(route: BatchProduct, twin: nn.Module, few: Split) -> bool:
     """Whether the product is symmetric, and equals a difference of gradients where differences settle.
 
     A kink may spoil a difference, so three steps are tried. Weights that sit on a jump, as a Householder
@@ -189,18 +185,19 @@ def _is_right(route: BatchProduct, twin: nn.Module, pair: Split) -> bool:
     """
     w, (u, v) = weights(twin), _directions(twin)
     try:
-        Hu, Hv = (route(twin, _projection, pair, direction) for direction in (u, v))
+        Hu, Hv = (route(twin, _projected, few, direction) for direction in (u, v))
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError):
         return False
-    scale = derivative(summed_loss(twin, _projection, pair), trainable(twin)).norm() * v.norm() / (1 + w.norm())
-    differences = [_difference(twin, _projection, pair, w, h * v) / h for h in _steps(w, v)]
+    scale = derivative(summed_loss(twin, _projected, few), trainable(twin)).norm() * v.norm() / (1 + w.norm())
+    digits, unit = DIGITS[w.dtype], (1 + w.norm()) / v.norm()
+    differences = [_difference(twin, _projected, few, w, size * unit * v) / (size * unit) for size in digits.steps]
 
     def agree(one: Tensor, other: Tensor) -> bool:
-        return bool((one - other).norm() <= 1e-5 * one.norm() + 1e-6 * scale)
+        return bool((one - other).norm() <= digits.relative * one.norm() + digits.absolute * scale)
 
-    symmetric = _symmetric(u, v, Hu, Hv, 1e-8, scale)
+    symmetric = _symmetric(u, v, Hu, Hv, digits.symmetry, scale)
     if any(agree(Hv, difference) for difference in differences):
         return symmetric
     return symmetric and not any(agree(one, other) for one, other in combinations(differences, 2))
@@ -218,29 +215,12 @@ def _symmetric(u: Tensor, v: Tensor, Hu: Tensor, Hv: Tensor, rtol: float, scale:
     return bool((u.dot(Hv) - v.dot(Hu)).abs() <= rtol * (u.norm() * (Hv.norm() + scale) + v.norm() * Hu.norm()))
 
 
-def _steps(w: Tensor, v: Tensor) -> Iterator[float]:
-    for size in (1e-5, 1e-6, 1e-7):
-        yield size * (1 + w.norm().item()) / v.norm().item()
-
-
 # --- Building blocks --------------------------------------------------------------------------------------------------
 
 
 def summed_loss(model: nn.Module, loss: LossFunction, batch: Split) -> Tensor:
-    """Sum of the examples' losses, shape (), with its graph.
-
-    Raises:
-        ValueError: if there is no graph although the loss should have a derivative.
-    """
-    z = outputs(model, batch.inputs)
-    value = per_example(loss, z, batch.targets).sum()
-    if not z.requires_grad or not (value.requires_grad or getattr(loss, "piecewise_constant", False)):
-        part = "loss" if z.requires_grad else "model"
-        raise ValueError(
-            f"the {part} cuts the graph between weights and loss (detach, numpy or no_grad inside it?), so its "
-            "derivative would be zero without being so; compute it in differentiable operations"
-        )
-    return value
+    """Sum of the examples' losses, shape (), with its graph."""
+    return per_example(loss, outputs(model, batch.inputs), batch.targets).sum()
 
 
 def derivative(scalar: Tensor, parameters: list[nn.Parameter], *, keep_graph: bool = False) -> Tensor:

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from helpers._checks import positive, whole
 from helpers.curvature.affine import is_piecewise_affine
 from helpers.curvature.batches import over_batches
-from helpers.curvature.contracts import admitted, on_model, precise
+from helpers.curvature.contracts import differentiable, on_model
 from helpers.curvature.per_example import SquaredNorms
+from helpers.curvature.precision import precise
 from helpers.curvature.products import Estimate, hessian, summed_product
 from helpers.data import Split
 from helpers.losses import Loss, Sketchable
@@ -32,7 +33,7 @@ from helpers.models import flat, layers, outputs, trainable
 DENSE_TRACE = 700  # weights up to which "auto" takes the diagonal of the dense Hessian
 FEW_TERMS = 64  # examples times classes up to which sampling is not worth its noise
 TRACE_BATCH = 32
-BELIEVED_ZERO = 10  # samples that must agree before their spread of zero is taken for an error of zero
+BELIEVED_ZERO = 30  # samples that must agree before their spread of zero is taken for an error of zero
 MOST_SAMPLES = 300
 NORMAL_QUANTILE = float(ndtri(0.995))
 
@@ -61,14 +62,15 @@ def trace(
             ``most_probes`` samples; the standard error returned says what was reached (0 where Gauss-Newton was summed
             class by class, which is cheaper than more samples than classes).
         tolerance: the standard error to stop at as a function of the value, where that is not ``rtol`` times it.
-        most_probes: samples, of which the first two are always taken. With 1, the standard error is from the spread
-            between examples (between batches for Hutchinson), which bounds it from above: it counts how examples
-            differ, as the error of a population's trace does.
+        most_probes: samples, at least 1. With 1, the standard error is from the spread between examples (between
+            batches for Hutchinson, of which there must be two), which bounds it from above: it counts how examples
+            differ, as the error of a population's trace does. Samples that agree exactly are taken on to 30 all the
+            same, since an error of zero must not be chance.
         seed: of the random signs.
 
     Raises:
         ValueError: if the method is unknown or does not apply to this loss, rtol is not positive, most_probes is below
-            2, or the trace is not finite.
+            1, or the trace is not finite.
     """
     return _estimate(model, loss, [(1.0, split)], method, tolerance or _relative(rtol), most_probes, seed)
 
@@ -151,7 +153,7 @@ def _measured(
 ) -> tuple[Tensor, int, str, str]:
     """Samples (probes, parts, layers), their number, the method and why; an exact value is (1, 1, layers), 0 probes."""
     whole("most_probes", most)
-    terms = [(factor, admitted(model, loss, split)) for factor, split in terms]
+    terms = [(factor, differentiable(model, loss, split)) for factor, split in terms]
     reason = ""
     if method == "auto":
         method, reason = choose_method(model, loss, terms[0][1], seed=seed)
@@ -185,10 +187,12 @@ def _sample(
 
     An error that was itself estimated from few numbers is not believed when it is small: it is first widened by the
     ratio of the 99% quantiles of Student's t and of the normal distribution, and an error of zero only counts after
-    ten samples, for two may agree by chance. If the error is too large, as many samples are added as it asks for, so
-    that there are few looks at it, and few occasions to stop on a lucky one.
+    ``BELIEVED_ZERO`` samples, for a few may agree by chance. If the error is too large, as many samples are added as it
+    asks for, so that there are few looks at it, and few occasions to stop on a lucky one.
     """
-    samples, wanted = sweep(), min(most, 2)
+    samples = sweep()
+    most = max(most, 2) if samples.shape[1] == 1 else most
+    wanted = min(most, 2)
     while True:
         while len(samples) < wanted:
             samples = torch.cat([samples, sweep()])
@@ -197,12 +201,12 @@ def _sample(
             raise ValueError("the trace is not finite; the weights or the loss diverged")
         widened, allowed = error * float(stdtrit(freedom, 0.995) / NORMAL_QUANTILE), tolerance(value)
         believed = error > 0 or len(samples) >= BELIEVED_ZERO
-        if len(samples) >= most or (believed and widened <= allowed):
+        if believed and (len(samples) >= most or widened <= allowed):
             return samples, len(samples)
         growth = min(widened / allowed, most) ** 2 if allowed > 0 else inf
         if exact is not None and believed and min(growth * len(samples), most) > break_even:
             return exact(), 0
-        wanted = min(ceil(min(growth, 4.0) * len(samples)) if believed else BELIEVED_ZERO, most)
+        wanted = min(ceil(min(growth, 4.0) * len(samples)), most) if believed else BELIEVED_ZERO
 
 
 def _summary(samples: Tensor) -> tuple[float, float, float]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from helpers._checks import positive, whole
-from helpers.curvature.contracts import admitted, precisely
+from helpers.curvature.contracts import differentiable
+from helpers.curvature.precision import precisely
 from helpers.langevin.gradients import PerExampleLoss
 from helpers.langevin.walk import generator, normal
 from helpers.losses import per_example
@@ -77,7 +78,7 @@ def train_paired(
     sample, ghosts = pairs.sample(coins), pairs.ghosts(coins)
     with seeded(seed):
         model = make_model().eval()
-    sample, ghosts = (admitted(model, loss, half) for half in (sample, ghosts))  # type: ignore[arg-type]
+    sample, ghosts = (differentiable(model, loss, half) for half in (sample, ghosts))  # type: ignore[arg-type]
     n, noise, w = len(sample), generator("noise", seed), weights(model)
     names = [name for name, p in model.named_parameters() if p.requires_grad]
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from helpers import curvature
 from helpers._checks import positive, whole
-from helpers.curvature.contracts import admitted, precisely
+from helpers.curvature.contracts import differentiable
+from helpers.curvature.precision import precisely
 from helpers.data import as_split
 from helpers.langevin.gradients import Gradients, PerExampleLoss
 from helpers.models import set_weights, trainable, weights
@@ -94,8 +95,8 @@ def train(
     loss = loss or CrossEntropy(examples.classes)
     with seeded(seed, device):
         model = make_model().to(device).eval()
-    examples = admitted(model, loss, examples)  # type: ignore[arg-type]
-    other = None if held_out is None else admitted(model, loss, held_out, name="held_out")  # type: ignore[arg-type]
+    examples = differentiable(model, loss, examples)  # type: ignore[arg-type]
+    other = None if held_out is None else differentiable(model, loss, held_out, name="held_out")  # type: ignore[arg-type]
     noise, orders = generator("noise", seed), _batches(n, b, generator("orders", seed))
     gradients, w = Gradients(model, loss), weights(model)
     incoherence = torch.zeros(n, dtype=torch.float64)

@@ -1,0 +1,74 @@
+"""The arithmetic that curvature is computed in: full precision, kernels that have second derivatives, plain layers."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@contextmanager
+def precisely(model: nn.Module) -> Iterator[None]:
+    """Gradients on, whatever surrounds the block; no autocast, no TF32, attention by its mathematical kernel.
+
+    TF32 rounds to 10 bits: harmless for training, an error of a hundredth in a Hessian product. Fused attention has no
+    second derivative, its mathematical kernel has. Embeddings have their derivative (``_plain_embeddings``).
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_plain_embeddings(model))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for device in ("cpu", "cuda"):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        before = (
+            torch.backends.cuda.matmul.allow_tf32,
+            torch.backends.cudnn.allow_tf32,
+            torch.backends.mha.get_fastpath_enabled(),
+        )
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before[:2]
+            torch.backends.mha.set_fastpath_enabled(before[2])
+
+
+def precise(function: Callable[P, T]) -> Callable[P, T]:
+    """The function of a model, which is its first argument, computed ``precisely``."""
+
+    @wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        model: Any = args[0] if args else kwargs["model"]
+        with precisely(model):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+@contextmanager
+def _plain_embeddings(model: nn.Module) -> Iterator[None]:
+    """Embedding layers without the options that replace their derivative by something else.
+
+    ``padding_idx`` drops the derivative in one row, which training shall not move; the outputs depend on that row all
+    the same, and it is a part of W. ``scale_grad_by_freq`` divides by counts within a batch.
+    """
+    with ExitStack() as stack:
+        for layer in model.modules():
+            plain: dict[str, Any] = {}
+            if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+                plain = {"scale_grad_by_freq": False, "sparse": False}
+            if isinstance(layer, nn.Embedding):  # a bag leaves its padding out of the outputs, too
+                plain["padding_idx"] = None
+            before = {name: getattr(layer, name) for name in plain}
+            if before != plain:
+                stack.callback(vars(layer).update, before)
+                vars(layer).update(plain)
+        yield

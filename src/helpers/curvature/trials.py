@@ -1,0 +1,135 @@
+"""Where a network is tried before a verdict on it is remembered: at places that hide nothing.
+
+What a network is (affine in its weights, independent of the batch, differentiated rightly) is found out once, by
+computing, and remembered with the model. A computation where the model happens to be may show nothing: weights of a
+head that are zero, inputs that are zero or equal. So each is also tried beside it, at weights and inputs with noise,
+where coincidences have probability zero.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from helpers.data import Split
+from helpers.data.inputs import each, tensors
+from helpers.models import at, outputs, split_like, trainable, weights
+
+EXAMPLES = 4
+NOISE = 0.1  # relative to a tensor's root mean square; absolute where that is zero
+PLAIN = (bool, int, float, str, type(None))
+
+
+def architecture(model: nn.Module) -> tuple[str, ...]:
+    """What a verdict may rely on: the modules' names, types and settings, and the weights' names and types."""
+    modules = [f"{name}:{type(module).__qualname__}:{_settings(module)}" for name, module in model.named_modules()]
+    return (*modules, *(f"{name}:{p.dtype}:{p.requires_grad}" for name, p in model.named_parameters()))
+
+
+def _settings(module: nn.Module) -> list[tuple[str, object]]:
+    """Attributes that decide what a module computes: plain values, and functions by identity."""
+    public = [(name, value) for name, value in vars(module).items() if not name.startswith("_")]
+    return [
+        (name, value if isinstance(value, PLAIN) else id(value))
+        for name, value in public
+        if isinstance(value, PLAIN) or callable(value)
+    ]
+
+
+def spread(split: Split) -> Split:
+    """Up to ``EXAMPLES`` examples from all over the split."""
+    return split.take(torch.linspace(0, len(split) - 1, min(EXAMPLES, len(split))).round().long())
+
+
+def tells(few: Split) -> bool:
+    """Whether the examples can show how one depends on another: there are two that differ."""
+    return len(few) > 1 and any(bool((part != part[:1]).any()) for part in tensors(few.inputs))
+
+
+def doubled(model: nn.Module) -> nn.Module:
+    """A copy in float64; the model itself where it cannot be copied, or its device has no float64.
+
+    Weight normalisation leaves a graph in a module between two passes, which is cut: it is made anew in every pass.
+    """
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                setattr(module, name, value.detach())
+    try:
+        twin = deepcopy(model).double()
+    except (RuntimeError, TypeError):
+        return model
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        q.requires_grad_(p.requires_grad)  # a traced module loses it
+    return twin
+
+
+def places(model: nn.Module, few: Split) -> Iterator[tuple[nn.Module, Split]]:
+    """The model as it is with the examples; then its ``doubled`` twin, both with noise, inside the step alone.
+
+    The second has two examples at least where inputs are floating numbers. It is left out where the outputs there are
+    not finite, or the operations do not take such weights or inputs.
+    """
+    yield model, few
+    twin = doubled(model)
+    with _noisy(twin):
+        noisy = _with_noise(few).to(dtype=trainable(twin)[0].dtype)
+        if _takes(twin, noisy):
+            yield twin, noisy
+
+
+@contextmanager
+def _noisy(model: nn.Module) -> Iterator[None]:
+    pieces = [_moved(piece, seed).reshape(-1) for seed, piece in enumerate(split_like(model, weights(model)))]
+    with at(model, torch.cat(pieces)):
+        yield
+
+
+def _with_noise(few: Split) -> Split:
+    rows = torch.arange(max(len(few), 2)) % len(few)
+    twice = few.take(rows)
+    return replace(twice, inputs=each(lambda x: _moved(x, 0) if x.is_floating_point() else x, twice.inputs))
+
+
+def _moved(values: Tensor, seed: int) -> Tensor:
+    size = values.double().square().mean().sqrt().item() or 1.0
+    noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return values + (NOISE * size * noise).to(values)
+
+
+def _takes(model: nn.Module, few: Split) -> bool:
+    try:
+        with torch.no_grad():
+            return bool(torch.isfinite(outputs(model, few.inputs)).all())
+    except torch.OutOfMemoryError:
+        raise
+    except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError):
+        return False
+
+
+# --- Whether a slope is a derivative ----------------------------------------------------------------------------------
+
+
+def step_of(values: Tensor) -> float:
+    """Step of a central difference in their precision, in proportion to the size of what is moved."""
+    size, eps = values.detach().abs().max().item(), torch.finfo(values.dtype).eps
+    return float(eps ** (1 / 3) * (1 + size))
+
+
+def is_derivative(slope: Tensor, fine: Tensor, coarse: Tensor, noise: Tensor) -> bool:
+    """Whether slopes agree with central differences at two steps, entry by entry, where the two settle.
+
+    Where they do not, there is a kink between the points, and nothing is said.
+
+    Args:
+        slope, fine, coarse: shape (m,), per unit of the direction.
+        noise: what rounding leaves of ``fine``, shape (m,).
+    """
+    tolerance = 0.5 * float(torch.finfo(slope.dtype).eps) ** 0.25  # 9e-3 in float32, 6e-5 in float64
+    size = slope.abs() + fine.abs()
+    settled = (fine - coarse).abs() <= tolerance * size + noise
+    wrong = (fine - slope).abs() > 4 * tolerance * size + 4 * noise
+    return not bool((settled & wrong).any())

@@ -1,0 +1,261 @@
+"""Verdicts that are remembered hold where the network goes next; what a trial could not show is not remembered."""
+
+import threading
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from helpers import curvature, data
+from helpers.losses import ClippedCrossEntropy, HalfSquaredError
+
+CLIPPED = ClippedCrossEntropy(9.0)
+
+
+def examples(n=50, zero=2, inputs=20, classes=3):
+    generator = torch.Generator().manual_seed(3)
+    X = torch.randn(n, inputs, generator=generator)
+    X[:zero] = 0
+    return data.Split(X, torch.randint(classes, (n,), generator=generator), classes, "made up")
+
+
+def dense(model, split):
+    """The Hessian from a second reverse pass in float64, with weight normalisation written out."""
+    twin = build(model)
+    names = [name for name, _ in twin.named_parameters()]
+    w = torch.cat([p.detach().reshape(-1) for p in twin.parameters()])
+    shapes = [p.shape for p in twin.parameters()]
+
+    def mean_loss(vector):
+        pieces = vector.split([shape.numel() for shape in shapes])
+        weights = {name: piece.view(shape) for name, piece, shape in zip(names, pieces, shapes, strict=True)}
+        z = torch.func.functional_call(twin, weights, (split.inputs.double(),))
+        return F.cross_entropy(z, split.targets)
+
+    step, rows = 1e-5, []
+    for e in torch.eye(len(w), dtype=torch.float64):  # differences of gradients: no second derivative is trusted
+        sides = [torch.func.grad(mean_loss)(w + sign * step * e) for sign in (1, -1)]
+        rows.append((sides[0] - sides[1]) / (2 * step))
+    H = torch.stack(rows)
+    return (H + H.T) / 2
+
+
+def build(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        twin = make(model.kind).double()
+    twin.load_state_dict(model.state_dict())
+    return twin.eval()
+
+
+def make(kind):
+    torch.manual_seed(0)
+    if kind == "layer norm":
+        parts = [nn.Linear(20, 6, bias=False), nn.LayerNorm(6), nn.Tanh(), nn.Linear(6, 3)]
+    elif kind == "weight norm":
+        parts = [nn.utils.parametrizations.weight_norm(nn.Linear(20, 6)), nn.Tanh(), nn.Linear(6, 3)]
+    else:
+        parts = [nn.Linear(20, 6), nn.Tanh(), nn.Linear(6, 3)]
+    model = nn.Sequential(*parts).eval()
+    model.kind = kind
+    return model
+
+
+@pytest.mark.parametrize("kind", ["layer norm", "weight norm"])
+def test_a_second_derivative_is_tried_where_the_first_examples_show_nothing(kind):
+    model, split = make(kind), examples()
+    H, v = dense(model, split), torch.randn(sum(p.numel() for p in model.parameters()))
+    torch.testing.assert_close(curvature.hvp(model, CLIPPED, split, v).double(), H @ v.double(), rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(curvature.hessian(model, CLIPPED, split).double(), H, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["layer norm", "weight norm", "plain"])
+def test_a_verdict_at_a_zero_head_holds_after_training(kind):
+    model, split = make(kind), examples(zero=0)
+    head = model[-1].weight
+    with torch.no_grad():
+        head.zero_()
+    curvature.trace(model, CLIPPED, split)
+    curvature.hvp(model, CLIPPED, split, torch.ones(sum(p.numel() for p in model.parameters())))
+    with torch.no_grad():
+        head.normal_(generator=torch.Generator().manual_seed(1))
+    H = dense(model, split)
+    v = torch.randn(len(H), generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(curvature.hvp(model, CLIPPED, split, v).double(), H @ v.double(), rtol=2e-3, atol=2e-3)
+    assert not curvature.is_piecewise_affine(model, split)[0]
+
+
+def test_a_function_that_is_swapped_in_is_tried_anew():
+    class Swapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.low, self.top, self.act = nn.Linear(20, 40), nn.Linear(40, 3), torch.relu
+
+        def forward(self, x):
+            return self.top(self.act(self.low(x)))
+
+    torch.manual_seed(0)
+    model, split = Swapped().eval(), examples()
+    assert curvature.is_piecewise_affine(model, split)[0]
+    model.act = torch.tanh
+    assert not curvature.is_piecewise_affine(model, split)[0]
+
+
+def test_a_model_that_cannot_be_copied_is_tried_as_it_is():
+    model, split = make("weight norm"), examples()
+    v = torch.randn(sum(p.numel() for p in model.parameters()), generator=torch.Generator().manual_seed(2))
+    right = curvature.hvp(model, CLIPPED, split, v)
+    locked = make("weight norm")
+    locked.lock = threading.Lock()
+    torch.testing.assert_close(curvature.hvp(locked, CLIPPED, split, v), right, rtol=1e-4, atol=1e-5)
+
+
+class BatchStatistics(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)
+
+    def forward(self, x):
+        return self.norm(self.convolution(x)).mean((2, 3)) + self.convolution(x).mean((2, 3))
+
+
+@pytest.mark.parametrize("rows", [[0, 0], [0]])
+def test_dependence_on_the_batch_is_seen_where_examples_are_equal_or_alone(rows):
+    torch.manual_seed(0)
+    X = torch.randn(20, 1, 6, 6)[torch.tensor(rows)]
+    split = data.Split(X, torch.zeros(len(rows), dtype=torch.long), 4, "equal")
+    with pytest.raises(ValueError, match="depends on the rest of its batch"):
+        curvature.values(BatchStatistics().eval(), CLIPPED, split)
+
+
+def test_a_rare_draw_is_seen_in_the_generator():
+    class Rarely(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(20, 3)
+
+        def forward(self, x):
+            return F.dropout(self.layer(x), 1e-6, training=True)
+
+    model = Rarely().eval()
+    state = torch.random.get_rng_state()
+    with pytest.raises(ValueError, match="draws at random"):
+        curvature.values(model, CLIPPED, examples())
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def squares(z, y):
+    return ((z - y) ** 2).mean(1)
+
+
+def divided(z, y):
+    return F.cross_entropy(z, y, reduction="none") / len(y)
+
+
+def restless(z, y):
+    return F.cross_entropy(z, y, reduction="none") * torch.rand(len(y))
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "message"),
+    [
+        (squares, 1, "depends on the rest of its batch"),
+        (divided, 3, "depends on the rest of its batch"),
+        (restless, 3, "loss draws at random"),
+    ],
+)
+def test_a_loss_of_more_than_its_example_is_refused(loss, outputs, message):
+    torch.manual_seed(0)
+    split = examples()
+    if outputs == 1:
+        split = data.Split(split.inputs, split.targets.float(), 0, "made up")
+    model = nn.Linear(20, outputs).eval()
+    for function in (curvature.values, curvature.gradient, curvature.trace):
+        with pytest.raises(ValueError, match=message):
+            function(model, loss, split)
+
+
+def focal(z, y):
+    ce = F.cross_entropy(z, y, reduction="none")
+    return (1 - torch.exp(-ce.detach())) ** 2 * ce
+
+
+def detached(z, y):
+    return F.cross_entropy(z, y, reduction="none").detach()
+
+
+CURVED = [
+    curvature.gradient,
+    curvature.hessian,
+    curvature.gauss_newton,
+    curvature.per_example_gradients,
+    curvature.trace,
+]
+
+
+@pytest.mark.parametrize("function", CURVED)
+def test_a_loss_whose_gradient_is_not_its_derivative_is_refused(function):
+    model, split = make("plain"), examples()
+    with pytest.raises(ValueError, match="loss's gradient is not its derivative"):
+        function(model, focal, split)
+    with pytest.raises(ValueError, match="loss cuts the graph"):
+        function(model, detached, split)
+    assert curvature.values(model, detached, split).shape == (50,)
+
+
+@pytest.mark.parametrize("function", CURVED)
+def test_a_model_that_is_detached_is_refused(function):
+    class Cut(nn.Module):
+        def __init__(self, whole):
+            super().__init__()
+            self.body, self.head, self.whole = nn.Linear(20, 4), nn.Linear(4, 3), whole
+
+        def forward(self, x):
+            z = self.head(torch.tanh(self.body(x)).detach())
+            return z.detach() if self.whole else z
+
+    torch.manual_seed(0)
+    for whole, message in ((True, "model cuts the graph"), (False, "not the derivative")):
+        with pytest.raises(ValueError, match=message):
+            function(Cut(whole).eval(), CLIPPED, examples())
+
+
+def test_losses_with_kinks_and_steps_pass():
+    model, split = make("plain"), examples()
+    hinge = nn.MultiMarginLoss(reduction="none")
+    assert curvature.gradient(model, hinge, split).norm() > 0
+    assert curvature.gradient(model, ClippedCrossEntropy(1.0), split).isfinite().all()
+
+
+def test_both_ends_are_found_from_a_start_in_an_invariant_space():
+    """H = [[2, -1], [-1, 2]]: random signs are one of its eigenvectors."""
+    X = torch.linalg.cholesky(torch.tensor([[2.0, -1.0], [-1.0, 2.0]])).T * 2**0.5
+    split = data.Split(X, torch.zeros(2), 0, "two")
+    model = nn.Linear(2, 1, bias=False).eval()
+    for seed in range(8):
+        edge = curvature.extreme_eigenvalues(model, HalfSquaredError(), split, seed=seed)
+        assert edge.largest.item() == pytest.approx(3, abs=1e-5)
+        assert edge.smallest.item() == pytest.approx(1, abs=1e-5)
+        assert edge.counts_copies
+
+
+def test_repeated_eigenvalues_that_are_listed_once_are_declared():
+    inputs = torch.diag(torch.linspace(1, 4, 60).sqrt().repeat_interleave(3)) * 180**0.5
+    split = data.Split(inputs, torch.zeros(180), 0, "triples")
+    model = nn.Linear(180, 1, bias=False).eval()
+    edge = curvature.extreme_eigenvalues(model, HalfSquaredError(), split, count=3, rtol=1e-4)
+    assert not edge.counts_copies
+    assert edge.largest[0].item() == pytest.approx(4, rel=1e-3)
+
+
+def test_samples_that_agree_by_chance_are_no_exact_value():
+    """H = [[1, 1], [1, 1]]: v^T H v is 0 or 4 with equal chance, and the trace 2."""
+    split = data.Split(torch.ones(1, 1), torch.zeros(1), 0, "one")
+    model = nn.Linear(1, 1).eval()
+    for seed in range(20):
+        for most in (1, 2, 3):
+            found = curvature.trace(model, HalfSquaredError(), split, method="hutchinson", most_probes=most, seed=seed)
+            assert found.standard_error > 0
+            assert abs(found.value - 2) <= 4 * found.standard_error + 1e-6
