@@ -2,6 +2,7 @@
 
 import gc
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -223,3 +224,155 @@ def test_a_fully_clipped_model_costs_its_clip_and_has_no_curvature():
     values = curvature.values(network(), tight, sample())
     assert (values == 1e-6).all()
     assert curvature.trace(network(), tight, sample(), method="hutchinson").value == 0
+
+
+# --- What a user has in hand ------------------------------------------------------------------------------------------
+
+
+def loader(split, **settings):
+    held = torch.utils.data.TensorDataset(split.inputs, split.targets)
+    return torch.utils.data.DataLoader(held, **{"batch_size": 5} | settings)
+
+
+def test_held_out_data_may_come_in_any_form():
+    val, val2 = sample(20, seed=2), sample(20, seed=3)
+    expected = [row.value for row in bounded()]
+    for form in (loader, lambda s: (s.inputs, s.targets), lambda s: list(zip(s.inputs, s.targets, strict=True))):
+        assert [row.value for row in bounded(val=form(val), val2=form(val2))] == expected
+    ensemble, train = [network(seed=0), network(seed=1)], [sample(20, seed=0), sample(20, seed=1)]
+    still = torch.zeros(2, len(models.weights(ensemble[0]))).double()
+    exact = omniscient.evaluate(ensemble, train, val2, still, loss=CLIPPED).value
+    assert omniscient.evaluate(ensemble, [loader(s) for s in train], loader(val2), still, loss=CLIPPED).value == exact
+    assert omniscient.gap(ensemble, train, loader(val2), loss=CLIPPED) == omniscient.gap(
+        ensemble, train, val2, loss=CLIPPED
+    )
+    with pytest.raises(ValueError, match="2 models but 1 training"):
+        omniscient.gap(ensemble, train[:1], val2, loss=CLIPPED)
+
+
+@pytest.mark.parametrize("name", ["val", "val2", "train"])
+def test_a_split_that_is_not_finite_is_named(name):
+    broken = sample(20, seed=5)
+    broken.inputs[3] = math.nan
+    given = {name: [sample(20, seed=0), broken] if name == "train" else broken}
+    with pytest.raises(ValueError, match=r"train\[1\] holds inputs" if name == "train" else f"^{name} holds inputs"):
+        bounded(**given)
+
+
+def test_numbers_of_other_libraries_are_numbers():
+    import numpy as np
+
+    expected = bounded(lambdas=10.0)[0].value
+    for lam in (torch.tensor(10.0), np.array(10.0), np.float64(10.0), [torch.tensor(10.0)]):
+        assert bounded(lambdas=lam)[0].value == expected
+
+    class Measured(ClippedCrossEntropy):
+        R = torch.tensor(CLIPPED.R)
+
+    assert bounded(lambdas=10.0, loss=Measured(CLIPPED.clip))[0].value == pytest.approx(expected)
+    for lambdas in (None, "0.1", [1.0, None], torch.tensor(-1.0)):
+        with pytest.raises(ValueError, match="lambdas must be"):
+            bounded(lambdas=lambdas)
+    model, split = network(), sample()
+    assert curvature.trace(model, CLIPPED, split, seed=np.int64(3), method="hutchinson") == curvature.trace(
+        model, CLIPPED, split, seed=3, method="hutchinson"
+    )
+    run = training.train_ensemble(
+        network, [sample(20)], epochs=np.int64(1), batch_size=np.int64(5), lr=0.1, seed=np.int64(2)
+    )
+    assert run.steps == 4
+
+
+@pytest.mark.parametrize("own", [None, torch.Generator().manual_seed(4)])
+def test_reading_a_loader_leaves_the_callers_generators(own):
+    shuffled = loader(sample(20), shuffle=True, generator=own)
+    state, held = torch.get_rng_state(), None if own is None else own.get_state()
+    curvature.gradient(network(), CLIPPED, shuffled)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert own is None or torch.equal(own.get_state(), held)
+
+
+def test_a_loader_that_drops_examples_is_refused():
+    split = sample(12)
+    batches = torch.utils.data.BatchSampler(range(12), 5, drop_last=True)
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(zip(split.inputs, split.targets, strict=True))
+
+    held = torch.utils.data.TensorDataset(split.inputs, split.targets)
+    for dropping in (
+        loader(split, drop_last=True),
+        torch.utils.data.DataLoader(held, batch_sampler=batches),
+        torch.utils.data.DataLoader(Stream(), batch_size=5, drop_last=True),
+    ):
+        with pytest.raises(ValueError, match="drop_last=False"):
+            data.as_split(dropping)
+    assert len(data.as_split(loader(split, batch_size=4, drop_last=True))) == 12
+
+
+def test_weight_normalisation_in_its_old_form_is_trained():
+    def make():
+        with pytest.warns(FutureWarning):
+            return nn.Sequential(nn.utils.weight_norm(nn.Linear(5, 4)), nn.Tanh(), nn.Linear(4, 3)).double()
+
+    run = training.train_ensemble(make, [sample(20), sample(20, seed=1)], epochs=2, batch_size=5, lr=0.1, seed=0)
+    assert run.losses[-1].mean() < run.losses[0].mean()
+
+
+# --- Optimisers -------------------------------------------------------------------------------------------------------
+
+
+def test_sam_takes_its_base_by_name_and_a_radius_a_group():
+    def made(build):
+        torch.manual_seed(0)
+        model = nn.Linear(2, 1)
+        optimizer = build(model)
+
+        def closure():
+            loss = model(torch.tensor([[1.0, 2.0]])).square().sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        return models.weights(model)
+
+    expected = made(lambda m: SAM(torch.optim.SGD(m.parameters(), lr=0.1), rho=0.3))
+    for build in (
+        lambda m: SAM(m.parameters(), base_optimizer=torch.optim.SGD, rho=0.3, lr=0.1),
+        lambda m: SAM(m.parameters(), torch.optim.SGD, rho=0.3, lr=0.1),
+        lambda m: SAM(base_optimizer=torch.optim.SGD(m.parameters(), lr=0.1), rho=0.3),
+        lambda m: SAM([{"params": list(m.parameters()), "rho": 0.3}], torch.optim.SGD, lr=0.1),
+    ):
+        assert torch.equal(made(build), expected)
+    assert not torch.equal(made(lambda m: SAM(m.parameters(), torch.optim.SGD, lr=0.1)), expected)
+    with pytest.raises(ValueError, match="SAM goes around an optimiser"):
+        SAM(nn.Linear(2, 1).parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize(("slope", "dtype"), [(1e-25, torch.float32), (1e25, torch.float32), (6e3, torch.float16)])
+def test_sam_moves_by_its_radius_however_large_the_gradient(slope, dtype):
+    p = nn.Parameter(torch.zeros(300, dtype=dtype))
+    seen = []
+
+    def closure():
+        seen.append(p.detach().clone())
+        p.grad = torch.full_like(p, slope)
+        return 0.0
+
+    SAM(torch.optim.SGD([p], lr=0.0), rho=1.0).step(closure)
+    assert len(seen) == 2
+    assert (seen[1] - seen[0]).float().norm().item() == pytest.approx(1.0, rel=1e-2)
+
+
+def test_another_network_may_run_between_the_halves_of_a_step():
+    model, other = nn.Linear(2, 1), nn.BatchNorm1d(2)
+    optimizer = SAM(model.parameters(), torch.optim.SGD, lr=0.1)
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.first_step(zero_grad=True)
+    other(torch.randn(4, 2))
+    with pytest.raises(ValueError, match="call second_step"):
+        deepcopy(optimizer)
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.second_step()
+    assert other.num_batches_tracked.item() == 1

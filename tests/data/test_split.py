@@ -187,7 +187,7 @@ def test_arrays_and_pairs_become_splits():
 
 
 def test_what_is_no_sample_is_refused_in_a_sentence():
-    with pytest.raises(ValueError, match="a Dataset, a DataLoader or a pair"):
+    with pytest.raises(ValueError, match="a Dataset, a DataLoader, a pair"):
         data.as_split("digits")
     with pytest.raises(ValueError, match=r"use Split\.from_arrays"):
         data.Split(X.numpy(), Y, 3, "numpy")

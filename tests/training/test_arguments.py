@@ -64,7 +64,7 @@ def test_settings_out_of_range_are_refused(changes, message):
         (SPLITS[0], r"splits must be a list with one data\.Split for each run"),
         (SPLITS[0].inputs, r"splits must be a list with one data\.Split for each run"),
         (None, r"splits must be a list with one data\.Split for each run"),
-        ([SPLITS[0].inputs, SPLITS[0].targets], r"must be a data\.Split, a Dataset, a DataLoader or a pair"),
+        ([SPLITS[0].inputs, SPLITS[0].targets], r"must be a data\.Split, a Dataset, a DataLoader, a pair"),
         ([SPLITS[0], SPLITS[1].take(torch.arange(29))], r"the same number of examples, got \[30, 29\]"),
         (labelled([0] * 8 + [-100]), "split 0 has 3 classes, .* between 0 and 2, got values from -100 to 0"),
         (labelled([3] * 8), "split 0 has 3 classes, .* got values from 3 to 3"),

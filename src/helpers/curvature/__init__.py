@@ -15,6 +15,7 @@
 """
 
 from helpers.curvature.affine import is_piecewise_affine
+from helpers.curvature.contracts import finite_split
 from helpers.curvature.krylov import (
     Edge,
     Lanczos,
@@ -51,6 +52,7 @@ __all__ = [
     "choose_method",
     "eigenvectors",
     "extreme_eigenvalues",
+    "finite_split",
     "gauss_newton",
     "gauss_newton_operator",
     "gradient",

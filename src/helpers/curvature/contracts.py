@@ -36,11 +36,8 @@ def admitted(model: nn.Module, loss: Loss, examples: Any, *, name: str = "split"
             or loss depends on the batch or on chance; if inputs or targets are not finite; if targets, outputs and loss
             do not fit.
     """
-    split = as_split(examples)
+    split = finite_split(examples, name)
     check_model(model)
-    for part, values in (("inputs", tensors(split.inputs)), ("targets", [split.targets])):
-        if not all(bool(torch.isfinite(value).all()) for value in values):
-            raise ValueError(f"{name} holds {part} that are not finite; leave those examples out")
     with torch.no_grad():
         check_independence(model, split)
         few = on_model(model, split, slice(2))
@@ -65,6 +62,15 @@ def differentiable(model: nn.Module, loss: Loss, examples: Any, *, name: str = "
     check_gradient(model, split)
     if not _tried(_smooth, loss, z, few.targets):
         check_smooth(model, loss, split)
+    return split
+
+
+def finite_split(examples: Any, name: str) -> Split:
+    """The examples as a Split; ValueError, with ``name``, if inputs or targets are not finite."""
+    split = as_split(examples)
+    for part, values in (("inputs", tensors(split.inputs)), ("targets", [split.targets])):
+        if not all(bool(torch.isfinite(value).all()) for value in values):
+            raise ValueError(f"{name} holds {part} that are not finite; leave those examples out")
     return split
 
 
@@ -229,7 +235,7 @@ def check_smooth(model: nn.Module, loss: Loss, split: Split) -> None:
         values = [per_example(loss, z + sign * step * v, few.targets) for sign in (-2, -1, 1, 2)]
     fine, coarse = (values[2] - values[1]) / (2 * step), (values[3] - values[0]) / (4 * step)
     noise = torch.finfo(z.dtype).eps * losses.detach().abs() / step
-    if not is_derivative((slopes * v).flatten(1).sum(1), fine, coarse, noise):
+    if not is_derivative((slopes * v).reshape(len(z), -1).sum(1), fine, coarse, noise):
         raise ValueError(
             "the loss's gradient is not its derivative (a part of it is detached, scaled or rounded?), so its "
             "curvature would be that of another loss; compute all of it in differentiable operations"

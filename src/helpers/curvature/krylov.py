@@ -13,7 +13,7 @@ import torch
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor, nn
 
-from helpers._checks import positive
+from helpers._checks import positive, whole
 from helpers.curvature.batches import total
 from helpers.curvature.products import hessian_operator
 from helpers.data import Split
@@ -149,6 +149,7 @@ def extreme_eigenvalues(
         ValueError: if count is not between 1 and d.
     """
     product, d = hessian_operator(model, loss, split), sum(p.numel() for p in trainable(model))
+    count, seed = whole("count", count), whole("seed", seed, least=0)
     if not 1 <= count <= d:
         raise ValueError(f"count must lie between 1 and d = {d}, got {count}")
     krylov = Lanczos(product, _random_signs(model, seed))
@@ -221,6 +222,7 @@ def spectral_density(
     """
     if probes < 2 or iterations < 1:
         raise ValueError(f"at least 2 probes and 1 iteration are needed, got {probes} and {iterations}")
+    seed = whole("seed", seed, least=0)
     nodes = torch.zeros(probes, iterations, dtype=torch.float64)
     weights = torch.zeros_like(nodes)
     for probe in range(probes):

@@ -62,7 +62,7 @@ def eigenvectors(
     d = sum(p.numel() for p in trainable(model))
     if not 1 <= whole("count", count) <= d:
         raise ValueError(f"count must lie between 1 and d = {d}, got {count}")
-    start = torch.randn(count, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(like)
+    start = torch.randn(count, d, dtype=torch.float64, generator=torch.Generator().manual_seed(int(seed))).to(like)
     basis, block = start[:0], _orthonormal(start, start[:0])
     images = start[:0]
     for _ in range(whole("max_iterations", max_iterations)):

@@ -153,6 +153,7 @@ def _measured(
 ) -> tuple[Tensor, int, str, str]:
     """Samples (probes, parts, layers), their number, the method and why; an exact value is (1, 1, layers), 0 probes."""
     whole("most_probes", most)
+    seed = whole("seed", seed, least=0)
     terms = [(factor, differentiable(model, loss, split)) for factor, split in terms]
     reason = ""
     if method == "auto":

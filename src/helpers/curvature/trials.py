@@ -8,7 +8,6 @@ where coincidences have probability zero.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import replace
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from helpers.data import Split
 from helpers.data.inputs import each, tensors
-from helpers.models import at, outputs, split_like, trainable, weights
+from helpers.models import at, copied, outputs, split_like, trainable, weights
 
 EXAMPLES = 4
 NOISE = 0.1  # relative to a tensor's root mean square; absolute where that is zero
@@ -50,16 +49,9 @@ def tells(few: Split) -> bool:
 
 
 def doubled(model: nn.Module) -> nn.Module:
-    """A copy in float64; the model itself where it cannot be copied, or its device has no float64.
-
-    Weight normalisation leaves a graph in a module between two passes, which is cut: it is made anew in every pass.
-    """
-    for module in model.modules():
-        for name, value in vars(module).items():
-            if isinstance(value, Tensor) and value.grad_fn is not None:
-                setattr(module, name, value.detach())
+    """A copy in float64; the model itself where it cannot be copied, or its device has no float64."""
     try:
-        twin = deepcopy(model).double()
+        twin = copied(model).double()
     except (RuntimeError, TypeError):
         return model
     for p, q in zip(model.parameters(), twin.parameters(), strict=True):

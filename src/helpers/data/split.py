@@ -2,7 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,13 +88,18 @@ class Split:
         """All batches of a loader, read once and joined. Items as in ``from_dataset``.
 
         Raises:
-            ValueError: if the loader drops its last batch, is empty, or a batch has no target.
+            ValueError: if the loader drops a last batch that is not full, is empty, or a batch has no target.
         """
-        size, held = getattr(loader, "batch_size", None), getattr(loader, "dataset", None)
-        dropped = len(held) % size if getattr(loader, "drop_last", False) and size and isinstance(held, Sized) else 0
-        if dropped:
-            raise ValueError(f"the loader drops the last {dropped} examples; make it with drop_last=False")
-        return cls._joined(torch.cat, [_parts(batch) for batch in loader], held or loader, classes, edition)
+        held, sampler = getattr(loader, "dataset", None), getattr(loader, "batch_sampler", None)
+        size = getattr(sampler, "batch_size", None) or getattr(loader, "batch_size", None)
+        if getattr(loader, "drop_last", False) or getattr(sampler, "drop_last", False):
+            dropped = len(held) % size if isinstance(held, Sized) and size else None
+            if dropped != 0:
+                number = "" if dropped is None else f" {dropped}"
+                raise ValueError(f"the loader drops the last{number} examples; make it with drop_last=False")
+        with _generators_kept(loader):
+            batches = [_parts(batch) for batch in loader]
+        return cls._joined(torch.cat, batches, held or loader, classes, edition)
 
     @classmethod
     def _joined(
@@ -137,7 +143,7 @@ class Split:
 
 
 def as_split(examples: Any) -> Split:
-    """A Split as it is; a Dataset, a DataLoader or a pair (X, y) of arrays as the Split of its examples.
+    """A Split as it is; a Dataset, a DataLoader, a pair (X, y) of arrays or a list of (input, target) as its Split.
 
     Raises:
         ValueError: if it is none of these.
@@ -150,9 +156,27 @@ def as_split(examples: Any) -> Split:
         return Split.from_dataset(examples)
     if isinstance(examples, tuple | list) and len(examples) == 2:
         return Split.from_arrays(*examples)
+    if isinstance(examples, list) and examples and all(isinstance(item, tuple) for item in examples):
+        return Split.from_dataset(examples)
     raise ValueError(
-        f"examples must be a data.Split, a Dataset, a DataLoader or a pair (X, y), got {type(examples).__name__}"
+        "examples must be a data.Split, a Dataset, a DataLoader, a pair (X, y) or a list of (input, target), "
+        f"got {type(examples).__name__}"
     )
+
+
+@contextmanager
+def _generators_kept(loader: Any) -> Iterator[None]:
+    """Reading a loader draws the order of its examples; its generators, and PyTorch's, stand afterwards as before."""
+    owners = (loader, getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None))
+    held = [getattr(owner, "generator", None) for owner in owners]
+    generators = [generator for generator in held if isinstance(generator, torch.Generator)]
+    before, state = [generator.get_state() for generator in generators], torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+        for generator, was in zip(generators, before, strict=True):
+            generator.set_state(was)
 
 
 def _parts(item: Any) -> tuple[Any, Any]:

@@ -8,13 +8,14 @@
 """
 
 from helpers.models.outputs import outputs
-from helpers.models.vector import at, flat, layers, set_weights, split_like, trainable, weights
+from helpers.models.vector import at, copied, flat, layers, set_weights, split_like, trainable, weights
 from helpers.models.zoo import TwoLayerReLU, cnn, linear, mlp, preact_resnet18, resnet18, vgg16
 
 __all__ = [
     "TwoLayerReLU",
     "at",
     "cnn",
+    "copied",
     "flat",
     "layers",
     "linear",

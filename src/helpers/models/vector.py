@@ -7,6 +7,7 @@ BatchNorm) are part of the model, not of W.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,22 @@ def layers(model: nn.Module) -> dict[str, list[nn.Parameter]]:
         if members:
             groups[name or "(model)"] = members
     return groups
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy, also of a model that has just run with weight normalisation in its old form.
+
+    That form leaves the normalised weight in its module, with the graph that made it; it is made anew in every forward
+    pass, and cut from its graph here, since no tensor can be copied with one.
+
+    Raises:
+        RuntimeError, TypeError: if a part of the model cannot be copied.
+    """
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                setattr(module, name, value.detach())
+    return deepcopy(model)
 
 
 def weights(model: nn.Module) -> Tensor:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers._checks import whole
-from helpers.curvature import Estimate, gradient, values
+from helpers.curvature import Estimate, finite_split, gradient, values
 from helpers.data import Split, check_disjoint
 from helpers.losses import Loss
 from helpers.omniscient.rows import Row, measured_rows
@@ -102,6 +102,7 @@ def estimate(
             splits overlap, a lambda is not positive, or the training curvature is exactly zero.
     """
     runs, lambdas, solver = Runs(models, train, loss), path(lambdas), _solver(solver, settings)
+    val, val2 = finite_split(val, "val"), finite_split(val2, "val2")
     check_disjoint(*runs.samples, val, val2)
     population = [gradient(model, loss, val) for model in runs.models]
     return _rows(runs, centre(runs.weights), population, val2, lambdas, steps, solver)
@@ -151,7 +152,7 @@ def evaluate(
     Raises:
         ValueError: as ``estimate``, or if the perturbations have another shape than the weights.
     """
-    runs, solver = Runs(models, train, loss), _solver(solver, settings)
+    runs, solver, val2 = Runs(models, train, loss), _solver(solver, settings), finite_split(val2, "val2")
     check_disjoint(*runs.samples, val2)
     whole("steps", steps)
     W = runs.weights
@@ -197,6 +198,10 @@ def gap(models: Sequence[nn.Module], train: Sequence[Split], test: Split, *, los
     Raises:
         ValueError: if the test split shares examples with a training split, or their number differs from the models'.
     """
+    if len(models) != len(train):
+        raise ValueError(f"there are {len(models)} models but {len(train)} training splits; give one split a model")
+    train = [finite_split(sample, f"train[{run}]") for run, sample in enumerate(train)]
+    test = finite_split(test, "test")
     check_disjoint(*train, test)
     trained = torch.stack(
         [values(model, loss, sample).double().mean() for model, sample in zip(models, train, strict=True)]

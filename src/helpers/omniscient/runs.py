@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import isfinite
+from math import inf, nan
 
 import torch
 from torch import Tensor, nn
 
-from helpers.data import Split, as_split
+from helpers.curvature import finite_split
+from helpers.data import Split
 from helpers.losses import Loss
 from helpers.models import weights
 
@@ -23,8 +24,8 @@ class Runs:
         loss: the evaluation loss; its constant R is ``loss.R``.
 
     Raises:
-        ValueError: if k < 2, the numbers of models and samples differ, sizes differ between runs, a weight is not
-            finite, or the loss has no positive R.
+        ValueError: if k < 2, the numbers of models and samples differ, sizes differ between runs, a weight or an
+            example is not finite, or the loss has no positive R.
     """
 
     models: Sequence[nn.Module]
@@ -32,18 +33,23 @@ class Runs:
     loss: Loss
 
     def __post_init__(self) -> None:
-        R = getattr(self.loss, "R", None)
-        if not isinstance(R, int | float) or not (isfinite(R) and R > 0):
+        R = getattr(self.loss, "R", nan)
+        try:
+            known = 0 < float(R) < inf
+        except (TypeError, ValueError):
+            known = False
+        if not known:
             raise ValueError(
                 "loss needs its sub-Gaussian constant, a positive number loss.R, "
-                f"got {R}; use losses.ClippedCrossEntropy"
+                f"got {getattr(self.loss, 'R', None)}; use losses.ClippedCrossEntropy"
             )
         k = len(self.models)
         if k < 2:
             raise ValueError(f"the bound needs k >= 2 independent runs to estimate a variance, got {k}")
         if k != len(self.samples):
             raise ValueError(f"there are {k} models but {len(self.samples)} training splits; give one split a model")
-        object.__setattr__(self, "samples", tuple(as_split(sample) for sample in self.samples))
+        samples = tuple(finite_split(sample, f"train[{run}]") for run, sample in enumerate(self.samples))
+        object.__setattr__(self, "samples", samples)
         sizes = [len(sample) for sample in self.samples]
         if len(set(sizes)) > 1:
             raise ValueError(f"the training splits hold {sizes} examples, but n is one number; cut them to one size")

@@ -54,7 +54,11 @@ def path(lambdas: Iterable[float] | float) -> list[float]:
     Raises:
         ValueError: if there is none, or one is not positive and finite.
     """
-    numbers = [float(lam) for lam in (lambdas if isinstance(lambdas, Iterable) else [lambdas])]
+    several = isinstance(lambdas, Iterable) and getattr(lambdas, "ndim", None) != 0  # a 0-d tensor is a number
+    try:
+        numbers = [float(lam) for lam in (lambdas if several else [lambdas])]  # type: ignore[union-attr, arg-type]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"lambdas must be a positive number or several, got {lambdas!r:.80}") from error
     if not numbers or not all(isfinite(lam) and lam > 0 for lam in numbers):
         raise ValueError(f"lambdas must be positive and finite, and there must be one, got {numbers}")
     return numbers

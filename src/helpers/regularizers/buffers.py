@@ -1,11 +1,12 @@
 """Buffers of modules, such as running statistics, put back after evaluations that should leave no trace.
 
-An optimiser knows parameters, not modules. A hook on all forward passes meets the modules that own the buffers before
-they change them. They are kept module by module and by name, so that a buffer which ``forward`` replaces by a new
-tensor is put back like one that it changes in place.
+An optimiser knows parameters, not modules. A hook on all forward passes meets the modules before they change their
+buffers; those that hold other parameters than the optimiser's are another network, and left alone. Buffers are kept
+module by module and by name, so that a buffer which ``forward`` replaces by a new tensor is put back like one that it
+changes in place.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -16,9 +17,9 @@ Kept = dict[str, tuple[Tensor | None, Tensor | None]]  # name -> the buffer itse
 
 
 @contextmanager
-def frozen_buffers() -> Iterator[None]:
-    """Buffers of every module that runs inside the block are put back at its end."""
-    with _recorded() as put_back:
+def frozen_buffers(parameters: Iterable[Tensor]) -> Iterator[None]:
+    """Buffers of every module that runs inside the block, and holds no other parameters, are put back at its end."""
+    with _recorded(parameters) as put_back:
         try:
             yield
         finally:
@@ -26,9 +27,9 @@ def frozen_buffers() -> Iterator[None]:
 
 
 @contextmanager
-def buffers_kept_on_error() -> Iterator[None]:
-    """Buffers of every module that runs inside the block are put back if the block raises."""
-    with _recorded() as put_back:
+def buffers_kept_on_error(parameters: Iterable[Tensor]) -> Iterator[None]:
+    """The same, but only if the block raises."""
+    with _recorded(parameters) as put_back:
         try:
             yield
         except BaseException:
@@ -37,12 +38,14 @@ def buffers_kept_on_error() -> Iterator[None]:
 
 
 @contextmanager
-def _recorded() -> Iterator[Callable[[], None]]:
+def _recorded(parameters: Iterable[Tensor]) -> Iterator[Callable[[], None]]:
     """Remember buffers as modules start to run; gives the function that puts them back."""
     before: dict[nn.Module, Kept] = {}
+    known = {id(p) for p in parameters}
 
     def remember(module: nn.Module, _: object) -> None:
-        if module not in before:
+        weights = {id(p) for p in module.parameters()}
+        if module not in before and (not weights or weights & known):
             for part in module.modules():
                 before.setdefault(part, _copied(part))
 

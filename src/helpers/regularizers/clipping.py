@@ -22,7 +22,7 @@ class _Clipping(Wrapper, ABC):
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Tensor | float | None:  # type: ignore[override]
         """One step on the gradients at hand, or on those of the closure, whose loss is returned."""
-        with buffers_kept_on_error():
+        with buffers_kept_on_error(self.parameters):
             loss = None if closure is None else self._evaluate(closure)
             gradients = self._gradients()
             norm = finite_norm(gradients)

@@ -2,7 +2,7 @@
 
 A gradient that an evaluation leaves out is zero there; a parameter without one at w is not perturbed. A loss or
 gradient that is NaN or infinite, in any evaluation, ends the step with ``NotFinite``: weights and buffers are then what
-they were.
+they were (in halves, the buffers are what the caller's own forward pass has left).
 """
 
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ class SAM(Wrapper):
 
     Args:
         base_optimizer: an optimiser; or parameters, followed by the class of one, its options given by name.
-        rho: radius of the ball.
+        rho: radius of the ball; a parameter group may have its own, under "rho".
         adaptive: whether the radius is relative to each weight.
 
     Raises:
@@ -74,11 +74,11 @@ class SAM(Wrapper):
     def step(self, closure: Closure | None = None) -> Tensor | float:  # type: ignore[override]
         """One step; returns the loss at the unperturbed weights."""
         self._check_turn(perturbed=False)
-        with buffers_kept_on_error():
+        with buffers_kept_on_error(self.parameters):
             loss = self._evaluate(closure)
             gradients = self._gradients()
             if shifts := self._ascent(gradients):
-                with _moved(shifts), frozen_buffers():
+                with _moved(shifts), frozen_buffers(self.parameters):
                     self._evaluate(closure)
                     self._finish(gradients)
         self.base.step()
@@ -92,7 +92,7 @@ class SAM(Wrapper):
         shifts = self._ascent(self._first)
         self._perturbed = ExitStack()
         self._perturbed.enter_context(_moved(shifts))
-        self._perturbed.enter_context(frozen_buffers())
+        self._perturbed.enter_context(frozen_buffers(self.parameters))
         if zero_grad:
             self.zero_grad()
 
@@ -112,6 +112,10 @@ class SAM(Wrapper):
         self._check_turn(perturbed=False)
         return super().state_dict()
 
+    def __getstate__(self) -> dict:
+        self._check_turn(perturbed=False)
+        return super().__getstate__()
+
     def _check_turn(self, *, perturbed: bool) -> None:
         if perturbed and self._perturbed is None:
             raise ValueError("second_step comes after first_step; call first_step and evaluate the batch again")
@@ -124,7 +128,8 @@ class SAM(Wrapper):
         norm = finite_norm({p: scales[p] * g for p, g in gradients.items()})
         if norm == 0:
             return {}
-        return {p: scales[p] ** 2 * g * (self.rho / norm) for p, g in gradients.items()}
+        radius = {p: group.get("rho", self.rho) for group in self.param_groups for p in group["params"]}
+        return {p: scales[p] ** 2 * g * (radius[p] / norm) for p, g in gradients.items()}
 
     def _finish(self, first: dict[Tensor, Tensor]) -> None:
         """Check the gradients of the perturbed weights; a missing one is zero."""
@@ -184,13 +189,13 @@ class GMP(Wrapper):
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Tensor | float:  # type: ignore[override]
         """One step; returns the loss at the unperturbed weights."""
-        with buffers_kept_on_error():
+        with buffers_kept_on_error(self.parameters):
             loss = self._evaluate(closure)
             plain = self._gradients()
             finite_norm(plain)
             mixed = {p: g.clone() for p, g in plain.items()}
             for _ in range(self.draws):
-                with _moved({p: self.sigma * self._normal_like(p) for p in plain}), frozen_buffers():
+                with _moved({p: self.sigma * self._normal_like(p) for p in plain}), frozen_buffers(self.parameters):
                     change = float(self._evaluate(closure)) - float(loss)
                     nearby = self._gradients()
                     finite_norm(nearby)

@@ -19,19 +19,26 @@ class NotFinite(ValueError):
 def either_form(construct: Callable[..., None]) -> Callable[..., None]:
     """Let ``Wrapper(base_optimizer, ...)`` be called as ``Wrapper(parameters, base_class, ..., **base_options)`` too.
 
-    Options that the constructor does not take go to the base; a name that both take is the wrapper's.
+    The class may come by name, ``base_optimizer=torch.optim.SGD``. Options that the constructor does not take go to the
+    base; a name that both take is the wrapper's.
     """
     known = inspect.signature(construct).parameters.keys() - {"self", "base_optimizer"}
 
     @functools.wraps(construct)
-    def constructed(self: "Wrapper", base_optimizer: Any, *settings: Any, **options: Any) -> None:
+    def constructed(self: "Wrapper", *settings: Any, **options: Any) -> None:
+        named = options.pop("base_optimizer", None)
+        first, settings = (settings[0], settings[1:]) if settings else (named, ())
+        base_class = named if isinstance(named, type) else None
         if settings and isinstance(settings[0], type):
             base_class, *settings = settings  # type: ignore[assignment]
-            if isinstance(base_optimizer, nn.Module | torch.optim.Optimizer):
-                raise _unfit(self, base_optimizer)
+        if base_class is not None:
+            if first is base_class or isinstance(first, nn.Module | torch.optim.Optimizer):
+                raise _unfit(self, first)
             taken = {name: options.pop(name) for name in known & options.keys()}
-            base_optimizer, options = base_class(base_optimizer, **options), taken
-        construct(self, base_optimizer, *settings, **options)
+            first, options = base_class(first, **options), taken
+        if not isinstance(first, torch.optim.Optimizer):
+            raise _unfit(self, first)
+        construct(self, first, *settings, **options)
 
     return constructed
 
@@ -65,6 +72,11 @@ class Wrapper(torch.optim.Optimizer):
     def _share(self) -> None:
         """One list of groups and one state for both, so that a schedule may hold either optimiser."""
         self.param_groups, self.state = self.base.param_groups, self.base.state
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Of all groups."""
+        return [p for group in self.param_groups for p in group["params"]]
 
     def _memory(self) -> dict:
         """What this wrapper remembers between steps."""
@@ -113,8 +125,7 @@ class Wrapper(torch.optim.Optimizer):
 
     def _gradients(self) -> dict[Tensor, Tensor]:
         """The parameters that have a gradient, and their gradients; ValueError if none has."""
-        parameters = [p for group in self.param_groups for p in group["params"]]
-        gradients = {p: p.grad for p in parameters if p.grad is not None}
+        gradients = {p: p.grad for p in self.parameters if p.grad is not None}
         if not gradients:
             raise ValueError("no parameter has a gradient; call loss.backward() before the step, or in the closure")
         return gradients
@@ -126,7 +137,15 @@ def finite_norm(gradients: dict[Tensor, Tensor]) -> float:
     Raises:
         NotFinite: if it is NaN or infinite.
     """
-    norm = nn.utils.get_total_norm(gradients.values()).item()
-    if not math.isfinite(norm):
-        raise NotFinite(f"the gradient norm is {norm}: training diverged; lower the learning rate")
-    return norm
+    pieces = [g.coalesce().values() if g.is_sparse else g for g in gradients.values()]
+    pieces = [piece for piece in pieces if piece.numel()]
+    if not pieces:
+        return 0.0
+    largest = torch.stack([piece.abs().max().float() for piece in pieces]).max().item()
+    if not math.isfinite(largest):
+        raise NotFinite(f"the gradient norm is {largest}: training diverged; lower the learning rate")
+    if largest == 0:
+        return 0.0
+    # In units of the largest entry, so that no square leaves the range of the type.
+    squares = [(piece / largest).to(torch.promote_types(piece.dtype, torch.float32)).square().sum() for piece in pieces]
+    return largest * float(torch.stack(squares).double().sum().sqrt().item())

@@ -1,12 +1,12 @@
 """``save`` and ``load``: the weights, buffers and record of a finished run in one file."""
 
 from collections.abc import Callable
-from copy import deepcopy
 from itertools import chain
 from pathlib import Path
 
 from torch import Tensor, nn
 
+from helpers.models import copied
 from helpers.training.container import CheckpointError, decoded, encoded, read, write
 from helpers.training.ensemble import Run
 from helpers.training.randomness import seeded
@@ -71,7 +71,7 @@ def _states(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
 
 
 def _restored(first: nn.Module, state: dict[str, Tensor], path: Path | str) -> nn.Module:
-    model = deepcopy(first).cpu()
+    model = copied(first).cpu()
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
         if name in state:
             tensor.data = tensor.data.to(state[name].dtype)

@@ -1,7 +1,6 @@
 """How far do k runs from one initialisation go apart? Train them, each on its own data, and record it step by step."""
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers.models import trainable
+from helpers.models import copied, trainable
 from helpers.training.arguments import (
     PerExampleLoss,
     Precision,
@@ -130,12 +129,13 @@ def train_ensemble(
         size=len(splits[0]), epochs=epochs, batch_size=batch_size, lr=lr, momentum=momentum,
         weight_decay=weight_decay, seed=seed, until_loss=until_loss,
     )  # fmt: skip
+    epochs, batch_size, seed = int(epochs), int(batch_size), int(seed)  # whole numbers of any type, now of Python's
     random = Randomness(seed, device)
     with random.turn():
         first = make_model().to(device)
     precision_used = precision_of(precision, trainable(first)[0])
     lockstep = Lockstep(
-        [deepcopy(first) for _ in splits], splits, batch_size=batch_size, momentum=momentum,
+        [copied(first) for _ in splits], splits, batch_size=batch_size, momentum=momentum,
         weight_decay=weight_decay, loss=loss, autocast=torch.bfloat16 if precision_used == "bf16" else None,
     )  # fmt: skip
     initial = lockstep.weights[0].clone()
