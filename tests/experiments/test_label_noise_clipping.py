@@ -37,6 +37,8 @@ def slow_twin(config, rule):
             lag = config.lag * config.steps
             if rule == label_noise_clipping.MAIN_TEXT and t > lag and norm > norms[t - lag - 1]:
                 share = config.alpha * norms[t - lag - 1] / norm
+            if rule == label_noise_clipping.LOWERED and t > config.start * config.steps:
+                share = 1 / config.divisor
             with torch.no_grad():
                 for p, slope in zip(model.parameters(), slopes, strict=True):
                     p -= config.lr * share * slope
@@ -44,7 +46,13 @@ def slow_twin(config, rule):
 
 
 @pytest.mark.parametrize(
-    "rule", [label_noise_clipping.PLAIN, label_noise_clipping.ALGORITHM, label_noise_clipping.MAIN_TEXT]
+    "rule",
+    [
+        label_noise_clipping.PLAIN,
+        label_noise_clipping.ALGORITHM,
+        label_noise_clipping.MAIN_TEXT,
+        label_noise_clipping.LOWERED,
+    ],
 )
 def test_a_row_is_that_of_the_rule_as_printed(rule):
     row = tiny_row(rule)
@@ -74,6 +82,16 @@ def test_the_share_of_clipped_steps_and_what_is_left():
     assert plain["clipped"] == [0.0] * TINY.epochs
     assert plain["start"] is None
     assert plain["step_norm"] == pytest.approx(plain["gradient_norm"])
+
+
+def test_the_control_clips_nothing_and_leaves_the_first_epochs_alone():
+    row, plain = tiny_row(label_noise_clipping.LOWERED), tiny_row(label_noise_clipping.PLAIN)
+    assert row["start"] == TINY.start
+    assert row["clipped"] == [0.0] * TINY.epochs
+    assert row["train_loss"][: TINY.start + 1] == plain["train_loss"][: TINY.start + 1]
+    assert abs(row["train_loss"][-1] - row["train_loss"][TINY.start]) < 0.2 * abs(
+        plain["train_loss"][-1] - plain["train_loss"][TINY.start]
+    )
 
 
 def test_the_detected_start_is_the_first_epoch_whose_norm_rises():
@@ -113,7 +131,7 @@ def test_a_diverged_row_says_so():
 def test_the_paper_s_code_path_runs_at_a_tiny_size(experiment):
     tiny = {"dataset": "digits", "n": 40, "n_test": 50, "epochs": 2, "width": 2, "batch_size": 20, "start": 1}
     config = replace(experiment.profiles["paper"], **tiny)
-    for point in experiment.points(config)[:4]:
+    for point in experiment.points(config)[:5]:
         assert experiment.row(config, point)["status"] == "ok"
 
 

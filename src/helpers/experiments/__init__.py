@@ -12,6 +12,7 @@ Every other module is an experiment, or what several have in common (``resnet18`
 """
 
 from helpers.experiments.convex_rates import EXPERIMENT as _convex
+from helpers.experiments.digits_dispersion import EXPERIMENT as _digits_dispersion
 from helpers.experiments.double_descent import EXPERIMENT as _dispersion
 from helpers.experiments.escape import EXPERIMENT as _escape
 from helpers.experiments.flat_training import EXPERIMENT as _flat_training
@@ -48,6 +49,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         CNN_WIDTH,
         LABEL_NOISE,
         _dispersion,
+        _digits_dispersion,
         LR_BATCH,
         _linear_relu,
         MLP_CLIPPING,

@@ -2,7 +2,8 @@
 
 The paper has three rules that are not the same. Algorithm 1 compares a gradient's norm with the running minimum since a
 step T_c, and clips to a share alpha of it. Appendix E.5 chooses T_c by itself: after the first epoch whose mean norm is
-larger than that of the epoch before. The main text compares with the norm of K steps earlier.
+larger than that of the epoch before. The main text compares with the norm of K steps earlier. The control, not in the
+paper, clips nothing: at T_c it divides the learning rate once and for all.
 """
 
 import math
@@ -27,7 +28,9 @@ from helpers.regularizers import DynamicClipping, LaggedClipping
 from helpers.training import seeded
 
 MODELS = ("mlp", "cnn")
-PLAIN, ALGORITHM, DETECTED, MAIN_TEXT = RULES = ("none", "algorithm 1", "algorithm 1, start detected", "main text")
+PLAIN, ALGORITHM, DETECTED, MAIN_TEXT, LOWERED = RULES = (
+    "none", "algorithm 1", "algorithm 1, start detected", "main text", "rate lowered",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Clipping(Config):
         alpha: share of the reference norm that is left of a longer gradient.
         start: T_c in epochs.
         lag: K in epochs.
+        divisor: what the control divides the learning rate by at T_c.
     """
 
     memory = ("width", "n", "n_test", "batch_size")
@@ -62,6 +66,7 @@ class Clipping(Config):
     alpha: float
     start: int
     lag: int
+    divisor: float = 20.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,9 +102,11 @@ def points(config: Clipping) -> list[Json]:
 def row(config: Clipping, point: Json) -> Json:
     """Train one network under one rule and follow it; a run that diverges is a row that says so.
 
+    Rules of one seed and noise share sample, initial weights and batches: up to T_c their runs are the same.
+
     Lists over epochs. Accuracies and losses have ``epochs + 1`` entries, from before training on. ``gradient_norm`` and
     ``step_norm`` (mean norm before and after clipping) and ``clipped`` (share of steps) have one entry an epoch.
-    ``start`` is the number of epochs without clipping, null if it never began.
+    ``start`` is the number of epochs before a rule interferes, null if it never did.
     """
     seed, rule = point["seed"], point["rule"]
     train, test, untouched = (split.to(device=default_device()) for split in samples(config, point["noise"], seed))
@@ -113,6 +120,9 @@ def row(config: Clipping, point: Json) -> Json:
         _note(record, state(model, train, test, untouched))
         if epoch == config.epochs:
             break
+        if rule == LOWERED and epoch == start:
+            for group in optimizer.param_groups:
+                group["lr"] /= config.divisor
         try:
             passed = [step(model, optimizer, batch) for batch in minibatches(train, config.batch_size, order)]
         except ValueError as error:  # the wrappers refuse norms that are not finite
@@ -138,13 +148,13 @@ def samples(config: Clipping, noise: float, seed: int) -> tuple[Split, Split, Sp
 
 
 def first_optimizer(config: Clipping, rule: str, model: nn.Module) -> tuple[torch.optim.Optimizer, int | None]:
-    """The optimiser that a rule begins with, and the epoch from which on it clips, where that is known."""
+    """The optimiser that a rule begins with, and the epochs before it interferes, where that is known."""
     base = torch.optim.SGD(trainable(model), lr=config.lr)
     if rule == ALGORITHM:
         return DynamicClipping(base, config.alpha, start=config.start * config.steps), config.start
     if rule == MAIN_TEXT:
         return LaggedClipping(base, config.alpha, lag=config.lag * config.steps), config.lag
-    return base, None
+    return base, config.start if rule == LOWERED else None
 
 
 def step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Split) -> tuple[float, float]:
@@ -187,8 +197,8 @@ SMOKE = Clipping(
 MLP_PROFILES = {
     "smoke": SMOKE,
     "laptop": Clipping(
-        dataset="digits", model="mlp", width=512, n=1280, n_test=500, noise_levels=(0.0, 0.2, 0.4), seeds=(0, 1, 2),
-        epochs=100, batch_size=20, lr=0.1, alpha=0.1, start=8, lag=1,
+        dataset="digits", model="mlp", width=512, n=1280, n_test=500, noise_levels=(0.0, 0.2, 0.4),
+        seeds=(0, 1, 2, 3, 4, 5), epochs=100, batch_size=20, lr=0.1, alpha=0.1, start=8, lag=1,
     ),
     "paper": Clipping(
         dataset="mnist", model="mlp", width=512, n=60_000, n_test=10_000, noise_levels=(0.0, 0.2, 0.4), seeds=(0, 1, 2),
