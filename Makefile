@@ -36,13 +36,15 @@ book: $(INSTALLED)
 	$(BIN)/jupyter-book build . --all -W --keep-going
 	$(BIN)/python tools/check_book.py
 
-# What needs a built book is for test-book.
+# Tests share the processors by files. What needs a built book is for test-book.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --ignore=tests/browser --ignore=tests/book/test_built_book.py
-	$(if $(NOTEBOOKS),$(BIN)/python -m pytest --nbval-lax $(NOTEBOOKS))
+	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/browser --ignore=tests/book/test_built_book.py
+	$(if $(NOTEBOOKS),$(BIN)/python -m pytest $(PARALLEL) --nbval-lax $(NOTEBOOKS))
 
 test-book: $(INSTALLED)
-	$(BIN)/python -m pytest tests/book/test_built_book.py tests/book/test_same_html.py tests/browser
+	$(BIN)/python -m pytest $(PARALLEL) tests/book/test_built_book.py tests/book/test_same_html.py tests/browser
 
 pdf: $(INSTALLED)
 	$(BIN)/python tools/make_pdf.py

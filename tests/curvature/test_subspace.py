@@ -70,3 +70,28 @@ def test_a_count_beyond_the_weights_is_refused(count):
     model, split = quadratic([1.0, 2.0, 3.0], 2)
     with pytest.raises(ValueError, match="count must"):
         curvature.eigenvectors(model, HalfSquaredError(), split, count=count)
+
+
+def test_the_start_is_fixed_by_the_seed_alone():
+    model, split = quadratic([1.0, 2.0, 3.0, 4.0], 3)
+    found = []
+    for state in (0, 1):
+        torch.manual_seed(state)
+        found.append(
+            curvature.eigenvectors(model, HalfSquaredError(), split, count=2, max_iterations=1, seed=5).vectors
+        )
+    assert torch.equal(*found)
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    curvature.eigenvectors(model, HalfSquaredError(), split, count=2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_a_space_is_exhausted_at_any_scale(scale):
+    """Two distinct eigenvalues in six: the space of one start is exhausted after two products."""
+    model, split = quadratic([scale, 4 * scale], 3)
+    edge = curvature.extreme_eigenvalues(model, HalfSquaredError(), split)
+    assert edge.counts_copies
+    assert edge.largest.item() == pytest.approx(4 * scale, rel=1e-9)
+    assert edge.smallest.item() == pytest.approx(scale, rel=1e-9)

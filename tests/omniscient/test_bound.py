@@ -1,3 +1,5 @@
+import math
+import warnings
 from dataclasses import fields
 from functools import cache
 
@@ -392,3 +394,29 @@ def test_zero_curvature_is_refused_with_the_way_out():
         omniscient.estimate(ensemble, train, val, val2, loss=hopeless, lambdas=[1.0])
     with pytest.raises(ValueError, match="one perturbation a run"):
         omniscient.evaluate(ensemble, train, val2, torch.zeros(4, 3), loss=LOSS)
+
+
+def test_the_trace_in_C_is_as_accurate_as_a_cube_root_allows(monkeypatch):
+    asked = []
+
+    def spy(*arguments, rtol, **settings):
+        asked.append(rtol)
+        return curvature.trace(*arguments, rtol=rtol, **settings)
+
+    monkeypatch.setattr("helpers.omniscient.surrogate.trace", spy)
+    ensemble, train, val, val2, _ = trained()
+    omniscient.estimate(ensemble, train, val, val2, loss=LOSS, lambdas=[1.0], method="krylov", value_rtol=0.1)
+    assert asked == pytest.approx([3 * 0.1] * len(asked))
+    assert asked
+
+
+def test_steps_are_one_unless_given():
+    assert rows()[0].sigma == rows(steps=1)[0].sigma
+    (certified,) = omniscient.self_certified(*trained()[:2], loss=LOSS, lambdas=1.0)
+    assert certified.sigma == omniscient.self_certified(*trained()[:2], loss=LOSS, lambdas=1.0, steps=1)[0].sigma
+
+
+def test_the_gap_of_one_run_has_no_error_and_says_nothing():
+    ensemble, train, _, val2, _ = trained()
+    with warnings.catch_warnings(action="error"):
+        assert math.isnan(omniscient.gap(ensemble[:1], train[:1], val2, loss=LOSS).standard_error)
