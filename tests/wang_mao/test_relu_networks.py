@@ -154,7 +154,7 @@ def test_losses_bound_the_batch_gradients_along_a_run(relu):
     (x, y), (_, predict, w), lr = problem(), relu_network(), 0.3
     if not relu:
         predict, w = lambda vector, one: one @ vector, problem(1)[0][0]
-    moment, losses_, active, T = 0.0, [], [], 6
+    moment, losses_, T = 0.0, [], 6
     for step in range(T):
         loss, gradients, _ = derivatives(predict, w, x[step::3], y[step::3])
         units = active_units(w.view(6, 4), x[step::3]) if relu else torch.ones(len(loss))
