@@ -159,6 +159,20 @@ def test_uniform_gradients_suffice(seed):
     assert alignment.alignment(with_mean, G, loss).mu >= alignment.uniformity(J) - 1e-12
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_errors_need_not_be_uniform(seed):
+    """Orthonormal gradients have one strength in the metric G: mu is 1 for a single error that is not 0, too.
+
+    Uniform errors suffice as well, whatever the gradients: then the noise with its mean is 2 L G by definition.
+    """
+    J, one_error = torch.linalg.qr(normal(6, 6, seed=seed))[0], torch.eye(6, dtype=torch.float64)[0]
+    uneven, signs = normal(6, 4, seed=seed), normal(6, seed=seed).sign()
+    for jacobian, errors in ((J, one_error), (J, normal(6, seed=seed)), (uneven, signs)):
+        _, G, loss = dense(jacobian, errors)
+        with_mean = (errors[:, None] * jacobian).T @ (errors[:, None] * jacobian) / 6
+        assert alignment.alignment(with_mean, G, loss).mu == pytest.approx(1, abs=1e-12)
+
+
 # --- bounds and escape --------------------------------------------------------------------------------------
 
 

@@ -96,3 +96,20 @@ def test_noisy_losses_follow_the_second_order_expansion():
     error = found.std().item() / sqrt(len(found))
     assert abs(found.mean().item() - clean - expected) < 4 * error + 0.05 * abs(expected)
     assert expected > 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shaped_noise_costs_a_smooth_loss_the_trace_of_its_covariance(seed):
+    """Remark 3 of Wang & Mao: at most beta Tr kappa / 2 for noise of covariance kappa, met by the Hessian beta I."""
+    rng = torch.Generator().manual_seed(seed)
+    A, sigmas = torch.randn(6, 6, dtype=torch.float64, generator=rng), torch.tensor([0.1, 1.0], dtype=torch.float64)
+    deviations = sigmas.repeat_interleave(3)
+    noise = deviations * torch.randn(4000, 6, dtype=torch.float64, generator=rng)
+    beta = torch.linalg.eigvalsh(A @ A.T)[-1]
+    most = beta * deviations.square().sum() / 2
+    for H, least in ((A @ A.T, 0.0), (beta * torch.eye(6, dtype=torch.float64), most)):
+        costs = ((noise @ H) * noise).sum(1) / 2
+        error = 4 * costs.std() / 4000**0.5
+        assert least - error <= costs.mean() <= most + error
+    shaped = exchange.groupwise_information([0.01, 1.0], [3, 3], sigmas.tolist())
+    assert shaped < exchange.groupwise_information([0.01, 1.0], [3, 3], [0.1, 0.1])

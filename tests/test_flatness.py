@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from helpers import curvature, flatness, models
+from helpers import curvature, data, flatness, models, training
 from helpers.data import Split
 from helpers.losses import ClippedCrossEntropy, HalfSquaredError
 
@@ -342,3 +342,48 @@ def test_refusals():
     two, split = nn.Linear(3, 2).double().eval(), Split(torch.ones(4, 3), torch.zeros(4), 0, "ones")
     with pytest.raises(ValueError, match="one output an example"):
         flatness.squared_error_hessian(two, split)
+
+
+# --- what flatness is said to have to do with ---------------------------------------------------------------
+
+
+@anytime
+@given(st.integers(0, 100))
+def test_gradients_in_the_inputs_are_at_most_those_in_the_first_weights(seed):
+    """f = h(W x): with delta = grad h, grad_x f = W^T delta and ||grad_W f|| = ||delta|| ||x||."""
+    torch.manual_seed(seed)
+    first = nn.Linear(5, 4, bias=False).double()
+    model = nn.Sequential(first, nn.Tanh(), nn.Linear(4, 1)).double()
+    x = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    by_weight, by_input = torch.autograd.grad(model(x), (first.weight, x))
+    assert by_input.norm() <= torch.linalg.matrix_norm(first.weight, 2) * by_weight.norm() / x.norm() + 1e-12
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_keskar_is_the_largest_eigenvalue_up_to_the_size_of_the_box(seed):
+    """The box holds a ball of radius epsilon and lies in one of radius epsilon ||(|w| + 1)||."""
+    H, epsilon = psd(4, seed), 1e-2
+    w = torch.tensor([0.0, 1.0, -2.0, 0.5], dtype=torch.float64)
+    model = Landscape(H, at=w, centre=w)
+    found = max(
+        flatness.keskar(model, Height(), POINT, epsilon=epsilon, iterations=200, seed=start).value for start in range(4)
+    )
+    largest = torch.linalg.eigvalsh(H)[-1].item()
+    box = (w.abs() + 1).square().sum().item()
+    assert 0.5 * largest * epsilon**2 * (1 - 1e-6) <= found <= 0.5 * largest * epsilon**2 * box * (1 + 1e-6)
+
+
+def test_the_test_loss_bends_where_the_training_loss_is_flat():
+    """The remark on figure 7: along flat directions the two losses part, along sharp ones they go together."""
+    torch.manual_seed(0)
+    digits, loss = data.load("digits"), ClippedCrossEntropy.per_class(10)
+    sample, fresh = data.disjoint(digits, 2, 200, seed=0)
+    run = training.train_ensemble(
+        lambda: models.mlp(64, 8, 10), [sample], epochs=150, batch_size=20, lr=0.2, seed=0
+    )  # fmt: skip
+    model = run.models[0].eval()
+    H, fresh_H = (curvature.hessian(model, loss, split).double() for split in (sample, fresh))
+    values, vectors = torch.linalg.eigh(H)
+    bend = ((vectors.T @ fresh_H) * vectors.T).sum(1) / values.clamp(min=1e-12)
+    sharp, flat = bend[-5:], bend[(values > 1e-6) & (values < 1e-3 * values[-1])]
+    assert flat.median() > 3 * sharp.median()

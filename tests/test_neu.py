@@ -292,3 +292,22 @@ GOOD = {"n": 10, "R": 1.0}
 def test_bad_input_is_refused_in_a_sentence(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# --- remarks of Wang & Mao ----------------------------------------------------------------------------------
+
+
+def test_sensitivity_may_fall_although_the_noise_grows():
+    """Remark 1 in general: for the gradient tanh, ten times the variance far out is less sensitive than at 0."""
+    near = neu.sensitivity(torch.tanh, torch.zeros(1, dtype=torch.float64), 0.1, draws=2000, seed=0)
+    far = neu.sensitivity(torch.tanh, torch.full((1,), 8.0, dtype=torch.float64), 1.0, draws=2000, seed=0)
+    assert far.value + 4 * far.standard_error < near.value - 4 * near.standard_error
+
+
+def test_noise_lowers_no_convex_risk_and_may_lower_another():
+    """Remark 2: the condition L_mu(w) <= E L_mu(w + xi) is Jensen's inequality for a convex risk, and can fail."""
+    w = torch.tensor([0.3, -1.0], dtype=torch.float64)
+    convex = neu.gamma(lambda v: float(torch.nn.functional.softplus(v).sum()), w, 0.5, draws=2000, seed=0)
+    hill = neu.gamma(lambda v: float(torch.cos(v).sum()), torch.zeros(2, dtype=torch.float64), 0.5, draws=2000, seed=0)
+    assert convex.value > 4 * convex.standard_error
+    assert hill.value < -4 * hill.standard_error

@@ -259,3 +259,46 @@ def test_refusals():
     shared = nn.Linear(3, 3).double()
     with pytest.raises(ValueError, match="run once an example"):
         soft_rank.kronecker_factors(nn.Sequential(shared, shared).eval(), CROSS_ENTROPY, labelled(2, 3, 3))
+
+
+# --- what the summary of the source says without a proof; derived here --------------------------------------
+
+
+@anytime
+@given(st.floats(0.01, 100), st.floats(1e-3, 10), st.integers(0, 50))
+def test_errors_that_know_nothing_of_the_curvature_make_tic_a_product(factor, lam, seed):
+    """If the squared errors are uncorrelated with the outer products of gradients, C = c F with c = Tr C / Tr F."""
+    F = psd(5, seed=seed)
+    product = soft_rank.trace_ratio(F, factor * F) * soft_rank.soft_rank(torch.linalg.eigvalsh(F), lam)
+    assert soft_rank.tic(F, factor * F, lam) == pytest.approx(product, rel=1e-9)
+
+
+def test_errors_that_follow_the_curvature_make_the_product_too_small_or_too_large():
+    """C = F E F has its noise along the sharp directions, C = F^-1 along the flat ones."""
+    F = torch.diag(torch.tensor([10.0, 1.0, 0.1], dtype=torch.float64))
+    for C, sign in ((F @ F, 1), (torch.linalg.inv(F), -1)):
+        product = soft_rank.trace_ratio(F, C) * soft_rank.soft_rank(F.diagonal(), 0.5)
+        assert sign * (product - soft_rank.tic(F, C, 0.5)) > 0
+
+
+@anytime
+@given(st.integers(0, 50))
+def test_a_matrix_in_place_of_lambda_is_the_soft_rank_in_other_coordinates(seed):
+    """Tr F (F + Lambda)^-1 is rank_1 of Lambda^-1/2 F Lambda^-1/2, and no rescaling of weights changes it."""
+    F, Lam, A = psd(4, seed=seed), psd(4, seed=seed + 100) + torch.eye(4), torch.diag(normal(4, seed=seed).exp())
+    by_definition = torch.linalg.solve((F + Lam).T, F.T).trace().item()
+    values, vectors = torch.linalg.eigh(Lam)
+    root = vectors @ torch.diag(values.rsqrt()) @ vectors.T
+    assert soft_rank.soft_rank(torch.linalg.eigvalsh(root @ F @ root), 1.0) == pytest.approx(by_definition, rel=1e-9)
+    moved = torch.linalg.solve((A @ (F + Lam) @ A).T, (A @ F @ A).T).trace().item()
+    assert moved == pytest.approx(by_definition, rel=1e-9)
+
+
+@anytime
+@given(st.integers(0, 50), st.floats(1e-3, 10))
+def test_every_concave_trace_penalty_is_raised_by_dropping_correlations(seed, lam):
+    """Peierls' inequality for log(1 + e / lam), as for e / (e + lam): the diagonal over-states both."""
+    F = psd(5, seed=seed)
+    exact = torch.log1p(torch.linalg.eigvalsh(F) / lam).sum()
+    assert torch.log1p(F.diagonal() / lam).sum() >= exact - 1e-9
+    assert soft_rank.diagonal_soft_rank(F, lam) >= soft_rank.soft_rank(torch.linalg.eigvalsh(F), lam) - 1e-9

@@ -228,3 +228,16 @@ def test_identical_examples_are_uniform():
 def test_a_sample_of_ten_and_a_half_examples_is_refused():
     with pytest.raises(ValueError, match=r"n must be a whole number of at least 1, got 10\.5"):
         stability.noise_share(4, 10.5)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_gradient_descent_bounds_the_frobenius_norm_with_the_number_of_examples(seed):
+    """Where GD is stable ||H||_F <= sqrt(rank) lambda_1 <= 2 sqrt(n) / lr, met by equal eigenvalues."""
+    n, d, lr = 5, 9, 0.3
+    J = torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    for jacobian in (J, torch.linalg.qr(J.T)[0].T):
+        H = jacobian.T @ jacobian / n
+        H = H * stability.edge_of_stability(lr) / torch.linalg.eigvalsh(H)[-1]
+        assert stability.gd_factor(torch.linalg.eigvalsh(H), lr) == pytest.approx(1)
+        assert H.norm().item() <= 2 * n**0.5 / lr + 1e-9
+    assert H.norm().item() == pytest.approx(2 * n**0.5 / lr)

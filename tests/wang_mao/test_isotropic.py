@@ -206,3 +206,12 @@ def test_bad_input_is_refused_in_a_sentence(call, message):
 
 def test_the_module_is_offered_by_its_chapter():
     assert all(hasattr(wang_mao, name) for name in wang_mao.__all__)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=6), st.floats(0.01, 10))
+def test_without_a_centre_the_bound_is_never_smaller(gradients, trace):
+    """Remark 4, for the moments of any finite set of gradients: E||g||^2 >= E||g - E g||^2."""
+    moment = sum(g**2 for g in gradients) / len(gradients)
+    centred = max(moment - (sum(gradients) / len(gradients)) ** 2, 0.0)
+    sizes = {"n": 50, "steps": 3, "R": 1.0}
+    assert lemma_7(moment, trace, **sizes).value >= closed_form(centred, trace, **sizes).value - 1e-12

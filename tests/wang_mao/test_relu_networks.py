@@ -143,3 +143,28 @@ def test_active_units_by_loops():
 def test_bad_input_is_refused_in_a_sentence(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# --- The inequalities behind them ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_losses_bound_the_batch_gradients_along_a_run(relu):
+    """Theorems 3 and 4 are never below Lemma 7 with the batch gradients of the run: Cauchy and Schwarz."""
+    (x, y), (_, predict, w), lr = problem(), relu_network(), 0.3
+    if not relu:
+        predict, w = lambda vector, one: one @ vector, problem(1)[0][0]
+    moment, losses_, T = 0.0, [], 6
+    for step in range(T):
+        loss, gradients, _ = derivatives(predict, w, x[step::3], y[step::3])
+        units = active_units(w.view(6, 4), x[step::3]) if relu else torch.ones(len(loss))
+        losses_.append((units * loss).mean().item())
+        moment += lr**2 * gradients.mean(0).square().sum().item()
+        w = w - lr * gradients.mean(0)
+    trace = derivatives(predict, w, x, y)[2].mean().item()
+    weaker = lemma_7(moment, trace, n=12, steps=T, R=1.0).value
+    if relu:
+        final = active_units(w.view(6, 4), x).double().mean().item()
+        assert two_layer_relu(losses_, final, lr, width=6, n=12, R=1.0).value >= weaker
+    else:
+        assert linear_network(losses_, lr, n=12, R=1.0).value >= weaker

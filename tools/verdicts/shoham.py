@@ -12,6 +12,8 @@ TRAIN, TEST = "from_train", "from_test"
 LAM = 0.01  # at which the chapter compares
 LEAST = 30  # networks
 DRAWS = 300
+STRONG = 0.5  # Kendall's tau, by the lower end of its interval
+NORMS = ("trace", "frobenius", "largest_eigenvalue")
 CALIBRATED = (0.8, 1.25)  # of the trace ratio on test data
 
 
@@ -47,19 +49,50 @@ def bootstrap(statistic: Callable[[np.ndarray], float], n: int) -> tuple[float, 
     return float(low), float(high)
 
 
-def order(values: np.ndarray, target: np.ndarray) -> tuple[float, float]:
-    """Bootstrap interval of tau."""
-    return bootstrap(lambda pick: tau(values[pick], target[pick]), len(target))
+def levels(rows: list[Json]) -> np.ndarray:
+    """Shares of random labels; gaps of different levels differ by the level alone, so pairs are compared within one."""
+    return np.array([row["noise"] for row in rows])
 
 
-def lead(one: np.ndarray, other: np.ndarray, target: np.ndarray) -> tuple[float, float]:
+def tau_within(values: np.ndarray, target: np.ndarray, groups: np.ndarray) -> float:
+    """Kendall's tau over pairs of one group only: pairs of all groups added up."""
+    pairs = ties = 0.0
+    for group in np.unique(groups):
+        one, other = (np.sign(x[groups == group][:, None] - x[groups == group]) for x in (values, target))
+        pairs += float((one * other).sum())
+        ties += float(np.sqrt(np.square(one).sum() * np.square(other).sum()))
+    return pairs / ties if ties else float("nan")
+
+
+def order(values: np.ndarray, rows: list[Json]) -> tuple[float, float]:
+    """Bootstrap interval of tau with the gap, within levels of label noise."""
+    target, groups = gaps(rows), levels(rows)
+    return bootstrap(lambda pick: tau_within(values[pick], target[pick], groups[pick]), len(rows))
+
+
+def lead(one: np.ndarray, other: np.ndarray, rows: list[Json]) -> tuple[float, float]:
     """Bootstrap interval of tau of one measure less that of another, on the same resampled networks."""
-    return bootstrap(lambda pick: tau(one[pick], target[pick]) - tau(other[pick], target[pick]), len(target))
+    target, groups = gaps(rows), levels(rows)
+
+    def difference(pick: np.ndarray) -> float:
+        return tau_within(one[pick], target[pick], groups[pick]) - tau_within(other[pick], target[pick], groups[pick])
+
+    return bootstrap(difference, len(rows))
+
+
+def product(rows: list[Json], config: Json, source: str) -> np.ndarray:
+    """(Tr C / Tr F) rank_lambda(F): the estimator into which the source takes the gap apart."""
+    return np.asarray(measure(rows, config, "trace_ratio", source) * measure(rows, config, "soft_rank", source))
 
 
 def off_by(rows: list[Json], config: Json, name: str, source: str = TRAIN) -> float:
     """Median of the predicted over the measured gap."""
-    return float(np.median(measure(rows, config, name, source) / config["n"] / gaps(rows)))
+    return off(measure(rows, config, name, source), rows, config)
+
+
+def off(values: np.ndarray, rows: list[Json], config: Json) -> float:
+    """Median of values over n over the measured gap."""
+    return float(np.median(values / config["n"] / gaps(rows)))
 
 
 def right(ratio: float) -> bool:
@@ -73,32 +106,40 @@ def soft_rank_is_the_gap_if_calibrated(rows: list[Json], config: Json) -> str:
     here = calibrated(rows)
     if len(here) < 10:
         return NOT_RUN
-    ordered = order(measure(here, config, "soft_rank"), gaps(here))[0] > 0
+    ordered = order(measure(here, config, "soft_rank"), here)[0] > 0
     return graded(ordered and right(off_by(here, config, "soft_rank")), ordered)
 
 
 @reading(LEAST)
 def tic_follows_the_gap(rows: list[Json], config: Json) -> str:
     """Takeuchi's criterion from test and from training data against the gap: the order, and the median ratio."""
-    seen, unseen = (order(measure(rows, config, "tic", source), gaps(rows))[0] for source in (TRAIN, TEST))
-    return graded(min(seen, unseen) > 0.5 and right(off_by(rows, config, "tic", TEST)), unseen > 0.5)
+    seen, unseen = (order(measure(rows, config, "tic", source), rows)[0] for source in (TRAIN, TEST))
+    return graded(min(seen, unseen) > STRONG and right(off_by(rows, config, "tic", TEST)), unseen > STRONG)
+
+
+@reading(LEAST)
+def product_follows_the_gap(rows: list[Json], config: Json) -> str:
+    """Trace ratio times soft rank from test data: a strong order, and a size right to a factor of two."""
+    values = product(rows, config, TEST)
+    ordered = order(values, rows)[0] > STRONG
+    return graded(ordered and 0.5 < off(values, rows, config) < 2, ordered)
 
 
 @reading(LEAST)
 def estimators_from_test_data(rows: list[Json], config: Json) -> str:
-    """Figure 1: criterion and soft rank from test data follow the gap, and the trace ratio is far from it in size."""
-    tic, rank = (order(measure(rows, config, name, TEST), gaps(rows))[0] > 0.5 for name in ("tic", "soft_rank"))
+    """Figure 1: criterion and product from test data follow the gap, and the trace ratio is far from it in size."""
+    values = (measure(rows, config, "tic", TEST), product(rows, config, TEST))
+    tic, ours = (order(one, rows)[0] > STRONG and 0.4 < off(one, rows, config) < 2.5 for one in values)
     far = off_by(rows, config, "trace_ratio", TEST) < 0.1
-    return graded(tic and rank and far, tic and far)
+    return graded(tic and ours and far, far and (tic or ours))
 
 
 @reading(LEAST)
 def trace_ratio_is_poor_and_soft_rank_strong(rows: list[Json], config: Json) -> str:
-    """Figure 2, from training data: the trace ratio may have no order at all; tau of the soft rank is above 0.7."""
-    low, high = order(measure(rows, config, "trace_ratio"), gaps(rows))
-    rank = order(measure(rows, config, "soft_rank"), gaps(rows))[0]
-    poor = low < 0.2 and high < 0.5
-    return graded(poor and rank > 0.7, poor and rank > 0)
+    """Figure 2, from training data: the trace ratio has no order to speak of, and the soft rank a strong one."""
+    poor = order(measure(rows, config, "trace_ratio"), rows)[1] < STRONG
+    strong = order(measure(rows, config, "soft_rank"), rows)[0] > STRONG
+    return graded(poor and strong, poor or strong)
 
 
 @reading(LEAST)
@@ -112,14 +153,33 @@ def approximations_are_ordered(rows: list[Json], config: Json) -> str:
 
 @reading(LEAST)
 def soft_rank_orders_best(rows: list[Json], config: Json) -> str:
-    """Figure 4: tau of the soft rank less that of the plain trace, from training data, at every lambda.
+    """Figure 4, from training data: at some lambda the soft rank orders the gaps, and clearly better than the trace."""
+    trace = measure(rows, config, "trace")
+    values = [measure(rows, config, "soft_rank", lam=lam) for lam in config["lambdas"]]
+    ordered = [order(one, rows)[0] > 0 for one in values]
+    ahead = [lead(one, trace, rows)[0] > 0 for one in values]
+    return graded(any(map(all, zip(ordered, ahead, strict=True))), any(ordered))
 
-    Reproduced if it is clearly ahead somewhere, not reproduced if it never is and is clearly behind somewhere.
-    """
-    gap, trace = gaps(rows), measure(rows, config, "trace")
-    leads = [lead(measure(rows, config, "soft_rank", lam=lam), trace, gap) for lam in config["lambdas"]]
-    ahead, behind = any(low > 0 for low, _ in leads), any(high < 0 for _, high in leads)
-    return graded(ahead, ahead) if ahead or behind else NOT_RUN
+
+@reading(LEAST)
+def soft_rank_outperforms_norms(rows: list[Json], config: Json) -> str:
+    """The soft rank from training data orders the gaps, and clearly better than each norm of the Hessian."""
+    rank = measure(rows, config, "soft_rank")
+    ordered = order(rank, rows)[0] > 0
+    ahead = [lead(rank, measure(rows, config, name), rows)[0] > 0 for name in NORMS]
+    return graded(ordered and all(ahead), ordered or any(ahead))
+
+
+@reading(LEAST)
+def rank_comes_from_training_data(rows: list[Json], config: Json) -> str:
+    """Networks that are not over-confident: is the gap predicted from training data; in part, is the rank itself?"""
+    here = [row for row in rows if row[TEST]["trace_ratio"] < CALIBRATED[1]]
+    if len(here) < 10:
+        return NOT_RUN
+    seen, unseen = (measure(here, config, "soft_rank", source) for source in (TRAIN, TEST))
+    same = right(float(np.median(seen / unseen)))
+    predicts = order(seen, here)[0] > 0 and right(off(seen, here, config))
+    return graded(same and predicts, same)
 
 
 @reading(LEAST)
@@ -127,7 +187,7 @@ def confidence_decides(rows: list[Json], config: Json) -> str:
     """Figure 5: predicted over measured gap falls with over-confidence, and is nearest to 1 for calibrated networks."""
     ratio = measure(rows, config, "trace_ratio", TEST)
     miss = measure(rows, config, "soft_rank") / config["n"] / gaps(rows)
-    falls = order(miss, ratio)[1] < 0
+    falls = bootstrap(lambda pick: tau(miss[pick], ratio[pick]), len(rows))[1] < 0
     near = (ratio > CALIBRATED[0]) & (ratio < CALIBRATED[1])
     distance = np.abs(np.log(miss))
     nearest = bool(near.any() and not near.all() and np.median(distance[near]) < np.median(distance[~near]))
@@ -142,4 +202,7 @@ RULES: dict[str, Rule] = {
     "003-figure-3": approximations_are_ordered,
     "003-figure-4": soft_rank_orders_best,
     "003-figure-5": confidence_decides,
+    "003-product": product_follows_the_gap,
+    "003-training-estimate": rank_comes_from_training_data,
+    "003-outperforms": soft_rank_outperforms_norms,
 }

@@ -152,6 +152,55 @@ def no_minimum_breaks_the_frobenius_bound(rows: list[Json], config: Json) -> str
     return graded(bool((over_the_bound(converged(rows), "mu0") <= 1).all()), False)
 
 
+@reading(least=20, part=SELECTION)
+def tighter_for_small_batches(rows: list[Json], config: Json) -> str:
+    """The norm of minima over its bound along the batch size, with the smallest mu and with that of training."""
+    here, within = converged(rows), ("activation", "seed", "lr")
+    shares = [[row | {"share": x} for row, x in zip(here, over_the_bound(here, key), strict=True)]
+              for key in ("mu0", "mu")]  # fmt: skip
+    return agreement([(direction(one, number("share"), "batch_size", within), "falls") for one in shares])
+
+
+def moves_with_the_noise(rows: list[Json], key: str) -> str:
+    """Does a number of minima fall with the learning rate and rise with the batch size, both or one?"""
+    here, within = converged(rows), ("activation", "seed")
+    return agreement(
+        [
+            (direction(here, number(key), "lr", (*within, "batch_size")), "falls"),
+            (direction(here, number(key), "batch_size", (*within, "lr")), "rises"),
+        ]
+    )
+
+
+@reading(least=20, part=SELECTION)
+def minima_are_uniform(rows: list[Json], config: Json) -> str:
+    """Non-uniformity along learning rate and batch size."""
+    return moves_with_the_noise(rows, "non_uniformity")
+
+
+@reading(least=20, part=SELECTION)
+def minima_are_flat(rows: list[Json], config: Json) -> str:
+    """Frobenius norm along learning rate and batch size."""
+    return moves_with_the_noise(rows, "frobenius")
+
+
+@reading(least=20, part=SELECTION)
+def noise_has_size_and_direction(rows: list[Json], config: Json) -> str:
+    """Looks along training: cosine alpha above a half, loss-scaled size beta between 0.5 and 2; both are 1 if exact."""
+    looks = [look for row in converged(rows) for look in row["path"]]
+    direct = float(np.mean([look["alpha"] > 0.5 for look in looks])) > 0.9
+    sized = float(np.mean([0.5 < look["beta"] < 2 for look in looks])) > 0.9
+    exact = all(abs(look[key] - 1) < 0.1 for look in looks for key in ("alpha", "beta"))
+    return graded(exact, direct and sized)
+
+
+@reading(least=6)
+def escape_is_fast(rows: list[Json], config: Json) -> str:
+    """With the noise of SGD and batches of one: growth of the mean loss by more than a fifth a step, at every seed."""
+    growths = [row["measured_growth"] for row in noise(rows, "sgd")]
+    return graded(min(growths) > 1.2, max(growths) > 1.2)
+
+
 def smallest_mu(row: Json) -> float:
     """The least mu over the looks of a run."""
     return float(min(look["mu"] for look in row["path"]))
@@ -286,6 +335,11 @@ RULES: dict[str, Rule] = {
     "002-frobenius-cifar": norm_outlives_size,
     "002-theorem-4-escape": growth_is_above_the_provable_rate,
     "002-figure-19": escape_is_exponential,
+    "002-tighter-small-batch": tighter_for_small_batches,
+    "002-uniform-solutions": minima_are_uniform,
+    "002-large-rate-small-batch": minima_are_flat,
+    "002-noise-magnitude": noise_has_size_and_direction,
+    "002-escape-speed": escape_is_fast,
     "004-escape": sharper_minima_are_left,
     "004-jastrzebski": ratio_decides,
 }

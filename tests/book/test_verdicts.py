@@ -1,0 +1,308 @@
+"""Every rule turned round: rows of the artefacts with numbers changed by hand, and the verdict that must follow.
+
+A rule that returned one verdict whatever the rows would weigh nothing. ``TURNED`` has an entry for each rule, and
+``test_every_rule_is_turned_round`` sees to it that two verdicts or more come out.
+"""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from helpers.experiments.machinery.artefact import Artefact, Json, load
+from tools.verdicts import RULES, wang_mao
+from tools.verdicts.common import finished
+
+BOOK = Path(__file__).resolve().parents[2] / "book"
+LEDGER = {row["id"]: row for row in yaml.safe_load((BOOK / "claims.yml").read_text(encoding="utf-8"))}
+SMALL, OTHERWISE, PARTLY = "reproduced at small scale", "otherwise at small scale", "partly"
+YES, NO, WRONG, NOT_RUN = "reproduced", "not reproduced", "source wrong", "not run yet"
+BORROWED = dict.fromkeys(("001-table-1", "001-table-2", "001-table-3"), "flat-training.laptop.json")
+PRINTED, DETECTED, TEXT = wang_mao.PRINTED, wang_mao.DETECTED, wang_mao.TEXT
+
+Change = Callable[[Json], Json]
+
+
+def put(**values: object) -> Change:
+    """Other values for every row; a function is applied to the row."""
+    return lambda row: row | {key: value(row) if callable(value) else value for key, value in values.items()}
+
+
+def where(holds: Callable[[Json], bool], change: Change) -> Change:
+    """A change of the rows of which something holds."""
+    return lambda row: change(row) if holds(row) else row
+
+
+def both(one: Change, other: Change) -> Change:
+    return lambda row: other(one(row))
+
+
+def look(**values: object) -> Change:
+    """Other values at every look of a path, where a row has one."""
+    return where(
+        lambda row: "path" in row,
+        lambda row: row | {"path": [put(**values)(at | {"d": row["d"]}) for at in row["path"]]},
+    )
+
+
+def side(name: str, **values: object) -> Change:
+    """Other measures from training or from test data; a function is applied to the row."""
+    return lambda row: row | {name: put(**{k: (v(row) if callable(v) else v) for k, v in values.items()})(row[name])}
+
+
+def rule(*names: str) -> Callable[[Json], bool]:
+    return lambda row: row["rule"] in names
+
+
+def method(*names: str) -> Callable[[Json], bool]:
+    return lambda row: row["method"] in names
+
+
+def minimum(row: Json) -> bool:
+    """Whether a row is of a run of SGD to a minimum."""
+    return row["part"] == "selection"
+
+
+def noisy(row: Json) -> bool:
+    return bool(row["noise"])
+
+
+def ending(key: str, value: float) -> Change:
+    """A curve that ends at a value, spread a little over the seeds."""
+    return lambda row: row | {key: [*row[key][:-1], value + 0.001 * row["seed"]]}
+
+
+def accurate(by: float) -> Change:
+    return put(test_accuracy=lambda row: row["test_accuracy"] + by)
+
+
+def at_looks(**values: object) -> Change:
+    """Other values at every look of a walk, where a row has some."""
+    return where(
+        lambda row: "looks" in row, lambda row: row | {"looks": [put(**values)(at) for at in row["looks"]]}
+    )  # fmt: skip
+
+
+AT = 5  # where lambda is 0.01
+
+
+def rank(row: Json, side_: str = "from_train") -> float:
+    return float(row[side_]["soft_rank"][AT])
+
+
+def constant(value: Callable[[Json], float]) -> Callable[[Json], list[float]]:
+    """The same number at every lambda."""
+    return lambda row: [value(row)] * len(row["from_train"]["soft_rank"])
+
+
+def edge(row: Json) -> float:
+    return float(2 / row["lr"])
+
+
+INVERSE_GAP = put(gap=lambda row: 1 / row["gap"])
+RANK_IS_GAP = put(gap=lambda row: rank(row) / row["n"])
+GMPS = ("GMP, 3 draws", "GMP, 10 draws")
+
+TURNED: dict[str, list[tuple[Change, str]]] = {
+    # --- Peng et al.; the rules of the grid are turned round in test_claims
+    "000-theorem-4": [(put(simulated_gap=lambda r: r["n"]), NO)],
+    # --- Wang and Mao
+    "001-main-text-clipping": [
+        (where(rule(TEXT), ending("true_test_accuracy", 0.99)), SMALL),
+        (where(rule(TEXT), ending("true_test_accuracy", 0.1)), OTHERWISE),
+    ],
+    "001-figure-4": [
+        (where(rule(DETECTED), ending("test_accuracy", 0.1)), PARTLY),
+        (where(rule(PRINTED, DETECTED), ending("test_accuracy", 0.1)), OTHERWISE),
+    ],
+    "001-figure-4-level": [
+        (where(rule(DETECTED), ending("test_accuracy", 0.1)), PARTLY),
+        (where(rule(PRINTED, DETECTED), ending("test_accuracy", 0.99)), OTHERWISE),
+    ],
+    "001-figure-9": [
+        (where(rule(PRINTED, DETECTED), ending("true_test_accuracy", 0.99)), SMALL),
+        (where(rule(PRINTED, DETECTED), ending("true_test_accuracy", 0.1)), OTHERWISE),
+    ],
+    "001-clean-clipping": [
+        (where(rule(PRINTED), ending("true_test_accuracy", 0.99)), PARTLY),
+        (where(rule(PRINTED, DETECTED), ending("true_test_accuracy", 0.99)), OTHERWISE),
+    ],
+    "001-clean-memorization": [
+        (where(noisy, ending("true_test_accuracy", 0.9)), PARTLY),
+        (lambda r: ending("true_test_accuracy", 0.9 if noisy(r) else 0.1)(r), OTHERWISE),
+    ],
+    "001-small-batch-flat": [(put(trace=lambda r: 1 / r["trace"]), OTHERWISE)],
+    "001-gmp-flatter": [
+        (where(method(*GMPS), accurate(0.5)), SMALL),
+        (where(method(*GMPS), put(trace=1e4)), OTHERWISE),
+    ],
+    "001-table-1": [
+        (where(method(*GMPS), accurate(0.5)), SMALL),
+        (both(where(method(GMPS[0]), accurate(0.5)), where(method(GMPS[1]), accurate(-0.5))), PARTLY),
+        (where(method(*GMPS), accurate(-0.5)), OTHERWISE),
+    ],
+    "001-table-3": [
+        (where(method("absolute GMP, 3 draws"), accurate(0.5)), SMALL),
+        (where(method("absolute GMP, 3 draws"), accurate(-0.5)), OTHERWISE),
+    ],
+    "001-figure-2": [(put(wang_mao_eq3=lambda r: {"value": 1 / r["wang_mao_eq3"]["value"]}), OTHERWISE)],
+    "001-figure-2-noise": [
+        (put(wang_mao_eq3=lambda r: {"value": r["gap"]}), SMALL),
+        (put(gap=lambda r: 1.0 + 0.1 * r["seed"]), NOT_RUN),
+    ],
+    "001-figure-3": [
+        (put(cross_run=[1, 0.5, 0.2, 2, 0.1]), SMALL),
+        (put(cross_run=[1, 1, 1, 2, 2]), OTHERWISE),
+    ],
+    "001-figure-6": [
+        (put(wang_mao_eq3=lambda r: {"A": r["lr"], "B": r["wang_mao_eq3"]["B"]}), PARTLY),
+        (put(wang_mao_eq3=lambda r: {"A": r["wang_mao_eq3"]["B"], "B": r["wang_mao_eq3"]["B"]}), OTHERWISE),
+    ],
+    "001-figure-7": [
+        (put(bound=lambda r: [1e3 - i for i in range(len(r["bound"]))]), PARTLY),
+        (put(bound=lambda r: [-b for b in r["bound"]]), NO),
+    ],
+    "002-sam-success": [
+        (where(method("SAM"), both(accurate(0.5), put(trace=1.0))), SMALL),
+        (where(method("SAM"), both(accurate(-0.5), put(trace=1.0))), PARTLY),
+        (where(method("SAM"), both(accurate(-0.5), put(trace=1e4))), OTHERWISE),
+    ],
+    "004-neyshabur-width": [(put(test_error=lambda r: 1 / r["test_error"]), OTHERWISE)],
+    # --- Wu
+    "002-table-2-keskar": [(put(test_error=lambda r: 1 / r["test_error"]), OTHERWISE)],
+    "002-table-1": [
+        (put(sharpness=lambda r: [edge(r)] * 20), SMALL),
+        (put(sharpness=lambda r: [3 * edge(r)] * 20), OTHERWISE),
+    ],
+    "002-figure-14": [
+        (put(sharpness=lambda r: [edge(r) / 10] + [edge(r)] * 20, rises=0.1), SMALL),
+        (put(train_loss=1e9), OTHERWISE),
+    ],
+    "002-matrix-condition": [(put(gauss_newton_eigenvalue=0.0, non_uniformity=0.0), SMALL)],
+    "002-figure-16": [
+        (put(gauss_newton_eigenvalue=lambda r: 1 / r["lr"], non_uniformity=lambda r: r["non_uniformity"] / 1e6), SMALL),
+        (put(non_uniformity=lambda r: 1 / r["non_uniformity"]), OTHERWISE),
+    ],
+    "002-figure-17": [
+        (where(minimum, put(non_uniformity=lambda r: r["non_uniformity"] * 2.0 ** (r["seed"] - 1))), PARTLY),
+        (put(non_uniformity=lambda r: 1 / r["gauss_newton_eigenvalue"]), OTHERWISE),
+    ],
+    "002-decoupling": [(look(mu=10.0), OTHERWISE)],
+    "002-mu0": [(where(minimum, put(mu0=lambda r: r["mu"])), SMALL), (put(mu0=0.0), OTHERWISE)],
+    "002-figure-18": [
+        (where(lambda r: r.get("width", 256) < 256, put(mu=0.1)), PARTLY),
+        (put(mu=0.1), OTHERWISE),
+    ],
+    "002-theorem-3-stability": [(put(frobenius=1e6), NO)],
+    "002-tighter-small-batch": [
+        (where(minimum, put(mu=lambda r: r["mu"] * r["batch_size"] ** 4)), PARTLY),
+        (where(minimum, put(frobenius=lambda r: r["batch_size"] ** 2 / r["lr"])), OTHERWISE),
+    ],
+    "002-uniform-solutions": [
+        (put(non_uniformity=lambda r: r["lr"] ** -0.5), PARTLY),
+        (put(non_uniformity=lambda r: 1 / r["non_uniformity"]), OTHERWISE),
+    ],
+    "002-large-rate-small-batch": [
+        (put(frobenius=lambda r: r["lr"] ** -0.5), PARTLY),
+        (put(frobenius=lambda r: 1 / r["frobenius"]), OTHERWISE),
+    ],
+    "002-noise-magnitude": [(look(alpha=1.0, beta=1.0), SMALL), (look(alpha=0.1), OTHERWISE)],
+    "002-alignment-cifar": [(look(mu=1.0), SMALL), (look(mu=lambda at: 1e-3 / at["d"]), OTHERWISE)],
+    "002-frobenius-cifar": [
+        (look(frobenius=lambda at: 1e-6 * at["d"]), PARTLY),
+        (look(frobenius=1e6), OTHERWISE),
+    ],
+    "002-figure-11": [
+        (where(lambda r: r["seed"] == 0, put(mean=lambda r: r["mean"][:1] * 99)), PARTLY),
+        (put(mean=lambda r: r["mean"][:1] * 99), OTHERWISE),
+    ],
+    "002-figure-19": [(put(linear=lambda r: [1e9] * 20), PARTLY), (put(measured_growth=1.0), OTHERWISE)],
+    "002-escape-speed": [
+        (where(lambda r: r["seed"] > 0, put(measured_growth=1.0)), PARTLY),
+        (put(measured_growth=1.0), OTHERWISE),
+    ],
+    "002-isotropic-noise": [(put(measured_growth=1.0), PARTLY), (put(measured_growth=3.0), NO)],
+    "002-theorem-4-escape": [(put(linear_growth=0.0), NO)],
+    "004-escape": [
+        (where(lambda r: r["batch_size"] == 4, put(measured_growth=99.0)), PARTLY),
+        (put(measured_growth=1.0), OTHERWISE),
+    ],
+    "004-jastrzebski": [
+        (where(minimum, put(frobenius=lambda r: r["batch_size"] / r["lr"])), SMALL),
+        (put(frobenius=lambda r: 1 / r.get("frobenius", 1)), OTHERWISE),
+    ],
+    # --- Shoham et al.
+    "003-result-calibrated": [(RANK_IS_GAP, SMALL), (put(gap=lambda r: 1 / rank(r)), OTHERWISE)],
+    "003-result-tic": [
+        (put(from_train=lambda r: r["from_test"], gap=lambda r: r["from_test"]["tic"][AT] / r["n"]), SMALL),
+        (INVERSE_GAP, OTHERWISE),
+    ],
+    "003-product": [(put(gap=lambda r: 100 * r["gap"]), PARTLY), (INVERSE_GAP, OTHERWISE)],
+    "003-figure-1": [
+        (side("from_test", tic=lambda r: [100 * x for x in r["from_test"]["tic"]]), PARTLY),
+        (INVERSE_GAP, OTHERWISE),
+    ],
+    "003-figure-2": [(RANK_IS_GAP, SMALL), (put(gap=lambda r: r["from_train"]["trace_ratio"]), OTHERWISE)],
+    "003-figure-3": [
+        (side("from_train", trace_ratio=1e4), PARTLY),
+        (side("from_train", kfac=constant(lambda r: 1e-3)), OTHERWISE),
+    ],
+    "003-figure-4": [
+        (RANK_IS_GAP, SMALL),
+        (both(RANK_IS_GAP, side("from_train", trace=rank, soft_rank=constant(rank))), PARTLY),
+    ],
+    "003-figure-5": [
+        (put(gap=lambda r: rank(r) / r["n"] / r["from_test"]["trace_ratio"]), PARTLY),
+        (RANK_IS_GAP, OTHERWISE),
+    ],
+    "003-training-estimate": [
+        (RANK_IS_GAP, SMALL),
+        (side("from_train", soft_rank=constant(lambda r: 10 * rank(r))), OTHERWISE),
+    ],
+    "003-outperforms": [
+        (RANK_IS_GAP, SMALL),
+        (both(RANK_IS_GAP, side("from_train", trace=rank, frobenius=rank, largest_eigenvalue=rank)), PARTLY),
+    ],
+    # --- beyond the five
+    "beyond-certificate": [(at_looks(train_error=0.95, incoherence=0.0), PARTLY), (at_looks(train_error=2.0), NO)],
+    "beyond-posterior": [(put(information=0.0), YES), (put(information=1e9), NO)],
+    "beyond-members-measured": [
+        (put(members=lambda r: [m | {"information": i} for i, m in enumerate(r["members"])]), PARTLY),
+        (put(gap=10.0), NO),
+    ],
+}  # fmt: skip
+TURNED["001-table-2"], TURNED["001-figure-8"] = TURNED["001-table-1"], TURNED["001-figure-7"]
+OF_THE_GRID = {"000-result-tight", "000-result-trends", "000-failure-trend", "000-open-1", "000-open-2", "000-check-1"}
+
+
+def artefact_of(name: str) -> Artefact:
+    return load(BOOK / "results" / (BORROWED.get(name) or LEDGER[name]["artefact"]))
+
+
+def test_every_rule_is_turned_round() -> None:
+    """Two verdicts or more of each: those of its changes, and that of the rows as they are."""
+    assert set(TURNED) | OF_THE_GRID == set(RULES)
+    for name, changes in TURNED.items():
+        verdicts = {verdict for _, verdict in changes}
+        verdicts |= {LEDGER[name]["verdict"]} if name not in BORROWED else set()
+        assert len(verdicts - {NOT_RUN}) > 1, f"{name} is seen to return one verdict only"
+
+
+@pytest.mark.parametrize(
+    ("name", "which"), [(name, i) for name, changes in TURNED.items() for i in range(len(changes))]
+)  # fmt: skip
+def test_changed_rows_change_the_verdict(name: str, which: int) -> None:
+    artefact, (change, verdict) = artefact_of(name), TURNED[name][which]
+    artefact.rows = [change(copy.deepcopy(row)) for row in finished(artefact)]
+    assert RULES[name](artefact) == verdict
+
+
+def test_the_share_of_held_out_data_is_done_when_each_was_run() -> None:
+    artefact = load(BOOK / "results" / "resnet18-validation.laptop.json")
+    assert RULES["000-check-1"](artefact) == SMALL
+    artefact.profile = "paper"
+    assert RULES["000-check-1"](artefact) == YES
+    artefact.rows = artefact.rows[:1]
+    assert RULES["000-check-1"](artefact) == NOT_RUN
