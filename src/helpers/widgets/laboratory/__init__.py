@@ -1,25 +1,20 @@
 """The laboratory: networks that train in the page while every bound of the book answers.
 
-=============  ==========================================================================================
-``random.js``  PCG32; its twin in Python is ``generator``
-``worlds.js``  digits and toys; ``worlds``
-``network.js`` a network with one hidden layer, its gradients, Hessian products and traces; ``helpers.curvature``
-``training.js``, ``session.js``  k runs in lockstep; ``replay``
-``bounds.js``  the bounds; the modules of ``helpers`` that have their names
-=============  ==========================================================================================
+================  ==========================================================================================
+``element``       ``Laboratory``, an anywidget
+``replay``        a setting again with the package, and every bound on any runs: the twin of ``session.js``
+``worlds``        digits and toys: the twin of ``worlds.js``
+``generator``     PCG32, which page and notebook draw from: the twin of ``random.js``
+``scripts``       the texts that the page runs
+================  ==========================================================================================
 
-The scripts have no imports and are read one after the other, in this order. ``ENGINE`` is their text: the page runs it
-in a worker that is made from it, or on its main thread where a browser forbids workers.
+Of the scripts, ``network.js`` holds what ``helpers.curvature`` does, ``training.js`` k runs in lockstep, ``bounds.js`` the
+bounds under their names in ``helpers``; ``server.js`` runs them in a worker, or on the page where a browser forbids
+workers. What they compute is held to the package by test, to 1e-8.
 """
 
-from importlib.resources import files
+from helpers.widgets.laboratory.element import Laboratory
+from helpers.widgets.laboratory.replay import LAMBDAS, Replay, measure, replay, trained
+from helpers.widgets.laboratory.worlds import Roles, packed_digits, roles
 
-PARTS = ("random", "worlds", "network", "training", "bounds", "session")
-
-
-def script(name: str) -> str:
-    """The text of one of the laboratory's scripts."""
-    return (files("helpers.widgets.laboratory") / f"{name}.js").read_text(encoding="utf-8")
-
-
-ENGINE = "\n".join(map(script, PARTS))
+__all__ = ["LAMBDAS", "Laboratory", "Replay", "Roles", "measure", "packed_digits", "replay", "roles", "trained"]

@@ -51,19 +51,22 @@ function measure({ shape, samples, runs, settings }) {
   };
 }
 
-// Trains and measures piece by piece: yields {kind: "epoch" | "work" | "diverged"}, and returns the results.
-function* session(prepared, options = {}) {
-  const { settings, shape, samples, runs } = prepared;
-  const { lambdas = LAMBDAS, rtol = 1e-6 } = options;
-  while (runs.losses.length < settings.epochs) {
-    const finite = epoch(runs, prepared.next_orders());
-    if (!finite) return { diverged: runs.losses.length };
-    yield "epoch";
-  }
+// Every bound of the runs as they are now, piece by piece: yields between pieces, returns the results.
+function* answers(prepared, { lambdas = LAMBDAS, rtol = 1e-6 } = {}) {
+  const { shape, samples, runs } = prepared;
   const results = measure(prepared);
-  yield "work";
+  yield;
   const common = { clip: results.clip, R: results.R, lambdas, steps: results.steps, rtol };
   results.omniscient = yield* omniscient.estimate(shape, runs.weights, samples.train, samples.val, samples.val2, common);
   results.self_certified = yield* omniscient.self_certified(shape, runs.weights, samples.train, common);
   return results;
+}
+
+// Trains to the end and answers: yields after every epoch and between pieces of the answer.
+function* session(prepared, options) {
+  while (prepared.runs.losses.length < prepared.settings.epochs) {
+    if (!epoch(prepared.runs, prepared.next_orders())) return { diverged: prepared.runs.losses.length };
+    yield;
+  }
+  return yield* answers(prepared, options);
 }

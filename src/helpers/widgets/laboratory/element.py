@@ -1,0 +1,78 @@
+"""The laboratory as an element of a notebook or of the built page."""
+
+import html
+from typing import Any
+
+import anywidget
+import traitlets
+
+from helpers.widgets.laboratory.scripts import ENGINE_MODULE, script
+
+KEYS = (
+    "world", "batch_size", "lr", "momentum", "epochs", "width", "label_noise", "n", "temperature", "toy_noise", "seed",
+)  # fmt: skip
+
+
+class Laboratory(anywidget.AnyWidget):
+    """Four networks that train in the page while every bound of the book answers.
+
+    Args:
+        settings: any of world, batch_size, lr, momentum, epochs, width, label_noise, n, temperature, toy_noise, seed,
+            with the meaning and the defaults of ``laboratory.replay``.
+
+    ``settings`` follows the reader and may be set from Python: the page trains again. ``results`` is what the last
+    finished run measured, as ``laboratory.measure`` returns it, with its ``settings``; ``show`` puts runs of your own
+    into the same picture.
+
+    Raises:
+        TypeError: if a setting has another name.
+    """
+
+    _esm = "\n".join([ENGINE_MODULE, *map(script, ("server", "drawing", "settings", "challenges", "element", "laboratory"))])
+    _css = script("laboratory", "css")
+    settings = traitlets.Dict().tag(sync=True)
+    results = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, **settings: Any) -> None:
+        for key in settings:
+            if key not in KEYS:
+                raise TypeError(f"the laboratory has no setting {key!r}; it has {', '.join(KEYS)}")
+        super().__init__(settings=settings)
+        self.on_msg(self._answer)
+
+    def show(self, run: Any, own: Any, **options: Any) -> None:
+        """Draw every bound of k runs that Python trained, of any architecture.
+
+        Args:
+            run: a ``training.Run``, as ``training.train_ensemble`` returns it.
+            own: its data, ``laboratory.Roles``.
+            options: of ``laboratory.measure``.
+
+        Raises:
+            ValueError: as ``laboratory.measure``.
+        """
+        from helpers.widgets.laboratory.replay import measure
+
+        self.results = measure(run, own, **options) | {"source": "python"}
+
+    def _answer(self, _: Any, content: Any, __: Any) -> None:
+        """The digits, for a page that is a notebook."""
+        from helpers.widgets.laboratory.worlds import packed_digits
+
+        if content == {"wanted": "digits"}:
+            self.send({"digits": packed_digits()})
+
+    def __repr__(self) -> str:
+        """The class and what was set, without the address that would differ from run to run."""
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.settings.items())})"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The widget, and beside it a sentence for readers without JavaScript."""
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        words = (
+            "Four networks would train here, in your browser, while every bound of the book answers. That needs "
+            "JavaScript; with Python alone, helpers.widgets.laboratory.replay and measure do the same."
+        )
+        settings = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in self.settings.items())
+        table = f"<table><tbody><tr><th>setting</th><td>value</td></tr>{settings}</tbody></table>"
+        return {**data, "text/html": f"<p>{words}</p>{table}"}, metadata
