@@ -18,7 +18,7 @@ Numbers are rounded to four digits on their way to the page. Infinity is drawn a
 """
 
 from helpers.widgets.curves import BoundExplorer, Curves, LambdaPath
-from helpers.widgets.laboratory import Laboratory
+from helpers.widgets.laboratory import Laboratory, Train
 from helpers.widgets.plane import Plane
 
-__all__ = ["BoundExplorer", "Curves", "Laboratory", "LambdaPath", "Plane"]
+__all__ = ["BoundExplorer", "Curves", "Laboratory", "LambdaPath", "Plane", "Train"]

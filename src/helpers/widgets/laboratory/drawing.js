@@ -51,9 +51,7 @@ function drawBars(svg, uid, results, columns, width) {
   const height = 330;
   const box = { left: 46, right: width - 6, top: 14, bottom: height - 64 };
   const y = logScale(AXIS, [box.bottom, box.top]);
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  svg.setAttribute("width", width);
-  svg.setAttribute("height", height);
+  Object.entries({ width, height, viewBox: `0 0 ${width} ${height}`, class: width < 420 ? "lab-narrow" : "" }).forEach(([name, value]) => svg.setAttribute(name, value));
   svg.replaceChildren(
     make("title", { id: `${uid}-bars-title` }, "Bounds and gap"),
     make("desc", { id: `${uid}-bars-desc` }, "Bars on a logarithmic axis: every bound and its terms, the measured gap as a dashed line. The sentence and the table below say the same in numbers."),
@@ -64,7 +62,7 @@ function drawBars(svg, uid, results, columns, width) {
     svg.append(make("line", { x1: box.left, x2: box.right, y1: y(10 ** e), y2: y(10 ** e), class: "lab-grid" }));
     svg.append(make("text", { x: box.left - 6, y: y(10 ** e) + 4, "text-anchor": "end" }, e < -1 ? `10${superscript(e)}` : String(10 ** e)));
   }
-  const space = 14;
+  const space = columns.some((column) => column.group) ? 14 : 0;
   const slot = (box.right - box.left - space) / columns.length;
   const left = (i) => box.left + 4 + slot * i + (columns[i].group ? space : 0);
   columns.forEach((column, i) => {
@@ -73,7 +71,7 @@ function drawBars(svg, uid, results, columns, width) {
     if (column.bound) {
       const { value } = column.bound;
       const [from, wide] = [left(i) + slot * 0.08, slot * 0.84];
-      group.append(make("rect", { x: from, width: wide, y: y(value), height: box.bottom - y(value), class: "lab-whole",
+      group.append(make("rect", { x: from, width: wide, y: y(value), height: box.bottom - y(value), class: `lab-whole${column.group ? " lab-single" : ""}`,
         style: column.reasons.length ? `fill: url(#${uid}-hatch)` : false }));
       const terms = TERMS.filter((term) => column.bound[term] > 0);
       terms.forEach((term, t) => {
@@ -84,9 +82,11 @@ function drawBars(svg, uid, results, columns, width) {
       });
       if (column.other > 0) {
         const at = y(column.other);
-        group.append(make("path", { d: `M${middle} ${at - 5}l5 5l-5 5l-5 -5Z`, class: "lab-other" }));
+        group.append(make("path", { d: `M${middle} ${at - 4}l4 4l-4 4l-4 -4Z`, class: "lab-other" }));
       }
-      group.append(make("text", { x: middle, y: Math.max(y(value) - 4, 11), "text-anchor": "middle", class: "lab-value" }, format(value, 2)));
+      const near = column.other > value && Math.abs(y(column.other) - y(value)) < 20;
+      const above = (near ? y(column.other) - 5 : y(value)) - 4;
+      group.append(make("text", { x: middle, y: Math.max(above, 11), "text-anchor": "middle", class: "lab-value" }, format(value, 2)));
     } else {
       group.append(make("text", { x: middle, y: box.bottom - 6, "text-anchor": "middle", class: "lab-none" }, column.none ?? "…"));
     }
@@ -94,20 +94,23 @@ function drawBars(svg, uid, results, columns, width) {
     words.forEach((word, line) => group.append(make("text", { x: middle, y: box.bottom + 15 + 12 * line, "text-anchor": "middle" }, word)));
     svg.append(group);
   });
-  const guess = [Math.log(results.classes), 1 - 1 / results.classes];
-  const spans = [[left(0), left(4) - space - 2], [left(4) - 4, box.right]];
-  const caps = [[[results.clip, "clip"], [guess[0], "uniform guess"]], [[guess[1], "guess"]]];
-  spans.forEach(([from, to], g) => {
-    for (const [value, words] of caps[g]) {
+  const units = [
+    { words: "cross-entropy, nats", gap: results.gap, caps: [[results.clip, "clip"], [Math.log(results.classes), "uniform guess"]] },
+    { words: "share of errors", gap: results.error_gap, caps: [[1 - 1 / results.classes, "guess"]] },
+  ];
+  for (const [group, { words, gap, caps }] of units.entries()) {
+    const members = columns.map((column, i) => (column.group === group ? i : null)).filter((i) => i !== null);
+    if (!members.length) continue;
+    const [from, to] = [left(members[0]) - 2, left(members.at(-1)) + slot - 2];
+    for (const [value, text] of caps) {
       svg.append(make("line", { x1: from, x2: to, y1: y(value), y2: y(value), class: "lab-cap" }));
-      svg.append(make("text", { x: to - 2, y: y(value) - 3, "text-anchor": "end", class: "lab-cap-text" }, words));
+      svg.append(make("text", { x: to - 2, y: y(value) - 3, "text-anchor": "end", class: "lab-cap-text" }, text));
     }
-    const gap = g ? results.error_gap : results.gap;
     const [low, high] = [gap.value - 2 * gap.standard_error, gap.value + 2 * gap.standard_error];
     if (high > 0) svg.append(make("rect", { x: from, width: to - from, y: y(high), height: Math.max(y(Math.max(low, AXIS[0])) - y(high), 1), class: "lab-band" }));
     if (gap.value > 0) svg.append(make("line", { x1: from, x2: to, y1: y(gap.value), y2: y(gap.value), class: "lab-gap" }));
-    svg.append(make("text", { x: (from + to) / 2, y: height - 8, "text-anchor": "middle", class: "lab-group" }, g ? "share of errors" : "cross-entropy, nats"));
-  });
+    svg.append(make("text", { x: (from + to) / 2, y: height - 8, "text-anchor": "middle", class: "lab-group" }, words));
+  }
   svg.append(make("path", { d: `M${box.left} ${box.top}V${box.bottom}H${box.right}`, class: "lab-axis" }));
 }
 
@@ -140,7 +143,8 @@ function drawMistakes(svg, { mistakes }, pixels, size) {
     image.forEach((grey, p) => {
       if (grey) group.append(make("rect", { x: (p % 8) * scale, y: Math.floor(p / 8) * scale, width: scale + 0.3, height: scale + 0.3, "fill-opacity": grey / 16, class: "lab-ink" }));
     });
-    const wrong = [...new Set(answers.filter((answer) => answer !== label))].join(", ");
+    const others = [...new Set(answers.filter((answer) => answer !== label))];
+    const wrong = others.slice(0, 2).join(", ") + (others.length > 2 ? " …" : "");
     group.append(make("text", { x: 0, y: scale * 8 + 12 }, `${label} → ${wrong}`));
     group.append(make("text", { x: 0, y: scale * 8 + 24, class: "lab-small" }, `${count} of ${answers.length}`));
     svg.append(group);
@@ -179,35 +183,42 @@ function drawLosses(svg, losses, epochs, classes, size) {
   svg.append(make("text", { x: size / 2, y: size - 6, "text-anchor": "middle" }, `training loss, nats, over ${epochs} epochs`));
 }
 
-// Finished runs as numbered dots; vertical bars are two standard errors where a number has them.
+// An axis that holds all values with room at its ends, and round ticks on it.
+function spanned(values, from, to, log) {
+  let [low, high] = values.length ? [Math.min(...values), Math.max(...values)] : [0.1, 1];
+  if (log) {
+    [low, high] = high / low < 4 ? [low / 2, high * 2] : [low / 1.25, high * 1.25];
+    const position = (v) => from + (Math.log(v / low) / Math.log(high / low)) * (to - from);
+    const all = [];
+    for (let e = Math.floor(Math.log10(low)); e <= Math.log10(high); e++) for (const m of [1, 2, 5]) all.push(m * 10 ** e);
+    const inside = all.filter((v) => v >= low && v <= high);
+    return Object.assign(position, { ticks: inside.length > 7 ? inside.filter((v) => /^[1e.0-]+$/.test(String(v))) : inside });
+  }
+  const room = 0.06 * (high - low || Math.abs(high) || 1);
+  [low, high] = [low - room, high + room];
+  const position = (v) => from + ((v - low) / (high - low)) * (to - from);
+  const rough = (high - low) / 4;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const gap = [1, 2, 5, 10].map((m) => m * power).find((v) => v >= rough);
+  const first = Math.ceil(low / gap);
+  return Object.assign(position, { ticks: Array.from({ length: Math.floor(high / gap) - first + 1 }, (_, i) => Number(((first + i) * gap).toPrecision(9))) });
+}
+
+// Finished runs as dots, the newest filled; vertical bars are two standard errors where a number has them.
 function drawHistory(svg, uid, history, across, up, width) {
   const height = 260;
   const box = { left: 58, right: width - 12, top: 12, bottom: height - 42 };
   Object.entries({ width, height, viewBox: `0 0 ${width} ${height}` }).forEach(([name, value]) => svg.setAttribute(name, value));
   svg.replaceChildren(make("title", { id: `${uid}-history-title` }, `${up.label} against ${across.label} for ${history.length} runs`));
-  const points = history.map((entry) => ({ x: across.of(entry), y: up.of(entry), error: up.error?.(entry) ?? 0 })).filter((p) => p.x !== null && p.y !== null);
-  const scale = (values, from, to, log) => {
-    const usable = values.filter((v) => Number.isFinite(v) && (!log || v > 0));
-    let [low, high] = usable.length ? [Math.min(...usable), Math.max(...usable)] : [0.1, 1];
-    if (low === high) [low, high] = log ? [low / 2, high * 2] : [low - 0.5, high + 0.5];
-    const bend = log ? Math.log10 : (v) => v;
-    const edge = 0.08 * (bend(high) - bend(low));
-    const position = (v) => from + ((bend(v) - bend(low) + edge) / (bend(high) - bend(low) + 2 * edge)) * (to - from);
-    return Object.assign(position, { low, high, log });
-  };
-  const x = scale(points.map((p) => p.x), box.left, box.right, across.log);
-  const y = scale(points.flatMap((p) => [p.y, p.y - 2 * p.error, p.y + 2 * p.error]), box.bottom, box.top, false);
-  for (const [axis, at] of [[x, 0], [y, 1]]) {
-    const count = 4;
-    for (let i = 0; i <= count; i++) {
-      const v = axis.log ? axis.low * (axis.high / axis.low) ** (i / count) : axis.low + ((axis.high - axis.low) * i) / count;
-      const text = format(v, 2);
-      if (at) {
-        svg.append(make("line", { x1: box.left, x2: box.right, y1: y(v), y2: y(v), class: "lab-grid" }));
-        svg.append(make("text", { x: box.left - 6, y: y(v) + 4, "text-anchor": "end" }, text));
-      } else svg.append(make("text", { x: x(v), y: box.bottom + 16, "text-anchor": "middle" }, text));
-    }
+  const points = history.map((entry) => ({ x: across.of(entry), y: up.of(entry), error: up.error?.(entry) ?? 0 }))
+    .filter((p) => Number.isFinite(p.x) && Number.isFinite(p.y) && !(across.log && p.x <= 0));
+  const x = spanned(points.map((p) => p.x), box.left, box.right, across.log);
+  const y = spanned(points.flatMap((p) => [p.y - 2 * p.error, p.y + 2 * p.error]), box.bottom, box.top, false);
+  for (const v of y.ticks) {
+    svg.append(make("line", { x1: box.left, x2: box.right, y1: y(v), y2: y(v), class: "lab-grid" }));
+    svg.append(make("text", { x: box.left - 6, y: y(v) + 4, "text-anchor": "end" }, format(v)));
   }
+  for (const v of x.ticks) svg.append(make("text", { x: x(v), y: box.bottom + 16, "text-anchor": "middle" }, format(v)));
   svg.append(make("path", { d: `M${box.left} ${box.top}V${box.bottom}H${box.right}`, class: "lab-axis" }));
   svg.append(make("text", { x: (box.left + box.right) / 2, y: height - 8, "text-anchor": "middle" }, across.label));
   svg.append(make("text", { x: 12, y: (box.top + box.bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${(box.top + box.bottom) / 2})` }, up.label));

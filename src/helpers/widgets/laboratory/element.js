@@ -38,6 +38,10 @@ function digitsText(model) {
       model.send({ wanted: "digits" });
       return;
     }
+    if (globalThis.laboratoryDigits) {
+      resolve(globalThis.laboratoryDigits);
+      return;
+    }
     const load = make("script", { src: model.asset("digits.js") });
     load.addEventListener("load", () => resolve(globalThis.laboratoryDigits));
     load.addEventListener("error", () => reject(new Error("The digits could not be loaded; choose another world, or reload the page.")));

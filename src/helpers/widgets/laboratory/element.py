@@ -13,7 +13,49 @@ KEYS = (
 )  # fmt: skip
 
 
-class Laboratory(anywidget.AnyWidget):
+SHARED = [ENGINE_MODULE, *map(script, ("server", "drawing", "settings", "element"))]
+
+
+class _Trains(anywidget.AnyWidget):
+    """What both elements have: settings that follow the reader, results, and the digits for a page with a kernel."""
+
+    _css = script("laboratory", "css")
+    settings = traitlets.Dict().tag(sync=True)
+    results = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, **settings: Any) -> None:
+        for key in settings:
+            if key not in KEYS:
+                raise TypeError(f"the laboratory has no setting {key!r}; it has {', '.join(KEYS)}")
+        super().__init__(settings=settings)
+        self.on_msg(self._answer)
+
+    def _answer(self, _: Any, content: Any, __: Any) -> None:
+        """The digits, for a page that is a notebook."""
+        from helpers.widgets.laboratory.worlds import packed_digits
+
+        if content == {"wanted": "digits"}:
+            self.send({"digits": packed_digits()})
+
+    def __repr__(self) -> str:
+        """The class and what was set, without the address that would differ from run to run."""
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.settings.items())})"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The widget, and beside it a table for readers without JavaScript."""
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        words = (
+            "Four networks would train here, in your browser, while the bounds of the book answer. That needs "
+            "JavaScript; in Python, replay and measure of helpers.widgets.laboratory do the same."
+        )
+        rows = "".join(
+            f'<tr><th scope="row">{html.escape(key)}</th><td>{html.escape(str(value))}</td></tr>'
+            for key, value in (self.settings or {"settings": "those of replay"}).items()
+        )
+        return {**data, "text/html": f"<p>{words}</p><table><tbody>{rows}</tbody></table>"}, metadata
+
+
+class Laboratory(_Trains):
     """Four networks that train in the page while every bound of the book answers.
 
     Args:
@@ -28,17 +70,7 @@ class Laboratory(anywidget.AnyWidget):
         TypeError: if a setting has another name.
     """
 
-    _esm = "\n".join([ENGINE_MODULE, *map(script, ("server", "drawing", "settings", "challenges", "element", "laboratory"))])
-    _css = script("laboratory", "css")
-    settings = traitlets.Dict().tag(sync=True)
-    results = traitlets.Dict().tag(sync=True)
-
-    def __init__(self, **settings: Any) -> None:
-        for key in settings:
-            if key not in KEYS:
-                raise TypeError(f"the laboratory has no setting {key!r}; it has {', '.join(KEYS)}")
-        super().__init__(settings=settings)
-        self.on_msg(self._answer)
+    _esm = "\n".join([*SHARED, script("challenges"), script("laboratory")])
 
     def show(self, run: Any, own: Any, **options: Any) -> None:
         """Draw every bound of k runs that Python trained, of any architecture.
@@ -55,24 +87,12 @@ class Laboratory(anywidget.AnyWidget):
 
         self.results = measure(run, own, **options) | {"source": "python"}
 
-    def _answer(self, _: Any, content: Any, __: Any) -> None:
-        """The digits, for a page that is a notebook."""
-        from helpers.widgets.laboratory.worlds import packed_digits
 
-        if content == {"wanted": "digits"}:
-            self.send({"digits": packed_digits()})
+class Train(_Trains):
+    """The laboratory with one button, for a page that has room for no more: four bars and the gap.
 
-    def __repr__(self) -> str:
-        """The class and what was set, without the address that would differ from run to run."""
-        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.settings.items())})"
+    Args:
+        settings: as for ``Laboratory``; each press of the button trains with the next seed.
+    """
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The widget, and beside it a sentence for readers without JavaScript."""
-        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        words = (
-            "Four networks would train here, in your browser, while every bound of the book answers. That needs "
-            "JavaScript; with Python alone, helpers.widgets.laboratory.replay and measure do the same."
-        )
-        settings = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in self.settings.items())
-        table = f"<table><tbody><tr><th>setting</th><td>value</td></tr>{settings}</tbody></table>"
-        return {**data, "text/html": f"<p>{words}</p>{table}"}, metadata
+    _esm = "\n".join([*SHARED, script("train")])

@@ -208,7 +208,7 @@ function assemble({ model, root }) {
     const share = row && row.value > 0 ? row.penalty / row.value : 0;
     gauge.style.setProperty("--share", `${100 * share}%`);
     gauge.classList.toggle("lab-mostly", share >= 0.5);
-    const words = row ? `${Math.round(100 * share)} % of the omniscient value is read off held-out losses` : "the omniscient bound is being computed";
+    const words = row ? `read off held-out losses: ${Math.round(100 * share)} %` : "the omniscient bound is being computed";
     gauge.setAttribute("aria-label", words);
     gauge.dataset.words = words;
   }
@@ -229,16 +229,17 @@ function assemble({ model, root }) {
   root.replaceChildren(
     make("div", { class: "lab-row lab-buttons" }, train, play, single, reset, world.node, progress),
     note,
+    make("div", { class: "lab-controls" }, ...sliders.slice(0, 2).map(({ node }) => node)),
     make("div", { class: "lab-stage" },
       make("div", { class: "lab-panel" }, shown.node, runs),
       make("div", { class: "lab-panel lab-bars" }, bars,
         make("ul", { class: "lab-legend" }, key("trajectory", "trajectory"), key("flatness", "flatness"), key("penalty", "penalty"),
           key("other", "with the trace difference"), key("gap", "measured gap ± 2 s.e."), key("warned", "warned: conclude nothing")))),
-    make("div", { class: "lab-controls" }, control("trade-off λ", lam, lamText), control("noise σ of the ghost", stretch, stretchText)),
+    make("div", { class: "lab-controls" }, control("trade-off λ", lam, lamText), control("ghost noise σ", stretch, stretchText)),
     gauge,
     status,
-    make("div", { class: "lab-controls" }, ...sliders.map(({ node }) => node),
-      make("div", { class: "lab-control" }, make("label", { for: seed.id }, "seed"), seed, button("another", () => change({ seed: (settings.seed + 1) % 1000 })))),
+    make("div", { class: "lab-controls" }, ...sliders.slice(2).map(({ node }) => node),
+      make("div", { class: "lab-control lab-seed" }, make("label", { for: seed.id }, "seed"), seed, button("another", () => change({ seed: (settings.seed + 1) % 1000 })))),
     make("div", { class: "lab-row" },
       ...Object.entries(SWEEPS).map(([name, values]) => button(`Sweep the ${CONTROLS[name].label}`, () => {
         sweep = values(settings).map((value) => ({ [name]: value }));

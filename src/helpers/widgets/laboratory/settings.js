@@ -28,10 +28,10 @@ const CONTROLS = {
   epochs: { label: "epochs", ...logarithmic(1, 300, true) },
   momentum: { label: "momentum", ...linear(0, 0.95, 0.05) },
   width: { label: "hidden units", ...logarithmic(2, 64, true) },
-  n: { label: "examples a run", ...logarithmic(20, most, true) },
+  n: { label: "examples n", ...logarithmic(20, most, true) },
   label_noise: { label: "label noise", ...linear(0, 0.6, 0.05), text: percent },
-  temperature: { label: "Langevin noise 1/β", ...COLD, text: (v) => (v === 0 ? "off" : format(v, 2)) },
-  toy_noise: { label: "spread of the toy", ...linear(0, 0.6, 0.02) },
+  temperature: { label: "Langevin noise", ...COLD, text: (v) => (v === 0 ? "off" : format(v, 2)) },
+  toy_noise: { label: "spread of classes", ...linear(0, 0.6, 0.02) },
 };
 
 // A setting from anywhere, made one that can be trained; null where a value is no number.
