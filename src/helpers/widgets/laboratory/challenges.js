@@ -33,12 +33,14 @@ const CHALLENGES = [
     },
   },
   {
-    ask: "Make the omniscient bound useful: below a uniform guess, without a warning, and less than half of it read off held-out losses.",
+    ask: "Make the omniscient bound useful: less than twice a gap that is there, without a warning, and less than half of it read off held-out losses.",
     check({ results }) {
+      const { value: gap, standard_error: error } = results.gap;
+      if (gap < 2 * error) return "there is no gap to speak of";
       const good = results.omniscient.filter((row) => !reasonsOf(row).length && row.penalty < 0.5 * row.value);
       if (!good.length) return "at every λ there is a warning, or the value is mostly penalty";
       const least = Math.min(...good.map((row) => row.value));
-      return least < Math.log(results.classes) || `the least such value is ${format(least)}, a guess costs ${format(Math.log(results.classes))}`;
+      return least < 2 * gap || `the least such value is ${format(least)}, and the gap ${format(gap)}`;
     },
   },
   {
