@@ -25,11 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from helpers.widgets.laboratory import packed_digits
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
-
-from helpers.widgets.laboratory import packed_digits
 
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
 # What tex-chtml.js may ask for at run time: TeX extensions, fonts, the menu and its accessibility add-ons.

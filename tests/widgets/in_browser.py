@@ -78,8 +78,10 @@ def opened(browser: str) -> Iterator[InBrowser]:
     address = f"http://127.0.0.1:{server.server_port}/"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         quiet = {
-            "chromium": ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-                         "--disable-component-update", "--disable-sync", f"--user-data-dir={profile}"],
+            "chromium": [
+                "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+                "--disable-component-update", "--disable-sync", f"--user-data-dir={profile}",
+            ],
             "firefox": ["--headless", "--no-remote", "--profile", profile],
         }[browser]  # fmt: skip
         (Path(profile) / "user.js").write_text('user_pref("toolkit.telemetry.reportingpolicy.firstRun", false);\n')

@@ -1,7 +1,8 @@
 """Sliders that live in a notebook and, without a kernel, on the built page.
 
-Four widgets on one drawing core (``static/widget.js``), and the laboratory, which trains networks in the page. Each is made from numbers that are already there; moving a
-slider computes nothing in Python, so the static page can do all that the notebook does. In a notebook,
+The laboratory trains networks in the page. The four others share one drawing core (``static/widget.js``); each of
+these is made from numbers that are already there, and moving its sliders computes nothing in Python, so the static
+page can do all that the notebook does. In a notebook,
 ``widget.observe(function, names="position")`` follows the reader. Put a widget on the last line of a cell, or
 ``display`` it.
 

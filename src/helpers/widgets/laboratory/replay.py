@@ -7,6 +7,7 @@ is held to these two by test, to 1e-8.
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import sqrt
 from typing import Any
 
@@ -143,7 +144,7 @@ def trained(
 
 
 def _off(model: nn.Module, loss: CrossEntropy, batch: Split, n: int, ratio: float) -> Tensor:
-    """(n / b)^2 (lr / sigma)^2 |g_i - mean of the others in the batch|^2, (b,): what a step adds (``langevin.Walk``)."""
+    """(n / b)^2 (lr / sigma)^2 |g_i - mean of the batch's others|^2, (b,): what a step adds (``langevin.Walk``)."""
     distances = langevin.gradients.Gradients(model, loss).of(batch).distances
     return (n / len(batch) * ratio) ** 2 * distances
 
@@ -182,7 +183,8 @@ def measure(
     test_errors = torch.stack([values(model, wrong, own.test).double().mean() for model in networks])
     H = _mean([trace(model, loss, split).value for model, split in pairs])
     H_held_out = _mean([trace(model, loss, own.val2).value for model in networks])
-    sizes = {"n": n, "steps": run.steps, "R": loss.R}
+    closed_form = partial(wang_mao.closed_form, run.dispersion, n=n, steps=run.steps, R=loss.R)
+    terminal = partial(wang_mao.terminal, networks, n=n, steps=run.steps, R=loss.R)
     length = W.norm(dim=1).mean().item()
 
     def judged(bound: wang_mao.Isotropic) -> dict[str, float]:
@@ -201,10 +203,10 @@ def measure(
         "variance": trace_covariance(W).item(), "epochs": len(run.losses), "losses": run.losses.mean(1).tolist(),
         "train_loss": train_loss, "test_loss": train_loss + gap.value, "train_error": train_errors.mean().item(),
         "test_error": test_errors.mean().item(), "gap": _interval(gap), "error_gap": _interval(error_gap),
-        "closed_form": judged(wang_mao.closed_form(run.dispersion, H, **sizes)),
-        "closed_form_difference": judged(wang_mao.closed_form(run.dispersion, abs(H - H_held_out), **sizes)),
-        "terminal": judged(wang_mao.terminal(networks, H, **sizes)),
-        "terminal_difference": judged(wang_mao.terminal(networks, H - H_held_out, **sizes)),
+        "closed_form": judged(closed_form(H)),
+        "closed_form_difference": judged(closed_form(abs(H - H_held_out))),
+        "terminal": judged(terminal(H)),
+        "terminal_difference": judged(terminal(H - H_held_out)),
         "counted": {"value": counted.value, "information": counted.information, "gap": counted.gap,
                     "standard_error": counted.standard_error},
         "langevin": certificate,

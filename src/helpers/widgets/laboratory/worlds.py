@@ -46,11 +46,11 @@ def _pixels() -> tuple[np.ndarray, np.ndarray]:
 def packed_digits() -> str:
     """All digits as text: three numbers below 17 in two of 91 characters; an image is 64 grey levels and its class."""
     pixels, labels = _pixels()
-    numbers = np.concatenate([pixels, labels[:, None]], axis=1).ravel()
-    numbers = np.concatenate([numbers, np.zeros(-len(numbers) % 3, dtype=int)]).reshape(-1, 3)
+    flat = np.concatenate([pixels, labels[:, None]], axis=1).ravel()
+    numbers = np.concatenate([flat, np.zeros(-len(flat) % 3, dtype=int)]).reshape(-1, 3)
     packed = numbers @ np.array([LEVELS**2, LEVELS, 1])
-    digits = np.stack([packed // BASE, packed % BASE], axis=1).ravel()
-    return bytes((digits + 35 + (digits >= 57)).astype(np.uint8)).decode("ascii")  # no quote, no backslash
+    characters = np.stack([packed // BASE, packed % BASE], axis=1).ravel()
+    return bytes((characters + 35 + (characters >= 57)).astype(np.uint8)).decode("ascii")  # no quote, no backslash
 
 
 def digits() -> Split:
@@ -97,7 +97,9 @@ def roles(world: str, *, n: int, seed: int, toy_noise: float = 0.2, label_noise:
         if rest < 1:
             raise ValueError(f"{RUNS} runs of {n} digits leave none of {POOL} to hold out; take n of 300 at most")
         every, order = digits(), torch.from_numpy(source.permutation(POOL))
-        *train, val, val2, _ = [every.take(rows) for rows in order.split([n] * RUNS + [rest, rest, POOL - RUNS * n - 2 * rest])]
+        *train, val, val2, _ = [
+            every.take(rows) for rows in order.split([n] * RUNS + [rest, rest, POOL - RUNS * n - 2 * rest])
+        ]
         test = every.take(slice(POOL, None))
     else:
         train = [toy(world, n, toy_noise, source) for _ in range(RUNS)]
