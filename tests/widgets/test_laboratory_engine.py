@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks._in_browser import NAMES, BrowserError, InBrowser, executable, opened
 from helpers import curvature, models
 from helpers.losses import ClippedCrossEntropy
 from helpers.widgets.laboratory import generator, measure, trained, worlds
 from helpers.widgets.laboratory import replay as replayed
 from helpers.widgets.laboratory.scripts import ENGINE
-from tests.widgets.in_browser import NAMES, BrowserError, InBrowser, executable, opened
 
 TOLERANCE = 1e-8
 CLIP = 3.0  # low, so that some examples are clipped
@@ -330,7 +330,7 @@ def test_a_diverging_run_says_so(page: InBrowser) -> None:
 # --- A test that cannot fail holds nothing ---------------------------------------------------------------------------
 
 MUTANTS = {
-    "gradient": ("p[sample.y[i]] -= 1;\n    backward(shape, W, p, a, h);\n    outer", "backward(shape, W, p, a, h); outer"),
+    "gradient": ("-= 1;\n    backward(shape, W, p, a, h);\n    outer", "-= 0;\n    backward(shape, W, p, a, h);\n    outer"),
     "product": ("for (let j = 0; j < hidden; j++) Rh[j] += h[j];", ""),
     "trace": ("(1 - dot(p, 0, p, 0, classes)) * (1 +", "(1 - dot(p, 0, p, 0, classes)) * (2 +"),
     "clip": ("room) >= clip) continue;\n      let variances", "room) >= 2 * clip) continue;\n      let variances"),
