@@ -17,6 +17,7 @@ SCRIPTS = sorted((ROOT / "benchmarks").glob("bench_*.py"))
 SECTIONS = {
     "bench_bound": {"exact_traces", "growth", "bound"},
     "bench_curvature": {"networks", "growth", "bound"},
+    "bench_laboratory": {"laboratory"},
     "bench_training": {"one_thread", "cpu", "cuda", "loop_or_vmap"},
 }
 

@@ -9,12 +9,15 @@
 - A wide table scrolls inside its box, so the box can be reached by keyboard.
 - Lists of references get roles that assistive technology knows (those of docutils contradict each other).
 - Every page carries a content-security policy: what is not of this site is refused by the browser itself. Inline
-  scripts and styles are the theme's; ``blob:`` is how a widget's module is loaded; ``file:`` lets a page open without
-  a server.
+  scripts and styles are the theme's; ``blob:`` is how a widget's module and the laboratory's worker are loaded;
+  ``file:`` lets a page open without a server.
+- The digits that the laboratory trains on lie in one file of the site, a classic script, which a page that is opened
+  from the file system may load as well.
 - A cell output that is both a widget and HTML (``helpers.widgets``) is written as both. The HTML is what a reader
   without JavaScript sees; ``static-widgets.js`` and ``book.css`` hide it where the widget is alive.
 """
 
+import json
 import re
 import shutil
 from importlib.util import find_spec
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from helpers.widgets.laboratory import packed_digits
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -39,6 +43,7 @@ ICONS_TWICE = re.compile(
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline' blob: file:; style-src 'self' 'unsafe-inline' file:; "
     "img-src 'self' data: file:; font-src 'self' data: file:; connect-src 'self' file:; manifest-src 'self'; "
+    "worker-src blob:; "
     "base-uri 'self'; form-action 'self' file:"
 )
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -63,6 +68,14 @@ def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
         else:
             target.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source / part, target / part)
+
+
+def write_digits(app: Sphinx, exception: Exception | None) -> None:
+    """Write the laboratory's digits to ``digits.js`` at the root of the site."""
+    if exception is not None or app.builder.format != "html":
+        return
+    text = f"globalThis.laboratoryDigits = {json.dumps(packed_digits())};\n"
+    (Path(app.outdir) / "digits.js").write_text(text, encoding="ascii")
 
 
 def leave_thebe_out(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
@@ -118,5 +131,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_post_transform(WidgetWithFallback)
     app.connect("html-page-context", leave_thebe_out, priority=900)
     app.connect("build-finished", copy_mathjax)
+    app.connect("build-finished", write_digits)
     app.connect("build-finished", tidy_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

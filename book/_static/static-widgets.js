@@ -42,6 +42,8 @@
       },
       save_changes() {},
       send() {},
+      // The address of a file at the root of the site; a model that has it knows that it lives without a kernel.
+      asset: (name) => new URL((document.documentElement.dataset.content_root ?? "./") + name, location.href).href,
       on(event, listener) {
         listeners.set(event, (listeners.get(event) ?? new Set()).add(listener));
       },

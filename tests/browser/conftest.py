@@ -35,7 +35,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 SETTLED = """async () => {
     await window.MathJax?.startup?.promise;
     const waiting = () => [...document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]')]
-        .filter((view) => !view.parentElement.querySelector(".fi svg, .static-widget-problem"));
+        .filter((view) => !view.parentElement.querySelector(".fi svg, .lab svg, .static-widget-problem"));
     for (let i = 0; i < 100 && waiting().length; i++) await new Promise((done) => setTimeout(done, 50));
     return waiting().length;
 }"""

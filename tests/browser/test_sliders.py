@@ -20,10 +20,10 @@ WITH_WIDGETS = sorted(
 
 
 def charts(page: Page) -> list[dict[str, Any]]:
-    """The ``chart`` of every widget in the order of the page."""
+    """The ``chart`` of every widget that draws one, in the order of the page; the laboratory has none."""
     state = json.loads(page.locator('script[type="application/vnd.jupyter.widget-state+json"]').inner_text())["state"]
     views = [json.loads(text) for text in page.locator(f'script[type="{VIEW}"]').all_inner_texts()]
-    return [state[view["model_id"]]["state"]["chart"] for view in views]
+    return [chart for view in views if (chart := state[view["model_id"]]["state"].get("chart"))]
 
 
 def drawing(widget: Locator) -> str:

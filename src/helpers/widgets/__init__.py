@@ -1,7 +1,8 @@
 """Sliders that live in a notebook and, without a kernel, on the built page.
 
-Four widgets on one drawing core (``static/widget.js``). Each is made from numbers that are already there; moving a
-slider computes nothing in Python, so the static page can do all that the notebook does. In a notebook,
+The laboratory trains networks in the page. The four others share one drawing core (``static/widget.js``); each of
+these is made from numbers that are already there, and moving its sliders computes nothing in Python, so the static
+page can do all that the notebook does. In a notebook,
 ``widget.observe(function, names="position")`` follows the reader. Put a widget on the last line of a cell, or
 ``display`` it.
 
@@ -10,6 +11,7 @@ slider computes nothing in Python, so the static page can do all that the notebo
 ``curves``      ``Curves``, ``LambdaPath``, ``BoundExplorer``
 ``plane``       ``Plane``: paths, points and regions over a landscape
 ``static``      the drawing core and its style
+``laboratory``  ``Laboratory``: training in the page, with an engine and an element of its own
 ==============  =========================================================================
 
 Numbers are rounded to four digits on their way to the page. Infinity is drawn as a gap in a curve and written as
@@ -17,6 +19,7 @@ Numbers are rounded to four digits on their way to the page. Infinity is drawn a
 """
 
 from helpers.widgets.curves import BoundExplorer, Curves, LambdaPath
+from helpers.widgets.laboratory import Laboratory, Train
 from helpers.widgets.plane import Plane
 
-__all__ = ["BoundExplorer", "Curves", "LambdaPath", "Plane"]
+__all__ = ["BoundExplorer", "Curves", "Laboratory", "LambdaPath", "Plane", "Train"]

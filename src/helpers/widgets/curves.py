@@ -124,6 +124,8 @@ class BoundExplorer(Chart):
     ``rows``: one mapping (or dataclass) for each run. ``axes``: the keys that make the grid; the first runs along the
     figure, and each has a slider over the values that rows hold. ``terms``: the keys whose sum is the bound, or key to
     label. The gap is read from ``gap`` and its ``gap_standard_error`` (0 if absent); rows without a gap have no line.
+    ``warn``: what speaks against a conclusion from a row, in words (``experiments.trends.warnings``); rows of which it
+    says anything are drawn hollow, and say it. ``caps``: label to a value that is drawn as a line, such as the clip.
     Settings without a row are shown as "no run", never filled in.
 
     Raises ValueError if there are no rows, a key is missing, a value is NaN, a term is negative, or two rows have the
@@ -137,6 +139,8 @@ class BoundExplorer(Chart):
         terms: Sequence[str] | Mapping[str, str] = ("penalty", "trajectory", "flatness"),
         *,
         gap: str = "gap",
+        warn: Callable[[Row], Sequence[str]] | None = None,
+        caps: Mapping[str, float] | None = None,
         labels: Mapping[str, str] | None = None,
         title: str = "The terms of the bound",
         description: str = "",
@@ -167,6 +171,8 @@ class BoundExplorer(Chart):
             "frames": [None if row is None else [rounded(row[key]) for key in names] for row in combinations],
             "gaps": [_row_gap(row, gap, title) for row in combinations],
             "gapLabel": gap_label,
+            "notes": [_warned(row, warn) for row in combinations],
+            "caps": [[words, rounded(value)] for words, value in (caps or {}).items()],
         }
         middle = [len(values[axis]) // 2 for axis in axes]
         super().__init__(chart=chart, position=list(middle if start is None else start), log=log)
@@ -219,6 +225,11 @@ def _row_gap(row: Row | None, key: str, title: str) -> list[float | str] | None:
     if row is None or row.get(key) is None:
         return None
     return _interval((row[key], row.get(f"{key}_standard_error") or 0.0), title)
+
+
+def _warned(row: Row | None, warn: Callable[[Row], Sequence[str]] | None) -> str:
+    reasons = [] if row is None or warn is None else warn(row)
+    return f"Warned: {'; '.join(reasons)}." if reasons else ""
 
 
 def _grid(rows: Sequence[Row], axes: Sequence[str], title: str) -> dict[tuple[Any, ...], Row]:

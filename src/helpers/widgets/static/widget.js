@@ -213,7 +213,8 @@ function drawBars(svg, chart, position, log, width, uid) {
   const frames = chart.frames.map((frame) => frame && frame.map(number));
   const heights = frames.flatMap((f) => (f ? (log ? f : [f.reduce((a, b) => a + b, 0)]) : []));
   const gaps = chart.gaps.flatMap((gap) => gap ?? []).map(number);
-  const y = scale(padded([...heights, ...gaps, ...(log ? [] : [0])], log, true), [box.bottom, box.top], log);
+  const caps = (chart.caps ?? []).map(([, value]) => value);
+  const y = scale(padded([...heights, ...gaps, ...caps, ...(log ? [] : [0])], log, true), [box.bottom, box.top], log);
   const slot = (box.right - box.left) / columns.length;
   const thin = Math.ceil(columns.length / (width / 60));
   const labels = columns.map((text, i) => [box.left + slot * (i + 0.5), text]).filter((_, i) => i % thin === 0);
@@ -236,13 +237,17 @@ function drawBars(svg, chart, position, log, width, uid) {
       const wide = log ? room / all.length : room;
       group.append(make("rect", {
         x: left + (log ? wide * i : 0), width: wide, y: Math.min(to, from), height: Math.max(from - to, 0),
-        fill: `url(#${uid}-p${i % 5})`, class: "fi-term", "data-term": i,
+        ...(chart.notes?.[index] ? { class: `fi-term fi-warned fi-s${(i % 5) + 1}` } : { fill: `url(#${uid}-p${i % 5})`, class: "fi-term" }), "data-term": i,
       }));
       base += value;
     });
     if (chart.gaps[index]) drawGap(group, chart.gaps[index].map(number), y, box.left + slot * column, box.left + slot * (column + 1));
     svg.append(group);
   });
+  for (const [words, value] of chart.caps ?? []) {
+    svg.append(make("line", { x1: box.left, x2: box.right, y1: y(value), y2: y(value), class: "fi-cap" }));
+    svg.append(make("text", { x: box.right - 3, y: y(value) - 4, "text-anchor": "end" }, words));
+  }
   return { nearest: (px) => Math.max(0, Math.min(columns.length - 1, Math.floor((px - box.left) / slot))) };
 }
 
@@ -273,7 +278,7 @@ function barWords(chart, position) {
   const frame = chart.frames[index].map(number);
   const parts = frame.map((value, i) => `${chart.series[i]} ${format(value)}`);
   const gap = chart.gaps[index] ? `; ${chart.gapLabel} ${interval(chart.gaps[index].map(number))}` : "";
-  return `${where(chart, position)}: bound ${format(frame.reduce((a, b) => a + b, 0))} = ${parts.join(" + ")}${gap}.`;
+  return `${where(chart, position)}: bound ${format(frame.reduce((a, b) => a + b, 0))} = ${parts.join(" + ")}${gap}.${chart.notes?.[index] ? ` ${chart.notes[index]}` : ""}`;
 }
 
 function lineTable(chart, position) {
@@ -322,6 +327,9 @@ function legend(chart, uid) {
     const key = make("rect", { x: 4, y: 1, width: 26, height: 12, fill: `url(#${uid}-hatch${i % 2})`, class: "fi-key" });
     items.push(entry([key], words));
   });
+  if (chart.kind === "bars" && chart.notes?.some(Boolean)) {
+    items.push(entry([make("rect", { x: 4, y: 1, width: 26, height: 12, class: "fi-warned fi-s1" })], "hollow: a warning speaks against a conclusion"));
+  }
   if (chart.hollow?.length) items.push(entry([glyph(0, 17, 7, true)], "hollow: the solver did not converge"));
   return make("ul", { class: "fi-legend" }, ...items);
 }

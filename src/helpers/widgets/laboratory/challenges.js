@@ -1,0 +1,63 @@
+// ---- five challenges, and predictions --------------------------------------------------------------------------------------------
+
+const learned = (results) => results.test_error <= 0.5 * (1 - 1 / results.classes);
+const same = (a, b, but) => Object.keys(a).every((key) => key === but || a[key] === b[key]);
+const apart = (a, b) => Math.abs(a.value - b.value) > 2 * Math.hypot(a.standard_error, b.standard_error);
+
+// Each: what is asked, and a check of the newest run among all: true, or what is missing.
+const CHALLENGES = [
+  {
+    ask: "Make the gap vanish: two standard errors around it reach zero, with a test error below half of a guess.",
+    check({ results }) {
+      if (results.gap.value - 2 * results.gap.standard_error > 0) return `the gap is still ${format(results.gap.value)} nats`;
+      return learned(results) || "the gap is gone, and so is the learning";
+    },
+  },
+  {
+    ask: "Make the closed form say something: below the loss of a uniform guess, with a test error below half of a guess.",
+    check({ results }) {
+      if (results.closed_form.value >= Math.log(results.classes)) return `the closed form is ${format(results.closed_form.value)}, a guess costs ${format(Math.log(results.classes))}`;
+      return learned(results) || "nothing has been learned, so there is nothing to bound";
+    },
+  },
+  {
+    ask: "Find two batch sizes, all else equal, of which the flatter one has the larger gap, beyond the errors of both.",
+    check({ results, settings }, history) {
+      const partners = history.filter((entry) => same(entry.settings, settings, "batch_size") && entry.settings.batch_size !== settings.batch_size);
+      if (!partners.length) return "train a second batch size";
+      const found = partners.some((entry) => {
+        const [a, b] = [entry.results, results];
+        return (a.trace - b.trace) * (a.gap.value - b.gap.value) < 0 && apart(a.gap, b.gap);
+      });
+      return found || "here the flatter one has the smaller gap, or the two gaps cannot be told apart";
+    },
+  },
+  {
+    ask: "Make the omniscient bound useful: less than twice a gap that is there, without a warning, and less than half of it read off held-out losses.",
+    check({ results }) {
+      const { value: gap, standard_error: error } = results.gap;
+      if (gap < 2 * error) return "there is no gap to speak of";
+      const good = results.omniscient.filter((row) => !reasonsOf(row).length && row.penalty < 0.5 * row.value);
+      if (!good.length) return "at every λ there is a warning, or the value is mostly penalty";
+      const least = Math.min(...good.map((row) => row.value));
+      return least < 2 * gap || `the least such value is ${format(least)}, and the gap ${format(gap)}`;
+    },
+  },
+  {
+    ask: "Get a certificate from training data alone: training error plus the Langevin bound below 30 %.",
+    check({ results }) {
+      if (!results.langevin) return "without noise in the training there is no such bound";
+      const total = results.train_error + results.langevin.value;
+      return total < 0.3 || `now it is ${percent(total)}`;
+    },
+  },
+];
+
+const DIRECTIONS = ["falls", "stays", "rises"];
+
+// What happened between two runs, beyond two standard errors where there are any, else beyond a tenth.
+function direction(before, after, key) {
+  const [a, b] = [before[key], after[key]];
+  if (typeof a === "object") return apart(a, b) ? (b.value > a.value ? "rises" : "falls") : "stays";
+  return Math.abs(b - a) <= 0.1 * Math.abs(a) ? "stays" : b > a ? "rises" : "falls";
+}

@@ -1,0 +1,228 @@
+"""A setting of the laboratory again, with the package: same seed, same numbers as in the page.
+
+``replay`` trains; ``measure`` answers for any runs with every bound of the book. What the page computes in JavaScript
+is held to these two by test, to 1e-8.
+"""
+
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from functools import partial
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from helpers import langevin, models, omniscient, supersample, training, wang_mao
+from helpers.curvature import trace, values
+from helpers.data import Split
+from helpers.losses import ClippedCrossEntropy, ZeroOneError
+from helpers.training.ensemble import CrossEntropy
+from helpers.training.lockstep import Lockstep, release, trace_covariance
+from helpers.widgets.laboratory.generator import STREAMS, Generator
+from helpers.widgets.laboratory.worlds import RUNS, Roles, roles
+
+LAMBDAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Runs of the laboratory.
+
+    Attributes:
+        run: k models in float64 and the record of their way, as ``training.train_ensemble`` returns them.
+        roles: their data.
+        sigma: standard deviation of the Langevin noise of a step; 0 without.
+        incoherence: (k, n) as ``langevin.leave_one_out`` takes it; zeros without noise.
+    """
+
+    run: training.Run
+    roles: Roles
+    sigma: float
+    incoherence: Tensor
+
+
+def replay(
+    world: str = "digits",
+    *,
+    batch_size: int = 20,
+    lr: float = 0.1,
+    momentum: float = 0.0,
+    epochs: int = 40,
+    width: int = 16,
+    label_noise: float = 0.0,
+    n: int = 200,
+    temperature: float = 0.0,
+    toy_noise: float = 0.2,
+    seed: int = 0,
+) -> Replay:
+    """Train what the page trains at this setting: four runs of a network with one hidden layer of ReLU units.
+
+    Args:
+        world, n, label_noise, toy_noise: of the data, see ``worlds.roles``.
+        batch_size, lr, momentum, epochs: of SGD; a last batch that is not full is dropped.
+        width: hidden units.
+        temperature: above 0, each step adds N(0, 2 lr temperature I); momentum is then left out (``langevin``).
+        seed: of data, initial weights, orders and noise.
+
+    Raises:
+        ValueError: if a number is out of range.
+        training.Diverged: if a weight stops being finite.
+    """
+    own = roles(world, n=n, seed=seed, toy_noise=toy_noise, label_noise=label_noise)
+    inputs, classes = own.test.inputs.shape[1], own.test.classes
+    first = models.mlp(inputs, width, classes).double()
+    models.set_weights(first, initial_weights(inputs, width, classes, seed))
+    sources = [Generator(seed, STREAMS["orders"] + r) for r in range(RUNS)]
+    orders = ([torch.from_numpy(source.permutation(n)) for source in sources] for _ in range(epochs))
+    return trained(
+        first, own, orders, batch_size=min(batch_size, n), lr=lr, momentum=0.0 if temperature > 0 else momentum,
+        temperature=temperature, noise=[Generator(seed, STREAMS["noise"] + r) for r in range(RUNS)],
+    )  # fmt: skip
+
+
+def initial_weights(inputs: int, width: int, classes: int, seed: int) -> Tensor:
+    """Uniform in +-1 / sqrt(inputs of the layer), (d,), float64: the law of ``nn.Linear``."""
+    source = Generator(seed, STREAMS["weights"])
+    layers = [(width * inputs + width, inputs), (classes * width + classes, width)]
+    entries = [(2 * source.uniform() - 1) / sqrt(fan_in) for size, fan_in in layers for _ in range(size)]
+    return torch.tensor(entries, dtype=torch.float64)
+
+
+def trained(
+    first: nn.Module,
+    own: Roles,
+    orders: Iterable[Sequence[Tensor]],
+    *,
+    batch_size: int,
+    lr: float,
+    momentum: float = 0.0,
+    temperature: float = 0.0,
+    noise: Sequence[Generator] = (),
+) -> Replay:
+    """Copies of ``first`` trained in lockstep, one on each sample of ``own.train``.
+
+    Args:
+        orders: for each epoch one order a run, (n,), in which it visits its examples.
+        noise: one generator a run, where the temperature is above 0.
+
+    Raises:
+        training.Diverged: if a weight stops being finite.
+    """
+    loss = CrossEntropy(own.test.classes)
+    runs = Lockstep(
+        [deepcopy(first) for _ in own.train], own.train, batch_size=batch_size, momentum=momentum, weight_decay=0.0,
+        loss=loss,
+    )  # fmt: skip
+    initial, sigma = runs.weights[0].clone(), sqrt(2 * lr * temperature)
+    incoherence = torch.zeros(len(own.train), len(own.train[0]), dtype=torch.float64)
+    dispersion: list[Tensor] = []
+    epoch_losses: list[Tensor] = []
+    for order in orders:
+        runs.begin_epoch(order, lr)
+        for batch in range(runs.batches):
+            before = runs.weights.clone()
+            if sigma > 0:
+                rows = [visits[batch * batch_size : (batch + 1) * batch_size] for visits in order]
+                for r, (model, split) in enumerate(zip(runs.models, own.train, strict=True)):
+                    incoherence[r, rows[r]] += _off(model, loss, split.take(rows[r]), len(split), lr / sigma)
+            runs.step()
+            if sigma > 0:
+                draws = [[source.normal() for _ in range(len(initial))] for source in noise]
+                runs.weights.add_(torch.tensor(draws, dtype=runs.weights.dtype), alpha=sigma)
+            dispersion.append(trace_covariance(runs.weights - before))
+        epoch_losses.append(runs.losses / runs.batches)
+        if not torch.isfinite(runs.weights).all():
+            raise training.Diverged(f"a weight is not finite in epoch {len(epoch_losses)}; lower the learning rate")
+    for model in runs.models:
+        release(model)
+    record = training.Run(
+        runs.models, initial, len(dispersion), torch.stack(dispersion), torch.stack(epoch_losses), "float64"
+    )
+    return Replay(record, own, sigma, incoherence)
+
+
+def _off(model: nn.Module, loss: CrossEntropy, batch: Split, n: int, ratio: float) -> Tensor:
+    """(n / b)^2 (lr / sigma)^2 |g_i - mean of the batch's others|^2, (b,): what a step adds (``langevin.Walk``)."""
+    distances = langevin.gradients.Gradients(model, loss).of(batch).distances
+    return (n / len(batch) * ratio) ** 2 * distances
+
+
+def measure(
+    run: training.Run,
+    own: Roles,
+    *,
+    lambdas: Sequence[float] = LAMBDAS,
+    sigma: float = 0.0,
+    incoherence: Tensor | None = None,
+    **solver: Any,
+) -> dict[str, Any]:
+    """Every bound of the book on one ensemble, as the laboratory's picture takes it.
+
+    Args:
+        run: k trained models of any architecture and the record of their way.
+        own: their data, in the same type as the models' weights.
+        lambdas, solver: of ``omniscient.estimate``.
+        sigma, incoherence: of runs with Langevin noise.
+
+    Returns:
+        Numbers by name, strictly finite or None: gaps with standard errors, risks, traces, ``closed_form`` and
+        ``terminal`` (with the training trace, and with the difference to held-out data), rows of ``omniscient`` and
+        ``self_certified``, ``counted`` and ``langevin``.
+
+    Raises:
+        ValueError: as the bounds do.
+    """
+    networks, classes = run.models, own.test.classes
+    loss, wrong = ClippedCrossEntropy.per_class(classes), ZeroOneError()
+    n, W = len(own.train[0]), torch.stack([models.weights(model) for model in networks]).double()
+    pairs = list(zip(networks, own.train, strict=True))
+    gap, error_gap = (omniscient.gap(networks, own.train, own.test, loss=one) for one in (loss, wrong))
+    train_errors = torch.stack([values(model, wrong, split).double().mean() for model, split in pairs])
+    test_errors = torch.stack([values(model, wrong, own.test).double().mean() for model in networks])
+    H = _mean([trace(model, loss, split).value for model, split in pairs])
+    H_held_out = _mean([trace(model, loss, own.val2).value for model in networks])
+    closed_form = partial(wang_mao.closed_form, run.dispersion, n=n, steps=run.steps, R=loss.R)
+    terminal = partial(wang_mao.terminal, networks, n=n, steps=run.steps, R=loss.R)
+    length = W.norm(dim=1).mean().item()
+
+    def judged(bound: wang_mao.Isotropic) -> dict[str, float]:
+        return asdict(bound) | {"noise_to_weight": bound.sigma * sqrt(run.steps * W.shape[1]) / length}
+
+    certificate = None
+    if sigma > 0 and incoherence is not None:
+        value = langevin.leave_one_out(langevin.expected(incoherence), n=n, R=wrong.R)
+        certificate = {"value": value, "sigma": sigma}
+    counted = supersample.counted(train_errors, test_errors)
+    path = {"loss": loss, "lambdas": lambdas, "steps": run.steps, **solver}
+    train_loss = _mean([values(model, loss, split).double().mean().item() for model, split in pairs])
+    return {
+        "steps": run.steps, "n": n, "d": W.shape[1], "classes": classes, "clip": loss.clip, "R": loss.R,
+        "dispersion": run.dispersion, "trace": H, "trace_val2": H_held_out, "weight_norm": length,
+        "variance": trace_covariance(W).item(), "epochs": len(run.losses), "losses": run.losses.mean(1).tolist(),
+        "train_loss": train_loss, "test_loss": train_loss + gap.value, "train_error": train_errors.mean().item(),
+        "test_error": test_errors.mean().item(), "gap": _interval(gap), "error_gap": _interval(error_gap),
+        "closed_form": judged(closed_form(H)),
+        "closed_form_difference": judged(closed_form(abs(H - H_held_out))),
+        "terminal": judged(terminal(H)),
+        "terminal_difference": judged(terminal(H - H_held_out)),
+        "counted": {"value": counted.value, "information": counted.information, "gap": counted.gap,
+                    "standard_error": counted.standard_error},
+        "langevin": certificate,
+        "omniscient": [_row(row) for row in omniscient.estimate(networks, own.train, own.val, own.val2, **path)],
+        "self_certified": [_row(row) for row in omniscient.self_certified(networks, own.train, **path)],
+    }  # fmt: skip
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return sum(numbers) / len(numbers)
+
+
+def _interval(gap: Any) -> dict[str, float]:
+    return {"value": gap.value, "standard_error": gap.standard_error}
+
+
+def _row(row: omniscient.Row) -> dict[str, Any]:
+    """A row as JSON: what is not finite becomes None."""
+    return {key: None if isinstance(v, float) and not abs(v) < float("inf") else v for key, v in asdict(row).items()}

@@ -1,0 +1,44 @@
+// ---- the small laboratory: one button, four bars and the gap ---------------------------------------------------------------------------
+
+function render({ model, el }) {
+  const uid = `lab-${Math.random().toString(36).slice(2, 9)}`;
+  const root = make("div", { class: "lab lab-small-one", role: "group", "aria-label": "Train four networks" });
+  const bars = make("svg", { role: "img", "aria-labelledby": `${uid}-bars-title ${uid}-bars-desc` });
+  const status = make("output", { class: "lab-status", "aria-live": "polite" });
+  const press = button("Train four networks", start, { class: "lab-main" });
+  let settings = sane(model.get("settings"));
+  let [shown, times] = [null, 0];
+  el.append(root);
+  root.replaceChildren(make("div", { class: "lab-row" }, press), bars, status);
+
+  function draw() {
+    const width = Math.max(280, Math.min(root.clientWidth || 460, 560));
+    if (shown) drawBars(bars, uid, shown, columnsOf(shown, 3, 1).slice(0, 4), width);
+    else Object.entries({ width, height: 330, viewBox: `0 0 ${width} 330` }).forEach(([name, value]) => bars.setAttribute(name, value));
+  }
+  function start() {
+    settings = { ...settings, seed: sane(model.get("settings")).seed + times };
+    times += 1;
+    press.disabled = true;
+    trainer.train(settings, "run");
+  }
+  const trainer = makeTrainer(model, (data) => {
+    if (data.problem || data.broken) status.textContent = data.problem ?? data.broken;
+    if (data.portrait && !data.results) press.textContent = `Epoch ${data.portrait.epoch} of ${settings.epochs}`;
+    if (data.results) {
+      shown = data.results;
+      press.disabled = false;
+      press.textContent = "Train four others";
+      status.textContent = `The gap is ${format(shown.gap.value)} ± ${format(2 * shown.gap.standard_error, 2)} nats: what the four networks lose on digits that they have not seen. The closed form says ${format(shown.closed_form.value)}.`;
+      model.set("results", { ...shown, settings });
+      model.save_changes();
+    }
+    draw();
+  });
+  const redraw = new ResizeObserver(draw);
+  redraw.observe(root);
+  draw();
+  return () => { trainer.close(); redraw.disconnect(); };
+}
+
+export default { render };
