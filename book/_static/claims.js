@@ -34,7 +34,7 @@
       filter();
     }
     row.open = true;
-    row.scrollIntoView({ block: "center" });
+    row.scrollIntoView({ behavior: "instant", block: "center" });
     row.querySelector("summary").focus({ preventScroll: true });
   };
 
@@ -48,4 +48,8 @@
   window.addEventListener("hashchange", open);
   filter();
   open();
+  // Who comes with a filter comes for the rows. The page settles first: what stands above may still change its height.
+  if (location.search && !location.hash) {
+    window.addEventListener("load", () => form.scrollIntoView({ behavior: "instant" }));
+  }
 })();

@@ -28,6 +28,14 @@ from tools.verdicts.common import (
 ROOT = Path(__file__).resolve().parents[2]
 ROWS: list[dict[str, Any]] = yaml.safe_load((ROOT / "book" / "claims.yml").read_text(encoding="utf-8"))
 KEYS = {"id", "seed", "number", "kind", "says", "chapter", "function", "test", "artefact", "verdict", "why"}
+SOURCES: dict[str, dict[str, Any]] = yaml.safe_load(
+    (ROOT / "book" / "claims-sources.yml").read_text(encoding="utf-8")
+)  # fmt: skip
+LAST = {
+    ("001", "Lemma"): 7, ("001", "Theorem"): 4, ("001", "Corollary"): 2, ("001", "Figure"): 9, ("001", "Table"): 3,
+    ("001", "Algorithm"): 2, ("001", "Remark"): 4, ("002", "Figure"): 19, ("003", "Figure"): 8,
+    ("000", "Open question"): 3, ("000", "Key result"): 3, ("000", "Next check"): 3,
+}  # fmt: skip
 VERDICTS = {
     "reproduced", "reproduced at small scale", "otherwise at small scale", "partly", "not reproduced", "answered",
     "source wrong", "not run yet",
@@ -38,6 +46,38 @@ GRID = {"batch_size": (20, 60, 180), "lr": (0.005, 0.01, 0.02)}
 def contents() -> set[str]:
     """Every page in the table of contents."""
     return set(re.findall(r"file: book/(\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8")))
+
+
+def items(seed: str) -> dict[str, list[str]]:
+    """What a source states, each with the rows that judge it."""
+    kinds = [kind for kind in SOURCES[seed].values() if isinstance(kind, dict)]
+    return {name: [rows] if isinstance(rows, str) else rows for kind in kinds for name, rows in kind.items()}
+
+
+@pytest.mark.parametrize("seed", SOURCES)
+def test_each_item_of_a_source_has_its_rows_and_each_row_its_item(seed: str) -> None:
+    """A row of another source may judge it, if that source says the same."""
+    every_row = {row["id"] for row in ROWS}
+    for name, rows in items(seed).items():
+        assert rows, f"{name} of {seed} has no row"
+        assert set(rows) <= every_row, f"{name} of {seed} names a row that is not there: {set(rows) - every_row}"
+    named = {row for rows in items(seed).values() for row in rows}
+    assert {row["id"] for row in ROWS if row["seed"] == seed} <= named, "a row judges nothing that was counted"
+
+
+def test_numbered_items_are_all_counted() -> None:
+    """From 1 to the last number in the source; the first source's theorems 1 and 3 are not at hand."""
+    for (seed, kind), last in LAST.items():
+        numbers = [int(found[1]) for name in items(seed) if (found := re.fullmatch(rf"{kind} (\d+)", name))]
+        assert numbers == list(range(1, last + 1)), f"{kind} of {seed}"
+    assert len(SOURCES["003"]["statements"]) == 13 + 1, "thirteen results, as its summary counts them, and a definition"
+    assert set(SOURCES) == {row["seed"] for row in ROWS} - {"beyond"}
+
+
+def test_a_doubt_is_told_in_full() -> None:
+    """What is not simply reproduced says why in a sentence or more."""
+    short = [row["id"] for row in ROWS if row["verdict"] != "reproduced" and len(row["why"]) < 50]
+    assert not short, f"say more in `why`: {', '.join(short)}"
 
 
 def test_ids_are_unique() -> None:
