@@ -330,7 +330,7 @@ def test_a_diverging_run_says_so(page: InBrowser) -> None:
 # --- A test that cannot fail holds nothing ---------------------------------------------------------------------------
 
 MUTANTS = {
-    "gradient": ("-= 1;\n    backward(shape, W, p, a, h);\n    outer", "-= 0;\n    backward(shape, W, p, a, h);\n    outer"),
+    "gradient": ("-= 1;\n    backward(shape, W, p", "-= 0;\n    backward(shape, W, p"),
     "product": ("for (let j = 0; j < hidden; j++) Rh[j] += h[j];", ""),
     "trace": ("(1 - dot(p, 0, p, 0, classes)) * (1 +", "(1 - dot(p, 0, p, 0, classes)) * (2 +"),
     "clip": ("room) >= clip) continue;\n      let variances", "room) >= 2 * clip) continue;\n      let variances"),

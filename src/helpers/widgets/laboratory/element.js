@@ -113,7 +113,7 @@ function numbersTable(results, columns) {
     ...["value", ...TERMS].map((key) => cell(column.bound?.[key])), make("td", {}, column.reasons.join(", ") || "none")));
   const facts = [["gap", results.gap.value, results.gap.standard_error], ["0-1 gap", results.error_gap.value, results.error_gap.standard_error]];
   return [
-    make("thead", {}, make("tr", {}, ...["", "value", ...TERMS, "warnings"].map((text) => make("th", { scope: "col" }, text)))),
+    make("thead", {}, make("tr", {}, ...["bound", "value", ...TERMS, "warnings"].map((text) => make("th", { scope: "col" }, text)))),
     make("tbody", {}, ...rows, ...facts.map(([name, value, error]) => make("tr", {}, make("th", { scope: "row" }, name), cell(value),
       make("td", { colspan: 4 }, `standard error ${format(error, 2)}`)))),
   ];

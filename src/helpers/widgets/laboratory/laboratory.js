@@ -13,6 +13,7 @@ function assemble({ model, root }) {
   let [results, quick, portrait, plane, pixels] = [null, null, null, null, null];
   let [busy, pending, started, drawnAt, frame, picture] = [false, false, 0, 0, 0, null];
   let [sweep, mode, prediction] = [[], "run", null];
+  let job = settings; // what is being trained; settings may have moved on meanwhile
 
   // --- controls
   const sliders = Object.keys(CONTROLS).map((key) => slider(key, uid, () => settings, changed));
@@ -80,13 +81,14 @@ function assemble({ model, root }) {
     update();
     if (busy && performance.now() - started < 1500 && how === "run" && mode === "run") { pending = true; return; }
     [busy, pending, started, mode, results, quick, portrait] = [true, false, performance.now(), how, null, null, null];
-    trainer.train(settings, how);
+    job = settings;
+    trainer.train(job, how);
     update();
   }
   function press(how) {
     sweep = [];
     if (guess.checked && how === "run") prediction = { of: Object.fromEntries(guesses.map(({ select }, i) => [["trace", "gap"][i], select.value])), before: history.at(-1) };
-    const going = portrait !== null && portrait.epoch < settings.epochs && portrait.epoch > 0;
+    const going = portrait !== null && portrait.epoch < job.epochs && portrait.epoch > 0;
     if (how !== "run" && going) {
       mode = how;
       busy = how !== "pause";
@@ -97,9 +99,9 @@ function assemble({ model, root }) {
   }
   function finish() {
     busy = false;
-    const whole = results.epochs === settings.epochs;
+    const whole = results.epochs === job.epochs;
     if (whole) {
-      history.push({ settings: { ...settings }, results });
+      history.push({ settings: { ...job }, results });
       CHALLENGES.forEach(({ check }, i) => {
         const outcome = check(history.at(-1), history.slice(0, -1));
         if (outcome === true) solved.add(i);
@@ -115,7 +117,7 @@ function assemble({ model, root }) {
         verdict.textContent = words.join(" ");
       }
       prediction = null;
-      model.set("results", { ...results, losses: results.losses.map((v) => Number(v.toPrecision(6))), settings: { ...settings } });
+      model.set("results", { ...results, losses: results.losses.map((v) => Number(v.toPrecision(6))), settings: { ...job } });
       model.save_changes();
     }
     if (pending) { begin("run"); return; }
@@ -164,7 +166,7 @@ function assemble({ model, root }) {
     play.textContent = mode === "play" && busy ? "Pause" : "Play slowly";
     ask.hidden = !(guess.checked && history.length);
     root.classList.toggle("lab-busy", busy);
-    progress.value = portrait ? portrait.epoch / settings.epochs : 0;
+    progress.value = portrait ? portrait.epoch / job.epochs : 0;
     lam.value = view.lam;
     stretch.value = STRETCH.at(view.stretch);
     lamText.textContent = format(LAMBDAS_OF_ENGINE[view.lam]);
@@ -193,13 +195,13 @@ function assemble({ model, root }) {
   }
   function drawRuns(current) {
     const size = Math.max(260, Math.min(runs.parentElement.clientWidth || 340, 400));
-    const height = picture === "world" && settings.world === "digits" ? Math.ceil(size * 0.75) : size;
+    const height = picture === "world" && job.world === "digits" ? Math.ceil(size * 0.75) : size;
     Object.entries({ width: size, height, viewBox: `0 0 ${size} ${height}` }).forEach(([name, value]) => runs.setAttribute(name, value));
-    const titles = { world: settings.world === "digits" ? "Test digits that most runs get wrong" : "Training data of one run, and the boundaries of all four",
+    const titles = { world: job.world === "digits" ? "Test digits that most runs get wrong" : "Training data of one run, and the boundaries of all four",
       plane: "The four runs in the plane where they move most, with the ghosts of the closed form", losses: "Training loss" };
     runs.replaceChildren(make("title", { id: `${uid}-runs-title` }, titles[picture]));
     if (!portrait) return;
-    if (picture === "losses") drawLosses(runs, portrait.losses, settings.epochs, CLASSES_OF_ENGINE[settings.world], size);
+    if (picture === "losses") drawLosses(runs, portrait.losses, job.epochs, CLASSES_OF_ENGINE[job.world], size);
     else if (picture === "plane") { if (plane && current) drawPlane(runs, plane, (current.closed_form?.sigma ?? 0) * view.stretch * Math.sqrt(current.steps), size); }
     else if (portrait.boundaries) drawBoundaries(runs, portrait, size);
     else if (portrait.mistakes && pixels) drawMistakes(runs, portrait, pixels, size);
@@ -227,19 +229,10 @@ function assemble({ model, root }) {
   root.setAttribute("role", "group");
   root.setAttribute("aria-label", "The laboratory");
   root.replaceChildren(
-    make("div", { class: "lab-row lab-buttons" }, train, play, single, reset, world.node, progress),
+    make("div", { class: "lab-row lab-buttons" }, train, play, single, reset, world.node),
+    progress,
     note,
     make("div", { class: "lab-controls" }, ...sliders.slice(0, 2).map(({ node }) => node)),
-    make("div", { class: "lab-stage" },
-      make("div", { class: "lab-panel" }, shown.node, runs),
-      make("div", { class: "lab-panel lab-bars" }, bars,
-        make("ul", { class: "lab-legend" }, key("trajectory", "trajectory"), key("flatness", "flatness"), key("penalty", "penalty"),
-          key("other", "with the trace difference"), key("gap", "measured gap ± 2 s.e."), key("warned", "warned: conclude nothing")))),
-    make("div", { class: "lab-controls" }, control("trade-off λ", lam, lamText), control("ghost noise σ", stretch, stretchText)),
-    gauge,
-    status,
-    make("div", { class: "lab-controls" }, ...sliders.slice(2).map(({ node }) => node),
-      make("div", { class: "lab-control lab-seed" }, make("label", { for: seed.id }, "seed"), seed, button("another", () => change({ seed: (settings.seed + 1) % 1000 })))),
     make("div", { class: "lab-row" },
       ...Object.entries(SWEEPS).map(([name, values]) => button(`Sweep the ${CONTROLS[name].label}`, () => {
         sweep = values(settings).map((value) => ({ [name]: value }));
@@ -250,6 +243,16 @@ function assemble({ model, root }) {
       })),
       make("span", { class: "lab-check" }, guess, make("label", { for: guess.id }, "predict before I train")), ask),
     verdict,
+    make("div", { class: "lab-stage" },
+      make("div", { class: "lab-panel" }, shown.node, runs),
+      make("div", { class: "lab-panel lab-bars" }, bars,
+        make("ul", { class: "lab-legend" }, key("trajectory", "trajectory"), key("flatness", "flatness"), key("penalty", "penalty"),
+          key("other", "with the trace difference"), key("gap", "measured gap ± 2 s.e."), key("warned", "warned: conclude nothing")))),
+    make("div", { class: "lab-controls" }, control("trade-off λ", lam, lamText), control("ghost noise σ", stretch, stretchText)),
+    gauge,
+    status,
+    make("div", { class: "lab-controls" }, ...sliders.slice(2).map(({ node }) => node),
+      make("div", { class: "lab-control lab-seed" }, make("label", { for: seed.id }, "seed"), seed, button("another", () => change({ seed: (settings.seed + 1) % 1000 })))),
     make("div", { class: "lab-stage" }, ...charts.map(({ node }) => node)),
     make("details", { open: "" }, make("summary", {}, "Five challenges"), make("ol", { class: "lab-challenges" }, ...challenges)),
     make("details", { class: "lab-numbers" }, make("summary", {}, "The numbers as a table"), make("div", { class: "lab-scroll", role: "region", tabindex: 0, "aria-label": "numbers of the newest run" }, table)),

@@ -93,6 +93,13 @@ function slider(key, uid, settings, changed) {
     input.setAttribute("aria-valuetext", text);
     output.textContent = text;
   };
-  input.addEventListener("input", () => changed(key, control.value(Number(input.value), settings())));
+  input.addEventListener("input", () => {
+    const before = settings();
+    let at = Number(input.value);
+    const direction = Math.sign(at - control.at(before[key], before));
+    // several stops may round to one number: go on to the next that differs, or an arrow key would move nothing
+    while (control.value(at, before) === before[key] && at > 0 && at < control.steps && direction) at += direction;
+    changed(key, control.value(at, before));
+  });
   return { update, input, node: make("div", { class: "lab-control" }, make("label", { for: id }, control.label), input, output) };
 }
