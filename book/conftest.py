@@ -1,4 +1,4 @@
-"""How recorded outputs are compared: the text of a table, not its HTML, which is the same table for the page."""
+"""How recorded outputs are compared: the text of a table, not its HTML, which holds the same numbers."""
 
 from typing import Any
 
