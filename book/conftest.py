@@ -1,4 +1,4 @@
-"""How recorded outputs are compared: the text of a table, not its HTML, which holds the same numbers."""
+"""How recorded outputs are compared: a table by its text, since its HTML holds the same numbers."""
 
 from typing import Any
 
