@@ -102,6 +102,12 @@ def test_the_jpeg_edition_is_read_whole():
     assert test.edition == "CIFAR-10 (JPEG edition)"
     assert test.inputs.mean((0, 2, 3)).abs().max() < 0.05
     assert (test.inputs.std((0, 2, 3)) - 1).abs().max() < 0.02
+    halved = data.load("cifar10-jpeg-16", root=JPEG, train=False)
+    torch.testing.assert_close(halved.inputs[7, 1, 3, 5], test.inputs[7, 1, 6:8, 10:12].mean())
+    assert halved.inputs.shape == (10_000, 3, 16, 16)
+    assert halved.edition == "CIFAR-10 (JPEG edition, 16 × 16 pixels)"
+    with pytest.raises(ValueError, match=r"share 10000 examples of cifar10-jpeg/test"):
+        data.check_disjoint(halved, test)
 
 
 def test_a_missing_file_names_itself_and_the_ways_out(tmp_path):

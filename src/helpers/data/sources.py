@@ -12,11 +12,13 @@ import os
 import tarfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from helpers.data.split import Split
@@ -24,6 +26,7 @@ from helpers.data.split import Split
 EDITIONS = {
     "digits": "digits (scikit-learn)",
     "cifar10-jpeg": "CIFAR-10 (JPEG edition)",
+    "cifar10-jpeg-16": "CIFAR-10 (JPEG edition, 16 × 16 pixels)",
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
     "svhn": "SVHN",
@@ -55,6 +58,7 @@ def load(name: str, *, root: str | Path | None = None, train: bool = True, downl
     ========================  =========================================================================
     digits                    scikit-learn's 8x8 digits, flat (n, 64); 1,297 to train, 500 to test
     cifar10-jpeg              ``root/cifar10-jpeg/{train,test}.parquet``, images (n, 3, 32, 32)
+    cifar10-jpeg-16           the same, averaged over squares of four pixels: (n, 3, 16, 16)
     cifar10, cifar100, svhn,  torchvision's files under ``root/NAME``; ``download=True`` fetches them
     mnist, fashion-mnist
     ========================  =========================================================================
@@ -69,9 +73,10 @@ def load(name: str, *, root: str | Path | None = None, train: bool = True, downl
     if name == "digits":
         return _digits(train)
     try:
+        if name.startswith("cifar10-jpeg"):
+            split = _cifar10_jpeg(data_root(root) / "cifar10-jpeg", train)
+            return split if name == "cifar10-jpeg" else _halved(split, EDITIONS[name])
         folder = data_root(root) / name
-        if name == "cifar10-jpeg":
-            return _cifar10_jpeg(folder, train)
         if name in _IDX:
             return _idx(name, folder, train, download)
         return _torchvision(name, folder, train, download)
@@ -127,6 +132,11 @@ _JPEG_ROWS_AND_SHA256 = {
     "train": (50_000, "f8b59c34df203e64fe89f3c4d51a656855ef2605eea04b6e7834999fde599c09"),
     "test": (10_000, "97d6dd29a59cb947dacbacba7c7873c64e83d7bfe778e6a9418df8f3d59f97ab"),
 }
+
+
+def _halved(split: Split, edition: str) -> Split:
+    """Images at half their sides; the same examples of the same origin."""
+    return replace(split, inputs=F.avg_pool2d(split.inputs, 2), edition=edition)
 
 
 def _cifar10_jpeg(folder: Path, train: bool) -> Split:
