@@ -1,5 +1,7 @@
 """Models and losses of other people: the right value, or one sentence that names the argument."""
 
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -416,18 +418,42 @@ def test_every_weight_tensor_is_tried_for_affinity():
     assert not curvature.is_piecewise_affine(model, split)[0]
 
 
-def test_tf32_and_autocast_are_off_inside_and_restored():
-    before = torch.backends.cuda.matmul.allow_tf32
-    seen = []
+SETTINGS = {
+    "nothing": "pass",
+    "all": "torch.backends.fp32_precision = 'tf32'",
+    "products": "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+    "medium": "torch.set_float32_matmul_precision('medium')",
+    "old": "torch.backends.cuda.matmul.allow_tf32 = True",
+}
 
-    def loss(z, y):
-        seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, z.dtype))
-        return z.sum(1)
 
-    with torch.autocast("cpu", torch.bfloat16):
-        curvature.gradient(network().float(), loss, sample())
-    assert set(seen) == {(False, False, torch.float32)}
-    assert torch.backends.cuda.matmul.allow_tf32 == before
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_float32_is_full_inside_and_the_callers_settings_come_back(setting):
+    """In a process of its own: what was set once cannot always be unset."""
+    script = f"""
+import torch
+from helpers import curvature, data
+
+def state():
+    backends = torch.backends
+    return [part.fp32_precision for part in (
+        backends, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul,
+        backends.mkldnn.conv, backends.mkldnn.rnn)]
+
+def loss(z, y):
+    seen.append((*state()[1:], z.dtype))
+    return z.square().sum(1)
+
+seen = []
+{SETTINGS[setting]}
+before = state()
+split = data.Split(torch.randn(6, 4), torch.zeros(6), 0, "made up")
+with torch.autocast("cpu", torch.bfloat16):
+    curvature.gradient(torch.nn.Linear(4, 3).eval(), loss, split)
+assert set(seen) == {{("ieee",) * 6 + (torch.float32,)}}, seen
+assert state() == before, (before, state())
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True)
 
 
 # --- Embeddings -------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from helpers.curvature.trials import architecture, is_derivative, places, spread, step_of, tells
+from helpers.curvature.trials import architecture, doubled, is_derivative, places, spread, steps_of, tells
 from helpers.data import Split, as_split
 from helpers.data.inputs import tensors
 from helpers.losses import Demanding, Loss, per_example
@@ -189,19 +189,18 @@ def check_gradient(model: nn.Module, split: Split) -> None:
     layout = architecture(model)
     if _derived.get(model) == layout:
         return
-    for place, few in places(model, _few(model, split)):
+    twin = doubled(model)
+    for place, few in places(twin, _few(twin, split)):
         with torch.enable_grad():
             scalars = projection(outputs(place, few.inputs))
             slopes = torch.autograd.grad(scalars.sum(), trainable(place), materialize_grads=True)
         slope = torch.cat([piece.reshape(-1) for piece in slopes])
         w = weights(place)
-        generator = torch.Generator().manual_seed(0)
-        v = torch.randn(w.shape, generator=generator, dtype=torch.float64).to(w)
-        step = step_of(w) / v.abs().max().item()
-        values = torch.stack([_summed(place, few, w + sign * step * v) for sign in (-2, -1, 1, 2)])
-        fine, coarse = (values[2] - values[1]) / (2 * step), (values[3] - values[0]) / (4 * step)
-        noise = torch.finfo(w.dtype).eps * scalars.detach().abs().sum() / step
-        if not is_derivative(torch.dot(slope, v)[None], fine[None], coarse[None], noise[None]):
+        v = torch.randn(w.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(w)
+        v /= v.abs().max()
+        differences = [(_summed(place, few, w + h * v) - _summed(place, few, w - h * v)) / (2 * h) for h in steps_of(w)]
+        noise = [4 * torch.finfo(w.dtype).eps * scalars.detach().abs().sum() / h for h in steps_of(w)]
+        if not is_derivative(torch.dot(slope, v)[None], torch.stack(differences)[:, None], torch.stack(noise)[:, None]):
             raise ValueError(_NO_GRADIENT)
     _derived[model] = layout
 
@@ -230,12 +229,13 @@ def check_smooth(model: nn.Module, loss: Loss, split: Split) -> None:
         (slopes,) = torch.autograd.grad(losses.sum(), z, materialize_grads=True)
     z = z.detach()
     v = torch.randn(z.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(z)
-    step = step_of(z)
     with torch.no_grad():
-        values = [per_example(loss, z + sign * step * v, few.targets) for sign in (-2, -1, 1, 2)]
-    fine, coarse = (values[2] - values[1]) / (2 * step), (values[3] - values[0]) / (4 * step)
-    noise = torch.finfo(z.dtype).eps * losses.detach().abs() / step
-    if not is_derivative((slopes * v).reshape(len(z), -1).sum(1), fine, coarse, noise):
+        differences = [
+            (per_example(loss, z + h * v, few.targets) - per_example(loss, z - h * v, few.targets)) / (2 * h)
+            for h in steps_of(z)
+        ]
+    noise = [4 * torch.finfo(z.dtype).eps * losses.detach().abs() / h for h in steps_of(z)]
+    if not is_derivative((slopes * v).reshape(len(z), -1).sum(1), torch.stack(differences), torch.stack(noise)):
         raise ValueError(
             "the loss's gradient is not its derivative (a part of it is detached, scaled or rounded?), so its "
             "curvature would be that of another loss; compute all of it in differentiable operations"

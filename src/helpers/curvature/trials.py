@@ -105,23 +105,28 @@ def _takes(model: nn.Module, few: Split) -> bool:
 # --- Whether a slope is a derivative ----------------------------------------------------------------------------------
 
 
-def step_of(values: Tensor) -> float:
-    """Step of a central difference in their precision, in proportion to the size of what is moved."""
-    size, eps = values.detach().abs().max().item(), torch.finfo(values.dtype).eps
-    return float(eps ** (1 / 3) * (1 + size))
+def steps_of(values: Tensor) -> list[float]:
+    """Steps of central differences in the precision of what is moved, in proportion to its size."""
+    size = 1 + values.detach().abs().max().item()
+    relative = (1e-5, 1e-6, 1e-7) if values.dtype == torch.float64 else (1e-2, 3e-3, 1e-3)
+    return [size * step for step in relative]
 
 
-def is_derivative(slope: Tensor, fine: Tensor, coarse: Tensor, noise: Tensor) -> bool:
-    """Whether slopes agree with central differences at two steps, entry by entry, where the two settle.
+def is_derivative(slope: Tensor, differences: Tensor, noise: Tensor) -> bool:
+    """Whether slopes agree with central differences, entry by entry: with one of them, unless no two agree.
 
-    Where they do not, there is a kink between the points, and nothing is said.
+    A kink between the points spoils a difference, and spoils those at other steps in another way.
 
     Args:
-        slope, fine, coarse: shape (m,), per unit of the direction.
-        noise: what rounding leaves of ``fine``, shape (m,).
+        slope: shape (m,), per unit of the direction.
+        differences: at several steps, shape (steps, m).
+        noise: what rounding leaves of each, shape (steps, m).
     """
-    tolerance = 0.5 * float(torch.finfo(slope.dtype).eps) ** 0.25  # 9e-3 in float32, 6e-5 in float64
-    size = slope.abs() + fine.abs()
-    settled = (fine - coarse).abs() <= tolerance * size + noise
-    wrong = (fine - slope).abs() > 4 * tolerance * size + 4 * noise
-    return not bool((settled & wrong).any())
+    tolerance = 1e-4 if slope.dtype == torch.float64 else 2e-2
+    size = slope.abs() + differences.abs()
+    right = ((differences - slope).abs() <= tolerance * size + noise).any(0)
+    pairs = [(i, j) for i in range(len(differences)) for j in range(i)]
+    settled = torch.stack(
+        [(differences[i] - differences[j]).abs() <= 0.1 * tolerance * size[i] + noise[i] + noise[j] for i, j in pairs]
+    ).any(0)
+    return not bool((settled & ~right).any())

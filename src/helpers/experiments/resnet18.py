@@ -1,7 +1,7 @@
 """ResNet-18 at one batch size and learning rate: what its experiments have in common.
 
-The laptop profile is the source's experiment on a narrow network: its sample size (Peng et al. give each of 6 runs
-8,333 examples), crop and flip, momentum 0.9, batches of 60.
+The laptop profile is the source's experiment on a narrow network and on images of half their sides: its sample size
+(Peng et al. give each of 6 runs 8,333 examples), crop and flip, momentum 0.9, batches of 60.
 """
 
 from copy import deepcopy
@@ -29,6 +29,7 @@ class BasePoint(Measured):
         epochs: passes over the data.
         augment: crop and flip every image anew in every epoch.
         seeds: each draws its own samples, initial weights and batches.
+        precision: what training computes in, "float32" or "bf16"; in the weights' own type unless given.
     """
 
     width: int
@@ -39,6 +40,7 @@ class BasePoint(Measured):
     augment: bool = False
     momentum: float = 0.9
     weight_decay: float = 0.0
+    precision: str | None = None
 
     def training(self, roles: Roles) -> dict[str, Any]:
         """Arguments of ``train_ensemble`` that do not depend on the seed; copy and change what an experiment varies."""
@@ -50,6 +52,7 @@ class BasePoint(Measured):
             "momentum": self.momentum,
             "weight_decay": self.weight_decay,
             "augment": crop_and_flip if self.augment else None,
+            "precision": self.precision,
         }
 
 
@@ -58,9 +61,9 @@ SMOKE: dict[str, Any] = dict(
     lambdas=(1.0, 1e3), certified_lambdas=(1.0,), trace_rtol=0.2, most_probes=4,
 )  # fmt: skip
 LAPTOP: dict[str, Any] = dict(
-    dataset="cifar10-jpeg", width=8, k=4, n=8000, n_val=2000, n_test=5000, batch_size=60, lr=0.01, seeds=(0, 1),
-    epochs=20, augment=True, lambdas=(1.0, 10.0, 30.0, 1e2, 3e2, 1e3, 1e4, 1e5), certified_lambdas=(1e2,),
-    trace_rtol=0.01, most_probes=2, path_probes=1, iterations=12, solver_examples=2000,
+    dataset="cifar10-jpeg-16", width=8, k=4, n=8000, n_val=4000, n_test=5000, batch_size=60, lr=0.01, seeds=(0, 1),
+    epochs=30, augment=True, lambdas=(1.0, 10.0, 30.0, 1e2, 3e2, 1e3, 1e4, 1e5), certified_lambdas=(1e2,),
+    trace_rtol=0.01, most_probes=4, path_probes=2, iterations=12, solver_examples=2000,
 )  # fmt: skip
 PAPER: dict[str, Any] = dict(
     dataset="cifar10", width=64, k=6, n=7233, n_val=3300, n_test=10_000, batch_size=60, lr=0.01, seeds=(0,),

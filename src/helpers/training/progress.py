@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from helpers._precision import full_precision
 from helpers.data.inputs import each, length, tensors
 from helpers.training.lockstep import Lockstep
 from helpers.training.randomness import Randomness, generator_of
@@ -125,9 +126,9 @@ def _fill(buffers: Any, made: Any) -> None:
 
 @contextmanager
 def _settled(device: torch.device) -> Iterator[None]:
-    """Gradients on and autocast off, whatever the caller has.
+    """Gradients on, autocast off and float32 in full, whatever the caller has.
 
-    On CUDA the fastest convolutions are looked up once, and float32 means float32 rather than TF32.
+    On CUDA the fastest convolutions are looked up once.
     """
     cudnn = torch.backends.cudnn
     with ExitStack() as settings:
@@ -135,6 +136,7 @@ def _settled(device: torch.device) -> Iterator[None]:
         settings.enter_context(torch.autocast(device.type, enabled=False))
         if device.type == "cuda":
             settings.enter_context(
-                cudnn.flags(cudnn.enabled, not cudnn.deterministic, deterministic=cudnn.deterministic, allow_tf32=False)
+                cudnn.flags(cudnn.enabled, not cudnn.deterministic, deterministic=cudnn.deterministic)
             )
+        settings.enter_context(full_precision())
         yield
