@@ -4,13 +4,14 @@ Needs nothing but the browser itself, so that Firefox is driven as Chromium is.
 """
 
 import json
+import os
 import queue
 import shutil
 import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class InBrowser:
 
     def __init__(self, seconds: float = 240.0) -> None:
         self.seconds = seconds
+        self.pid = 0
         self.work: queue.Queue[dict[str, Any]] = queue.Queue()
         self.answers: queue.Queue[dict[str, Any]] = queue.Queue()
 
@@ -60,6 +62,24 @@ class InBrowser:
         if "error" in answer:
             raise BrowserError(answer["error"])
         return answer["value"]
+
+
+def processor_seconds(pid: int) -> float:
+    """Seconds of processor time that a process and all that it started have used so far (Linux)."""
+    parents, used = {}, {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            fields = entry.read_text().rpartition(")")[2].split()
+            parents[int(entry.parent.name)] = int(fields[1])
+            used[int(entry.parent.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    family, grown = {pid}, True
+    while grown:
+        grown = False
+        for child, parent in parents.items():
+            if parent in family and child not in family:
+                family.add(child)
+                grown = True
+    return sum(used.get(member, 0.0) for member in family)
 
 
 def executable(browser: str) -> str | None:
@@ -86,6 +106,7 @@ def opened(browser: str) -> Iterator[InBrowser]:
         }[browser]  # fmt: skip
         (Path(profile) / "user.js").write_text('user_pref("toolkit.telemetry.reportingpolicy.firstRun", false);\n')
         process = subprocess.Popen([program, *quiet, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        page.pid = process.pid
         try:
             yield page
         finally:

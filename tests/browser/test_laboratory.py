@@ -6,11 +6,32 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, Route
 
+from helpers import widgets
+from helpers.widgets.laboratory import packed_digits
 from tests.browser.conftest import HTML
 
 PAGE = "book/14-playground"
+NOTEBOOK = """<!doctype html><html lang="en"><title>Notebook</title><body><div id="place"></div><script type="module">
+const values = { settings: { world: "digits", epochs: 5 }, results: {} };
+const listeners = {};
+globalThis.sent = [];
+globalThis.model = {
+  get: (key) => values[key],
+  set(key, value) { values[key] = value; (listeners[`change:${key}`] ?? []).forEach((listener) => listener()); },
+  save_changes() {},
+  on(event, listener) { (listeners[event] ??= []).push(listener); },
+  off(event, listener) { listeners[event] = listeners[event].filter((other) => other !== listener); },
+  async send(content) {
+    sent.push(content);
+    const digits = await (await fetch("kernel-digits")).text();
+    (listeners["msg:custom"] ?? []).forEach((listener) => listener({ digits }, []));
+  },
+};
+const { default: widget } = await import("./kernel-element.js");
+widget.render({ model, el: document.getElementById("place") });
+</script></body></html>"""
 NO_WORKER = "window.Worker = function () { throw new Error('workers are forbidden here'); };"
 SECONDS = 60
 
@@ -28,6 +49,10 @@ def trained(page: Page, words: str = "Gap") -> str:
             return text
         page.wait_for_timeout(100)
     raise AssertionError(f"nothing was trained within {SECONDS} s; the status says {status.inner_text()!r}")
+
+
+def answer(body: str, kind: str) -> Callable[[Route], None]:
+    return lambda route: route.fulfill(body=body, content_type=kind)
 
 
 def control(page: Page, label: str) -> Locator:
@@ -200,6 +225,31 @@ def test_the_digits_are_one_file_of_the_site(visit: Callable[..., Any]) -> None:
     assert len(page) < 1_000_000
     text = json.loads((HTML / "digits.js").read_text(encoding="ascii").split(" = ", 1)[1].rstrip().rstrip(";"))
     assert text[:200] not in page
+
+
+def test_in_a_notebook_python_sets_and_reads(visit: Callable[..., Any], site: str) -> None:
+    served = {
+        "notebook.html": (NOTEBOOK, "text/html"),
+        "kernel-element.js": (str(widgets.Laboratory()._esm), "text/javascript"),
+        "kernel-digits": (packed_digits(), "text/plain"),
+    }
+    with visit("search") as seen:
+        seen.page.wait_for_load_state("networkidle")
+        for name, (body, kind) in served.items():
+            seen.page.route(f"**/{name}", answer(body, kind))
+        seen.page.goto(f"{site}/notebook.html")
+        first = trained(seen.page)
+        assert seen.page.evaluate("sent.length") == 1
+        assert seen.page.evaluate("model.get('results').settings.epochs") == 5
+        seen.page.evaluate("model.set('settings', { world: 'digits', epochs: 8 })")
+        seen.page.wait_for_timeout(300)
+        assert trained(seen.page) != first
+        assert seen.page.evaluate("model.get('results').epochs") == 8
+        own = seen.page.evaluate("model.get('results')") | {"source": "python", "test_error": 0.123}
+        seen.page.evaluate("(results) => model.set('results', results)", own)
+        trained(seen.page, "test error 12.3 %")
+        assert "#lab" not in seen.page.url
+        assert seen.problems == []
 
 
 def test_without_scripts_a_sentence_stands_there(visit: Callable[..., Any]) -> None:

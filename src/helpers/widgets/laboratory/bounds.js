@@ -92,24 +92,25 @@ const omniscient = {
     return curvature.solve_shifted(product, rhs, lambdas.map((lam) => 2 * lam * C), { rtol, max_iterations }).map((s) => ({ ...s, C }));
   },
 
-  // Loss on the own sample and on held-out examples (null: none), and the share of all of them that is clipped.
+  // Losses and trace on the own sample and on held-out examples (null: none), and the share of all of them that is clipped.
   risks(shape, W, sample, held_out, clip) {
-    const own = values(shape, W, sample, clip).losses;
-    const other = held_out === null ? [] : values(shape, W, held_out, clip).losses;
+    const [own, other] = [sample, held_out].map((examples) => new Float64Array(examples === null ? 0 : examples.n));
+    const trace = curvature.trace(shape, W, sample, clip, own)
+      - (held_out === null ? 0 : curvature.trace(shape, W, held_out, clip, other));
     const clipped = own.filter((v) => v >= clip).length + other.filter((v) => v >= clip).length;
-    return { own: mean(own), other: held_out === null ? 0 : mean(other), clipped: clipped / (own.length + other.length) };
+    const share = clipped / (own.length + other.length);
+    return { own: mean(own), other: held_out === null ? 0 : mean(other), trace, clipped: share };
   },
 
   // One run moved by Delta: what changes there against the risks before. held_out is null for the self-certified variant.
   measure_run(shape, W, sample, held_out, centre, perturbation, before, clip) {
     const V = centre.map((m, j) => m + perturbation.solution[j]);
     const moved = omniscient.risks(shape, V, sample, held_out, clip);
-    const trace = curvature.trace(shape, V, sample, clip) - (held_out === null ? 0 : curvature.trace(shape, V, held_out, clip));
     return {
       ...perturbation, n: sample.n, loss_emp: before.own, loss_pop: held_out === null ? NaN : before.other,
       squared_offset: dot(perturbation.solution, 0, perturbation.solution, 0, shape.d),
       penalty: Math.abs(moved.own - moved.other - (before.own - before.other)),
-      trace_term: Math.abs(trace), clipped: moved.clipped,
+      trace_term: Math.abs(moved.trace), clipped: moved.clipped,
       delta_norm: norm(V.map((v, j) => v - W[j])), weight_norm: norm(W),
     };
   },

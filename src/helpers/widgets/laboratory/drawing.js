@@ -82,11 +82,9 @@ function drawBars(svg, uid, results, columns, width) {
       });
       if (column.other > 0) {
         const at = y(column.other);
-        group.append(make("path", { d: `M${middle} ${at - 4}l4 4l-4 4l-4 -4Z`, class: "lab-other" }));
+        group.append(make("path", { d: `M${from + wide - 4} ${at - 4}l4 4l-4 4l-4 -4Z`, class: "lab-other" }));
       }
-      const near = column.other > value && Math.abs(y(column.other) - y(value)) < 20;
-      const above = (near ? y(column.other) - 5 : y(value)) - 4;
-      group.append(make("text", { x: middle, y: Math.max(above, 11), "text-anchor": "middle", class: "lab-value" }, format(value, 2)));
+      group.append(make("text", { x: middle, y: Math.max(y(value) - 4, 11), "text-anchor": "middle", class: "lab-value" }, format(value, 2)));
     } else {
       group.append(make("text", { x: middle, y: box.bottom - 6, "text-anchor": "middle", class: "lab-none" }, column.none ?? "…"));
     }
@@ -144,7 +142,7 @@ function drawMistakes(svg, { mistakes }, pixels, size) {
       if (grey) group.append(make("rect", { x: (p % 8) * scale, y: Math.floor(p / 8) * scale, width: scale + 0.3, height: scale + 0.3, "fill-opacity": grey / 16, class: "lab-ink" }));
     });
     const others = [...new Set(answers.filter((answer) => answer !== label))];
-    const wrong = others.slice(0, 2).join(", ") + (others.length > 2 ? " …" : "");
+    const wrong = others[0] + (others.length > 1 ? "…" : "");
     group.append(make("text", { x: 0, y: scale * 8 + 12 }, `${label} → ${wrong}`));
     group.append(make("text", { x: 0, y: scale * 8 + 24, class: "lab-small" }, `${count} of ${answers.length}`));
     svg.append(group);

@@ -82,6 +82,7 @@ function assemble({ model, root }) {
     if (busy && performance.now() - started < 1500 && how === "run" && mode === "run") { pending = true; return; }
     [busy, pending, started, mode, results, quick, portrait] = [true, false, performance.now(), how, null, null, null];
     job = settings;
+    root.classList.add("lab-busy");
     trainer.train(job, how);
     update();
   }

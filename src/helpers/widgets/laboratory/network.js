@@ -173,14 +173,17 @@ const curvature = {
   // Tr H, exact: every single weight enters the outputs piecewise affinely, so the diagonals of the Hessian and of the
   // Gauss-Newton matrix agree, and Tr H = E sum_c p_c |grad log p_c|^2 = E[(1 - |p|^2)(1 + |a|^2) + sum_j Var_p(W2_j)(1 + |x|^2)],
   // j over the active units, W2_j the weights that leave unit j.
-  trace(shape, W, sample, clip) {
+  // Fills `losses`, where it is given, with the losses that it meets on the way.
+  trace(shape, W, sample, clip, losses = null) {
     const { inputs, hidden, classes, W2 } = shape;
     const room = scratch(shape);
     const { a, p } = room;
     let sum = 0;
     for (let i = 0; i < sample.n; i++) {
       const start = i * inputs;
-      if (forward(shape, W, sample.x, start, sample.y[i], room) >= clip) continue;
+      const value = forward(shape, W, sample.x, start, sample.y[i], room);
+      if (losses !== null) losses[i] = Math.min(value, clip);
+      if (value >= clip) continue;
       let variances = 0;
       for (let j = 0; j < hidden; j++) {
         if (a[j] <= 0) continue;
