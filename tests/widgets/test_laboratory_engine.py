@@ -333,10 +333,7 @@ MUTANTS = {
     "gradient": ("-= 1;\n    backward(shape, W, p", "-= 0;\n    backward(shape, W, p"),
     "product": ("for (let j = 0; j < hidden; j++) Rh[j] += h[j];", ""),
     "trace": ("(1 - dot(p, 0, p, 0, classes)) * (1 +", "(1 - dot(p, 0, p, 0, classes)) * (2 +"),
-    "clip": (
-        "if (value >= clip) continue;\n      let variances",
-        "if (value >= 2 * clip) continue;\n      let variances",
-    ),
+    "clip": ("value >= clip) continue;\n      let variances", "value >= 2 * clip) continue;\n      let variances"),
     "momentum": ("v[j] = momentum * v[j] + g[j];", "v[j] = 0.999 * momentum * v[j] + g[j];"),
     "dispersion": ("return sum / (k - 1);", "return sum / k;"),
     "steps": ("(steps / 2) * trace)", "steps * trace)"),

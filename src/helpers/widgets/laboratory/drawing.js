@@ -10,6 +10,9 @@ function make(tag, attributes = {}, ...children) {
   return node;
 }
 
+// What a picture is called before there is anything to draw.
+const waiting = (name) => [make("title", { id: `${name}-title` }, "Nothing has been trained yet"), make("desc", { id: `${name}-desc` }, "The picture is drawn once networks have trained.")];
+
 const superscript = (n) => String(n).replace(/./g, (c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]));
 
 function format(value, digits = 3) {

@@ -37,8 +37,8 @@ function assemble({ model, root }) {
   const verdict = make("p", { class: "lab-verdict", role: "status" });
 
   // --- pictures
-  const bars = make("svg", { role: "img", "aria-labelledby": `${uid}-bars-title ${uid}-bars-desc` });
-  const runs = make("svg", { role: "img", "aria-labelledby": `${uid}-runs-title` });
+  const bars = make("svg", { role: "img", "aria-labelledby": `${uid}-bars-title ${uid}-bars-desc` }, ...waiting(`${uid}-bars`));
+  const runs = make("svg", { role: "img", "aria-labelledby": `${uid}-runs-title` }, ...waiting(`${uid}-runs`));
   const shown = chooser(`${uid}-picture`, "picture", { world: "the runs", plane: "their weights", losses: "the way down" }, "world", (name) => { picture = name; update(); });
   picture = "world";
   const lam = make("input", { id: `${uid}-lam`, type: "range", min: 0, max: LAMBDAS_OF_ENGINE.length - 1, step: 1 });
@@ -54,13 +54,13 @@ function assemble({ model, root }) {
       remember();
     });
   }
-  const gauge = make("div", { class: "lab-gauge", role: "img" });
+  const gauge = make("div", { class: "lab-gauge", role: "img", "aria-label": "nothing has been trained yet" });
   const table = make("table");
   const python = make("code");
   const copied = make("span", { role: "status" });
   const challenges = CHALLENGES.map(({ ask: text }) => make("li", {}, make("span", { class: "lab-tick", "aria-hidden": "true" }, "○"), ` ${text} `, make("em", {})));
   const charts = [["batch_size", "trace"], ["trace", "gap"]].map(([across, up], i) => {
-    const chart = { across, up, svg: make("svg", { role: "img", "aria-labelledby": `${uid}-h${i}-history-title` }) };
+    const chart = { across, up, svg: make("svg", { role: "img", "aria-labelledby": `${uid}-h${i}-history-title` }, ...waiting(`${uid}-h${i}-history`)) };
     const labels = (options) => Object.fromEntries(Object.entries(options).map(([key, { label }]) => [key, label]));
     const choices = [chooser(`${uid}-up${i}`, "up", labels(UP), up, (key) => { chart.up = key; update(); }),
       chooser(`${uid}-across${i}`, "across", labels(ACROSS), across, (key) => { chart.across = key; update(); })];

@@ -3,7 +3,7 @@
 function render({ model, el }) {
   const uid = `lab-${Math.random().toString(36).slice(2, 9)}`;
   const root = make("div", { class: "lab lab-small-one", role: "group", "aria-label": "Train four networks" });
-  const bars = make("svg", { role: "img", "aria-labelledby": `${uid}-bars-title ${uid}-bars-desc` });
+  const bars = make("svg", { role: "img", "aria-labelledby": `${uid}-bars-title ${uid}-bars-desc` }, ...waiting(`${uid}-bars`));
   const status = make("output", { class: "lab-status", "aria-live": "polite" });
   const press = button("Train four networks", start, { class: "lab-main" });
   let settings = sane(model.get("settings"));
