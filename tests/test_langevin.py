@@ -11,7 +11,7 @@ from torch import nn
 
 from helpers import data, langevin, models, xu_raginsky
 from helpers.data import Split
-from helpers.langevin import certificates
+from helpers.langevin import certificates, streams
 from helpers.langevin.gradients import Gradients
 from helpers.losses import HalfSquaredError
 from helpers.supersample import Supersample
@@ -161,9 +161,9 @@ def test_pieces_of_a_batch_add_up(monkeypatch):
 def slow_walk(split, make, *, steps, lr, temperature, seed, batch_size=None):
     """The walk from the same noise, every gradient stored; returns weights and incoherence."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(streams.stream_seed("initial weights", seed))
         model = make().eval()
-    noise, order = (langevin.walk.generator(purpose, seed) for purpose in ("noise", "orders"))
+    noise, order = (streams.stream(purpose, seed) for purpose in ("noise", "orders"))
     n = len(split)
     b = batch_size or n
     sigma = sqrt(2 * lr * temperature)
@@ -264,6 +264,38 @@ def test_same_seed_same_walk_and_the_caller_s_generator_is_left():
     assert torch.equal(one.incoherence, same.incoherence)
     assert not torch.equal(models.weights(one.model), models.weights(other.model))
     assert not one.model.training
+
+
+def test_no_two_streams_are_one():
+    """Of different purposes, of seeds that agree in the 32 bits that a generator reads, and of the data's own seed."""
+    seeds = (0, 1, 2**32, 2**32 + 1, 2**40, 2**41)
+    drawn = [torch.randn(8, generator=streams.stream(p, seed)).tolist() for p in streams.PURPOSES for seed in seeds]
+    drawn += [torch.randn(8, generator=torch.Generator().manual_seed(seed)).tolist() for seed in seeds[:2]]
+    assert len({tuple(row) for row in drawn}) == len(streams.PURPOSES) * len(seeds) + 2
+    everything = torch.tensor(drawn)
+    assert torch.corrcoef(everything)[~torch.eye(len(drawn), dtype=bool)].abs().max() < 0.99
+
+
+def test_the_first_noise_does_not_follow_from_the_initial_weights():
+    """One standard normal weight: W_0 and the first step's noise over seeds are uncorrelated, and both vary."""
+
+    class Started(Constant):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(1, dtype=torch.float64))
+
+    pairs = []
+    for seed in range(60):
+        path = []
+        run = langevin.train(
+            Started, numbers(4), steps=1, lr=0.1, temperature=1.0, seed=seed, loss=HalfSquaredError(),
+            observe=lambda t, model, path=path: path.append(model.w.item()),
+        )  # fmt: skip
+        pairs.append((path[0], (path[1] - path[0] + 0.1 * (path[0] - numbers(4).targets.mean().item())) / run.sigma))
+    start, xi = np.array(pairs).T
+    assert 0.6 < start.std() < 1.4
+    assert 0.6 < xi.std() < 1.4
+    assert abs(np.corrcoef(start, xi)[0, 1]) < 0.4
 
 
 # --- On a supersample ------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from helpers._checks import positive, whole
 from helpers.curvature.contracts import differentiable
 from helpers.curvature.precision import precisely
 from helpers.langevin.gradients import PerExampleLoss
-from helpers.langevin.walk import generator, normal
+from helpers.langevin.streams import stream, stream_seed
+from helpers.langevin.walk import normal
 from helpers.losses import per_example
 from helpers.models import set_weights, weights
 from helpers.supersample import Supersample
@@ -76,10 +77,10 @@ def train_paired(
     examples = pairs.examples
     loss = loss or CrossEntropy(examples.classes)
     sample, ghosts = pairs.sample(coins), pairs.ghosts(coins)
-    with seeded(seed):
+    with seeded(stream_seed("initial weights", seed)):
         model = make_model().eval()
     sample, ghosts = (differentiable(model, loss, half) for half in (sample, ghosts))  # type: ignore[arg-type]
-    n, noise, w = len(sample), generator("noise", seed), weights(model)
+    n, noise, w = len(sample), stream("noise", seed), weights(model)
     names = [name for name, p in model.named_parameters() if p.requires_grad]
 
     def value(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:

@@ -14,11 +14,10 @@ from helpers.curvature.contracts import differentiable
 from helpers.curvature.precision import precisely
 from helpers.data import as_split
 from helpers.langevin.gradients import Gradients, PerExampleLoss
+from helpers.langevin.streams import stream, stream_seed
 from helpers.models import set_weights, trainable, weights
 from helpers.training import Diverged, seeded
 from helpers.training.ensemble import CrossEntropy
-
-PURPOSES = {"noise": 2**40, "orders": 2**41}  # far from the seeds of initial weights
 
 
 @dataclass(frozen=True)
@@ -93,11 +92,11 @@ def train(
     if not 2 <= b <= n:
         raise ValueError(f"batch_size must lie between 2 and {n}, the number of examples, got {b}")
     loss = loss or CrossEntropy(examples.classes)
-    with seeded(seed, device):
+    with seeded(stream_seed("initial weights", seed), device):
         model = make_model().to(device).eval()
     examples = differentiable(model, loss, examples)  # type: ignore[arg-type]
     other = None if held_out is None else differentiable(model, loss, held_out, name="held_out")  # type: ignore[arg-type]
-    noise, orders = generator("noise", seed), _batches(n, b, generator("orders", seed))
+    noise, orders = stream("noise", seed), _batches(n, b, stream("orders", seed))
     gradients, w = Gradients(model, loss), weights(model)
     incoherence = torch.zeros(n, dtype=torch.float64)
     record: list[tuple[float, float, float, float]] = []
@@ -125,11 +124,6 @@ def train(
         model, sigma, incoherence, by_step, moments, None if other is None else held_out_moments, losses, steps, lr,
         float(temperature),
     )  # fmt: skip
-
-
-def generator(purpose: str, seed: int) -> torch.Generator:
-    """On the processor, so that every device walks the same way; nobody else draws from it."""
-    return torch.Generator().manual_seed(PURPOSES[purpose] + whole("seed", seed, least=0))
 
 
 def normal(like: Tensor, source: torch.Generator) -> Tensor:
