@@ -8,15 +8,15 @@ told: the sum saturates by itself.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import sqrt
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from helpers._checks import positive, whole
 from helpers.curvature.contracts import differentiable
 from helpers.curvature.precision import precisely
+from helpers.langevin.arguments import walk_settings
 from helpers.langevin.gradients import PerExampleLoss
 from helpers.langevin.streams import stream, stream_seed
 from helpers.langevin.walk import normal
@@ -69,11 +69,12 @@ def train_paired(
         steps, lr, temperature, seed, loss: as in ``train``.
 
     Raises:
-        ValueError: as ``train``, or if the coins do not fit.
+        ValueError: as ``train``, or if pairs is no supersample or the coins do not fit.
         Diverged: if a gradient stops being finite.
     """
-    steps, lr = whole("steps", steps), positive("lr", lr)
-    sigma = sqrt(2 * lr * positive("temperature", temperature))
+    steps, lr, sigma = walk_settings(make_model, steps, lr, temperature)
+    if not isinstance(pairs, Supersample):
+        raise ValueError(f"pairs must be a Supersample, got a {type(pairs).__name__}; Supersample(split) makes one")
     examples = pairs.examples
     loss = loss or CrossEntropy(examples.classes)
     sample, ghosts = pairs.sample(coins), pairs.ghosts(coins)
@@ -105,6 +106,8 @@ def train_paired(
                 offset = mine - theirs
                 squares.append(offset.double().square().sum(1))
                 along.append((offset @ xi).double())
+        if not isfinite(total.double().square().sum().item()):
+            raise Diverged(f"the walk is not finite after {t} steps; lower lr or the temperature")
         distance = (lr / (n * sigma)) ** 2 * torch.cat(squares)
         missing = torch.sigmoid(-log_ratio)  # 1 - p_t
         added = distance * missing**2 / 2
@@ -114,7 +117,7 @@ def train_paired(
         # The step is at its true mean plus sigma xi; under the other coin the mean lies lr / n (g_true - g_other) off.
         log_ratio += distance / 2 - lr / (n * sigma) * torch.cat(along)
         if not bool(torch.isfinite(log_ratio).all()):
-            raise Diverged(f"the walk is not finite after {t} steps; lower lr or the temperature")
+            raise ValueError(f"the noise is too small to divide by (lr / sigma = {lr / sigma:.3g}); raise temperature")
         w = w - lr * total / n + sigma * xi
         set_weights(model, w)
     return PairedWalk(model, information, blind, torch.sigmoid(log_ratio), torch.tensor(by_step, dtype=torch.float64))
