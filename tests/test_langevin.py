@@ -11,7 +11,7 @@ from torch import nn
 
 from helpers import data, langevin, models, xu_raginsky
 from helpers.data import Split
-from helpers.langevin import certificates
+from helpers.langevin import certificates, streams
 from helpers.langevin.gradients import Gradients
 from helpers.losses import HalfSquaredError
 from helpers.supersample import Supersample
@@ -87,7 +87,7 @@ CASES = [(6, 4, 0.3, 0.25), (20, 10, 0.2, 0.1), (50, 30, 0.1, 0.02), (2, 60, 0.5
 def test_every_inequality_holds_where_everything_is_exact(case):
     n, steps, lr, sigma = case
     exact = langevin.GaussianMean(n, steps, lr, sigma)
-    settings = {"lr": lr, "sigma": sigma, "d": 1, "n": n, "R": exact.s}
+    settings = {"steps": steps, "lr": lr, "sigma": sigma, "d": 1, "n": n, "R": exact.s}
     population = langevin.whole_sample(exact.population_moments, **settings)
     zero = langevin.whole_sample(exact.moments, **settings)
     path, end = (xu_raginsky.bound(nats, n=n, R=exact.s) for nats in (exact.path, exact.end))
@@ -161,9 +161,9 @@ def test_pieces_of_a_batch_add_up(monkeypatch):
 def slow_walk(split, make, *, steps, lr, temperature, seed, batch_size=None):
     """The walk from the same noise, every gradient stored; returns weights and incoherence."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(streams.stream_seed("initial weights", seed))
         model = make().eval()
-    noise, order = (langevin.walk.generator(purpose, seed) for purpose in ("noise", "orders"))
+    noise, order = (streams.stream(purpose, seed) for purpose in ("noise", "orders"))
     n = len(split)
     b = batch_size or n
     sigma = sqrt(2 * lr * temperature)
@@ -266,6 +266,38 @@ def test_same_seed_same_walk_and_the_caller_s_generator_is_left():
     assert not one.model.training
 
 
+def test_no_two_streams_are_one():
+    """Of different purposes, of seeds that agree in the 32 bits that a generator reads, and of the data's own seed."""
+    seeds = (0, 1, 2**32, 2**32 + 1, 2**40, 2**41)
+    drawn = [torch.randn(8, generator=streams.stream(p, seed)).tolist() for p in streams.PURPOSES for seed in seeds]
+    drawn += [torch.randn(8, generator=torch.Generator().manual_seed(seed)).tolist() for seed in seeds[:2]]
+    assert len({tuple(row) for row in drawn}) == len(streams.PURPOSES) * len(seeds) + 2
+    everything = torch.tensor(drawn)
+    assert torch.corrcoef(everything)[~torch.eye(len(drawn), dtype=bool)].abs().max() < 0.99
+
+
+def test_the_first_noise_does_not_follow_from_the_initial_weights():
+    """One standard normal weight: W_0 and the first step's noise over seeds are uncorrelated, and both vary."""
+
+    class Started(Constant):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(1, dtype=torch.float64))
+
+    pairs = []
+    for seed in range(60):
+        path = []
+        run = langevin.train(
+            Started, numbers(4), steps=1, lr=0.1, temperature=1.0, seed=seed, loss=HalfSquaredError(),
+            observe=lambda t, model, path=path: path.append(model.w.item()),
+        )  # fmt: skip
+        pairs.append((path[0], (path[1] - path[0] + 0.1 * (path[0] - numbers(4).targets.mean().item())) / run.sigma))
+    start, xi = np.array(pairs).T
+    assert 0.6 < start.std() < 1.4
+    assert 0.6 < xi.std() < 1.4
+    assert abs(np.corrcoef(start, xi)[0, 1]) < 0.4
+
+
 # --- On a supersample ------------------------------------------------------------------------------------------------
 
 
@@ -334,7 +366,7 @@ def test_certificates_by_hand():
     assert langevin.leave_one_out(torch.tensor([[0.0, 16.0], [8.0, 16.0]]), n=2, R=1) == pytest.approx((2 + 4) / 4)
     assert langevin.membership([0.02, 10.0], R=0.5) == pytest.approx((0.2 + sqrt(2 * log(2))) / 2)
     nats = 3 / 2 * (log1p(4 * 2.0 / 3) + log1p(4 * 5.0 / 3))
-    assert langevin.whole_sample([2.0, 5.0], lr=0.2, sigma=0.1, d=3, n=10, R=0.5) == pytest.approx(
+    assert langevin.whole_sample([2.0, 5.0], steps=2, lr=0.2, sigma=0.1, d=3, n=10, R=0.5) == pytest.approx(
         xu_raginsky.bound(nats, n=10, R=0.5)
     )
 
@@ -374,11 +406,26 @@ def walk(**changes):
         (lambda: walk(seed=-1), "seed must be a whole number"),
         (lambda: walk(batch_size=7), "batch_size must lie between 2 and 6"),
         (lambda: walk(batch_size=1), "batch_size must be a whole number of at least 2"),
-        (lambda: langevin.leave_one_out([-1.0], n=2, R=1), "incoherence must be finite and not negative"),
+        (lambda: walk(seed=None), "seed must be a whole number of at least 0, got None"),
+        (lambda: walk(seed=1.5), "seed must be a whole number of at least 0, got 1.5"),
+        (lambda: walk(temperature="0.01"), "temperature must be a number, got '0.01' of type str"),
+        (lambda: walk(lr=None), "lr must be a number, got None"),
+        (lambda: walk(steps="3"), "steps must be a number"),
+        (lambda: walk(batch_size="3"), "batch_size must be a number"),
+        (lambda: walk(temperature=1e-323, lr=1e-3), "is 0 in rounding; raise temperature"),
+        (lambda: walk(temperature=1e-309), "the noise is too small to divide by .*; raise temperature"),
+        (lambda: langevin.train(Constant(), numbers(6), steps=1, lr=0.1, temperature=1, seed=0), "such as lambda"),
+        (lambda: langevin.train_paired(Constant, numbers(6), None, steps=1, lr=0.1, temperature=1, seed=0), "Supersam"),
+        (lambda: langevin.leave_one_out([1.0] * 40, n=1000, R=1), "n = 1000 entries a run, or one .* got 40"),
+        (lambda: langevin.leave_one_out(torch.ones(5, 2), n=5, R=1), "got 2; a row is a run"),
+        (lambda: langevin.leave_one_out(walk(), n=6, R=1), "got a Walk; give walk.incoherence"),
+        (lambda: langevin.leave_one_out([-1.0, 1.0], n=2, R=1), "incoherence must not be negative, got -1"),
+        (lambda: langevin.whole_sample(walk().held_out_moments, steps=2, lr=1, sigma=1, d=1, n=6, R=1), "held_out"),
+        (lambda: langevin.whole_sample(walk().incoherence, steps=2, lr=1, sigma=1, d=1, n=6, R=1), "walk.moments"),
         (lambda: langevin.leave_one_out([], n=2, R=1), "one row a run, or one row"),
         (lambda: langevin.leave_one_out([1.0], n=0, R=1), "n must be a whole number"),
         (lambda: langevin.membership([float("inf")], R=1), "the walk diverged"),
-        (lambda: langevin.whole_sample([1.0], lr=0.1, sigma=0.0, d=1, n=1, R=1), "sigma"),
+        (lambda: langevin.whole_sample([1.0], steps=1, lr=0.1, sigma=0.0, d=1, n=1, R=1), "sigma"),
         (lambda: langevin.GaussianMean(1, 1, 0.1, 0.1), "n must be a whole number of at least 2"),
         (lambda: langevin.GaussianMean(2, 1, 1.5, 0.1), "lr must be at most 1"),
         (lambda: certificates.standard_error(max, [1.0]), "at least two rows"),
@@ -395,6 +442,23 @@ def test_a_network_that_mixes_its_batch_is_refused():
 
     with pytest.raises(ValueError, match="depends on the rest of its batch"):
         langevin.train(make, images(), steps=1, lr=0.1, temperature=1.0, seed=0)
+
+
+def test_a_seed_may_be_a_numpy_number_and_settings_may_be_tensors():
+    one, same = walk(seed=np.int64(3), lr=torch.tensor(0.1, dtype=torch.float64)), walk(seed=3)
+    assert torch.equal(one.model.w, same.model.w)
+
+
+def test_dropout_is_off_as_the_docstring_says():
+    def make():
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(128, 3)).double()
+
+    def plain():
+        return nn.Sequential(nn.Flatten(), nn.Identity(), nn.Linear(128, 3)).double()
+
+    settings = {"steps": 2, "lr": 0.1, "temperature": 1e-3, "seed": 0}
+    runs = [langevin.train(maker, images(), **settings) for maker in (make, plain)]
+    assert torch.equal(*(models.weights(run.model) for run in runs))
 
 
 def test_a_walk_that_leaves_the_finite_numbers_says_so():

@@ -320,6 +320,25 @@ def test_the_same_seed_makes_the_same_coins_and_leaves_other_generators_alone():
     assert 0.3 < pairs.memberships(200, seed=1).double().mean() < 0.7
 
 
+def test_rounding_of_single_precision_is_no_error():
+    assert supersample.bound(torch.full((3,), LOG_2)) == pytest.approx(sqrt(2 * LOG_2))
+    assert supersample.counted([0.0], [1 + 1e-12]).information == pytest.approx(LOG_2)
+    assert supersample.counted([-1e-12], [0.5]).b == 0.0
+    assert supersample.counted([0.0], [0.1]).a == 0.1  # a list keeps its double precision
+
+
+def test_a_coin_that_never_falls_otherwise_is_warned_of():
+    outcomes, coins = draw(10, 3, 2)
+    coins[:, 1] = 1
+    with pytest.warns(UserWarning, match="the coin of 1 pairs fell alike in all 10 memberships"):
+        assert supersample.information(outcomes, coins).per_example[1] == 0
+
+
+@pytest.mark.parametrize("risk", [1e-6, 0.1, 0.5, 0.9])
+def test_the_fast_rate_without_information_is_no_smaller_than_the_training_risk(risk):
+    assert risk <= supersample.fast_rate_bound(risk, 0.0) < risk * (1 + 1e-6)
+
+
 # --- Refusals --------------------------------------------------------------------------------------------------------
 
 
@@ -328,7 +347,23 @@ def test_the_same_seed_makes_the_same_coins_and_leaves_other_generators_alone():
     [
         (lambda: supersample.bound([]), "informations is empty"),
         (lambda: supersample.bound([0.1, -0.1]), "not negative"),
-        (lambda: supersample.bound([1.0]), "hold 0.693147; check the units"),
+        (lambda: supersample.bound([1.0]), "one fair coin holds 0.693147; check the units"),
+        (lambda: supersample.bound(0.1), "one number for each pair, got a float"),
+        (lambda: supersample.bound(torch.tensor(0.1)), r"got a Tensor of shape \(\)"),
+        (lambda: supersample.bound(torch.zeros(2, 2)), r"got a Tensor of shape \(2, 2\)"),
+        (lambda: supersample.bound(supersample.information(*draw(10, 2, 2))), "give its per_example"),
+        (lambda: supersample.whole_bound(5.0, n=2), "2 fair coins hold 1.386"),
+        (lambda: supersample.counted(None, [0.1]), "train_errors must hold .* got a NoneType"),
+        (lambda: supersample.counted([0.1], ["a"]), "test_errors must hold .* got a list"),
+        (lambda: supersample.counted((x for x in [0.1]), [0.1]), "got a generator"),
+        (lambda: supersample.counted([0.1 + 1j], [0.1]), "got torch.complex"),
+        (lambda: supersample.counted([float("nan")], [0.1]), "train_errors must hold"),
+        (lambda: supersample.information([[1], [2]], [[0], [1]], seed=-1), "seed must be a whole number"),
+        (lambda: supersample.information([[1], [2]], [[0], [1]], seed=1.5), "seed must be a whole number"),
+        (
+            lambda: supersample.information(np.random.default_rng(0).random((9, 2)), draw(9, 2, 2)[1]),
+            "round what is continuous",
+        ),
         (lambda: supersample.whole_bound(1.0, n=0), "n must be a whole number"),
         (lambda: supersample.counted([0.1], [0.1, 0.2]), "one training and one test error, got 1 and 2"),
         (lambda: supersample.counted([1.1], [0.1]), "train_errors must hold one 0-1 error"),

@@ -44,7 +44,7 @@ class NoisyDescent(Config):
         few_steps: those of the convolutional and the paired walks.
         batch_size: of the minibatch walks.
         n_held_out: held-out examples whose gradient is a centre; all others test.
-        seeds: of sample, initial weights and noise alike.
+        seeds: of sample, initial weights and noise alike, each with a stream of its own.
     """
 
     dataset: str
@@ -76,7 +76,7 @@ PROFILES = {
     ),
     "laptop": NoisyDescent(
         dataset="digits", n=1000, width=16, filters=4, lr=0.3, betas=(30.0, 100.0, 300.0, 1e3, 1e4),
-        few_betas=(100.0, 300.0), steps=(25, 50, 100, 200, 400, 800), few_steps=(25, 50, 100), batch_size=100,
+        few_betas=(100.0, 300.0), steps=(5, 10, 25, 50, 100, 200, 400, 800), few_steps=(25, 50, 100), batch_size=100,
         n_held_out=200, seeds=(0, 1, 2, 3, 4),
     ),
     "paper": NoisyDescent(
@@ -147,7 +147,7 @@ def _walked(config: NoisyDescent, point: Json, train: Split, held_out: Split, te
 
 
 def _ghost(config: NoisyDescent, point: Json, train: Split, test: Split, sigma: float) -> list[Json]:
-    """The same descent without noise, and beside it a ghost with the walk's noise: at each look."""
+    """The descent without noise from the walk's initial weights, beside it a ghost with its noise: at each look."""
     at: dict[int, Tensor] = {}
     squares: list[float] = []
     before: list[Tensor] = []
@@ -162,13 +162,13 @@ def _ghost(config: NoisyDescent, point: Json, train: Split, test: Split, sigma: 
 
     run = train_ensemble(
         _make_model(config, FULL, train), [train], epochs=config.steps[-1], batch_size=config.n, lr=config.lr,
-        seed=point["seed"], observe=observe, device=default_device(),
+        seed=langevin.stream_seed("initial weights", point["seed"]), observe=observe, device=default_device(),
     )  # fmt: skip
     entries = []
     for t, w in at.items():
         noisy = exchange.noisy_losses(
             run.models[0], w, torch.full_like(w, sqrt(t) * sigma), [train, test], [ZeroOneError()], draws=DRAWS,
-            seed=point["seed"],
+            seed=langevin.stream_seed("ghost", point["seed"]),
         ).mean((0, 2))  # fmt: skip
         (clean,) = exchange.noisy_losses(
             run.models[0], w, torch.zeros_like(w), [train, test], [ZeroOneError()], draws=1, seed=0

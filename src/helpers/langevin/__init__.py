@@ -7,6 +7,7 @@ step, by Lemma 4 of Wang & Mao, and nothing is left to pay.
 ``certificates``  the three bounds: whole sample, one example given the rest, which of a pair
 ``walk``          ``train``: noisy gradient descent that records what the first two need
 ``paired_walk``   ``train_paired``: the same on a supersample, with its running posterior
+``streams``       what a walk draws at random, independent purpose by purpose
 ``gradients``     every example's gradient against the mean, without storing it
 ``gaussian_mean`` the mean of Gaussian data, where all of it is exact
 ================  =================================================================================
@@ -16,6 +17,7 @@ from helpers.langevin.certificates import expected, leave_one_out, membership, w
 from helpers.langevin.gaussian_mean import GaussianMean
 from helpers.langevin.gradients import Batch, distances_to_others
 from helpers.langevin.paired_walk import PairedWalk, train_paired
+from helpers.langevin.streams import stream_seed
 from helpers.langevin.walk import Walk, train
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "expected",
     "leave_one_out",
     "membership",
+    "stream_seed",
     "train",
     "train_paired",
     "whole_sample",

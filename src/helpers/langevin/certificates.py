@@ -26,7 +26,7 @@ from helpers.supersample.family import LOG_2
 
 
 def whole_sample(
-    moments: Any, *, lr: float | Iterable[float], sigma: float | Iterable[float], d: int, n: int, R: float
+    moments: Any, *, steps: int, lr: float | Iterable[float], sigma: float | Iterable[float], d: int, n: int, R: float
 ) -> float:
     """R sqrt(2 I / n) with I = sum_t d/2 log(1 + lr_t^2 E|g_t - m_t|^2 / (d sigma_t^2)) nats.
 
@@ -35,16 +35,21 @@ def whole_sample(
 
     Args:
         moments: |g_t - m_t|^2 for each of the T steps, (T,) or a row a run, (k, T): ``walk.moments`` for the centre
-            0, ``walk.held_out_moments`` for the gradient on held-out data.
+            0, ``walk.held_out_moments`` for the gradient on held-out data. Not ``walk.incoherence``.
+        steps: T, of the walk.
         lr, sigma: of the walk; one number, or one a step.
         d: number of weights.
         n: examples that one run is trained on.
         R: sub-Gaussian constant of the evaluation loss.
 
     Raises:
-        ValueError: if the moments are no rows of steps or negative, or a number is out of range.
+        ValueError: if the moments are no rows of T steps or negative, or a number is out of range.
     """
-    means = _averaged("moments", moments).tolist()
+    means = _averaged("moments", moments, "walk.moments").tolist()
+    if len(means) != whole("steps", steps):
+        raise ValueError(
+            f"moments must hold one number for each of the {steps} steps, got {len(means)}; give walk.moments"
+        )
     rates, noises = per_step("lr", lr, len(means)), per_step("sigma", sigma, len(means))
     d = whole("d", d)
     steps = zip(means, rates, noises, strict=True)
@@ -60,15 +65,21 @@ def leave_one_out(incoherence: Any, *, n: int, R: float) -> float:
     (k, n), and for a learner that treats its examples alike over examples, too (``expected``).
 
     Args:
-        incoherence: ``walk.incoherence``, (n,), or a row a run.
+        incoherence: ``walk.incoherence``, (n,), or a row a run, (k, n); or what ``expected`` makes of them, (1,).
         n: examples that one run is trained on.
         R: sub-Gaussian constant of the evaluation loss; 1/2 for the 0-1 error.
 
     Raises:
-        ValueError: if an entry is negative or not finite, or n or R is not positive.
+        ValueError: if there is neither one entry an example nor one for all, an entry is negative or not finite, or n
+            or R is not positive.
     """
     n, R = whole("n", n), positive("R", R)
-    return R / n * _averaged("incoherence", incoherence).sqrt().mean().item()
+    mean = _averaged("incoherence", incoherence, "walk.incoherence")
+    if len(mean) not in (1, n):
+        raise ValueError(
+            f"incoherence must hold n = {n} entries a run, or one from `expected`, got {len(mean)}; a row is a run"
+        )
+    return R / n * mean.sqrt().mean().item()
 
 
 def membership(information: Any, *, R: float) -> float:
@@ -83,7 +94,7 @@ def membership(information: Any, *, R: float) -> float:
     Raises:
         ValueError: if an entry is negative or not finite, or R is not positive.
     """
-    nats = _averaged("information", information).clamp(max=LOG_2)
+    nats = _averaged("information", information, "walk.information").clamp(max=LOG_2)
     return 2 * positive("R", R) * (2 * nats).sqrt().mean().item()
 
 
@@ -96,16 +107,24 @@ def expected(recorded: Any) -> Tensor:
     Args:
         recorded: incoherence or information, (n,) or (k, n).
     """
-    return _averaged("recorded", recorded).mean(0, keepdim=True)
+    return _averaged("recorded", recorded, "walk.incoherence").mean(0, keepdim=True)
 
 
-def _averaged(name: str, recorded: Any) -> Tensor:
-    """Mean over runs, float64."""
-    values = torch.as_tensor(recorded).detach().double()
+def _averaged(name: str, recorded: Any, attribute: str) -> Tensor:
+    """Mean over runs, float64; ``attribute`` is what of a walk to give."""
+    if recorded is None:
+        raise ValueError(f"{name} is None; only a walk that was given held_out has held-out moments")
+    try:
+        values = torch.as_tensor(recorded).detach().double()
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(recorded).__name__
+        raise ValueError(f"{name} must hold numbers, one row a run, got a {kind}; give {attribute}") from error
     if values.ndim not in (1, 2) or values.numel() == 0:
         raise ValueError(f"{name} must hold one row a run, or one row, got shape {tuple(values.shape)}")
-    if not bool((torch.isfinite(values) & (values >= 0)).all()):
-        raise ValueError(f"{name} must be finite and not negative; the walk diverged, lower its learning rate")
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError(f"{name} must be finite; the walk diverged, lower its learning rate")
+    if bool((values < 0).any()):
+        raise ValueError(f"{name} must not be negative, got {values.min().item():.3g}; give {attribute}")
     return values if values.ndim == 1 else values.mean(0)
 
 

@@ -8,17 +8,18 @@ told: the sum saturates by itself.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import sqrt
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from helpers._checks import positive, whole
 from helpers.curvature.contracts import differentiable
 from helpers.curvature.precision import precisely
+from helpers.langevin.arguments import walk_settings
 from helpers.langevin.gradients import PerExampleLoss
-from helpers.langevin.walk import generator, normal
+from helpers.langevin.streams import stream, stream_seed
+from helpers.langevin.walk import normal
 from helpers.losses import per_example
 from helpers.models import set_weights, weights
 from helpers.supersample import Supersample
@@ -68,18 +69,19 @@ def train_paired(
         steps, lr, temperature, seed, loss: as in ``train``.
 
     Raises:
-        ValueError: as ``train``, or if the coins do not fit.
+        ValueError: as ``train``, or if pairs is no supersample or the coins do not fit.
         Diverged: if a gradient stops being finite.
     """
-    steps, lr = whole("steps", steps), positive("lr", lr)
-    sigma = sqrt(2 * lr * positive("temperature", temperature))
+    steps, lr, sigma = walk_settings(make_model, steps, lr, temperature)
+    if not isinstance(pairs, Supersample):
+        raise ValueError(f"pairs must be a Supersample, got a {type(pairs).__name__}; Supersample(split) makes one")
     examples = pairs.examples
     loss = loss or CrossEntropy(examples.classes)
     sample, ghosts = pairs.sample(coins), pairs.ghosts(coins)
-    with seeded(seed):
+    with seeded(stream_seed("initial weights", seed)):
         model = make_model().eval()
     sample, ghosts = (differentiable(model, loss, half) for half in (sample, ghosts))  # type: ignore[arg-type]
-    n, noise, w = len(sample), generator("noise", seed), weights(model)
+    n, noise, w = len(sample), stream("noise", seed), weights(model)
     names = [name for name, p in model.named_parameters() if p.requires_grad]
 
     def value(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
@@ -104,6 +106,8 @@ def train_paired(
                 offset = mine - theirs
                 squares.append(offset.double().square().sum(1))
                 along.append((offset @ xi).double())
+        if not isfinite(total.double().square().sum().item()):
+            raise Diverged(f"the walk is not finite after {t} steps; lower lr or the temperature")
         distance = (lr / (n * sigma)) ** 2 * torch.cat(squares)
         missing = torch.sigmoid(-log_ratio)  # 1 - p_t
         added = distance * missing**2 / 2
@@ -113,7 +117,7 @@ def train_paired(
         # The step is at its true mean plus sigma xi; under the other coin the mean lies lr / n (g_true - g_other) off.
         log_ratio += distance / 2 - lr / (n * sigma) * torch.cat(along)
         if not bool(torch.isfinite(log_ratio).all()):
-            raise Diverged(f"the walk is not finite after {t} steps; lower lr or the temperature")
+            raise ValueError(f"the noise is too small to divide by (lr / sigma = {lr / sigma:.3g}); raise temperature")
         w = w - lr * total / n + sigma * xi
         set_weights(model, w)
     return PairedWalk(model, information, blind, torch.sigmoid(log_ratio), torch.tensor(by_step, dtype=torch.float64))

@@ -2,23 +2,23 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import sqrt
+from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from helpers import curvature
-from helpers._checks import positive, whole
+from helpers._checks import whole
 from helpers.curvature.contracts import differentiable
 from helpers.curvature.precision import precisely
 from helpers.data import as_split
+from helpers.langevin.arguments import number, walk_settings
 from helpers.langevin.gradients import Gradients, PerExampleLoss
+from helpers.langevin.streams import stream, stream_seed
 from helpers.models import set_weights, trainable, weights
 from helpers.training import Diverged, seeded
 from helpers.training.ensemble import CrossEntropy
-
-PURPOSES = {"noise": 2**40, "orders": 2**41}  # far from the seeds of initial weights
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,17 @@ def train(
 ) -> Walk:
     """Walk for ``steps`` steps of noisy gradient descent: stochastic gradient Langevin dynamics, Welling & Teh (2011).
 
-    Same seed, same numbers; the caller's generators stay where they were.
+    Same seed, same numbers; the caller's generators stay where they were. Initial weights, noise and orders come from
+    streams that are independent of each other and of the data's (``streams``), as the theorems ask.
+
+    The model is in evaluation mode all along: dropout is off, and BatchNorm keeps the statistics that it was made
+    with. A walk that runs away and stays finite is returned: its incoherence is huge, and its bound says nothing.
 
     Args:
-        make_model: called once, under ``seed``.
+        make_model: a function that makes the model; called once, under a seed of its own that comes from ``seed``.
         split: the training sample, n examples.
         lr: learning rate of every step.
+        seed: a whole number from 0, of any size; of initial weights, noise and orders.
         temperature: 1 / beta; sigma^2 = 2 lr temperature for the mean loss. Without noise there is no bound.
         batch_size: b >= 2, examples of a step, in a fresh random order each pass, a last batch that is not full
             dropped; all examples unless given.
@@ -82,22 +87,21 @@ def train(
 
     Raises:
         ValueError: if a number is out of range, or model, loss and sample do not fit together; the model must treat
-            examples one by one (``curvature.contracts.admitted``).
+            examples one by one (``curvature.contracts.admitted``); if the noise is too small to divide by.
         Diverged: if a loss or a gradient stops being finite.
     """
     examples = as_split(split)
-    steps, lr = whole("steps", steps), positive("lr", lr)
-    sigma = sqrt(2 * lr * positive("temperature", temperature))
+    steps, lr, sigma = walk_settings(make_model, steps, lr, temperature)
     n = len(examples)
-    b = n if batch_size is None else whole("batch_size", batch_size, least=2)
+    b = n if batch_size is None else whole("batch_size", number("batch_size", batch_size), least=2)
     if not 2 <= b <= n:
         raise ValueError(f"batch_size must lie between 2 and {n}, the number of examples, got {b}")
     loss = loss or CrossEntropy(examples.classes)
-    with seeded(seed, device):
+    with seeded(stream_seed("initial weights", seed), device):
         model = make_model().to(device).eval()
     examples = differentiable(model, loss, examples)  # type: ignore[arg-type]
     other = None if held_out is None else differentiable(model, loss, held_out, name="held_out")  # type: ignore[arg-type]
-    noise, orders = generator("noise", seed), _batches(n, b, generator("orders", seed))
+    noise, orders = stream("noise", seed), _batches(n, b, stream("orders", seed))
     gradients, w = Gradients(model, loss), weights(model)
     incoherence = torch.zeros(n, dtype=torch.float64)
     record: list[tuple[float, float, float, float]] = []
@@ -112,8 +116,10 @@ def train(
         incoherence[rows] += added
         value = batch.losses.double().mean().item()
         record.append((added.sum().item() / n, _squared(batch.gradient), off, value))
-        if not all(torch.isfinite(torch.tensor([*record[-1][:2], value]))):
+        if not isfinite(value + record[-1][1]):
             raise Diverged(f"the walk is not finite after {t} steps; lower lr or the temperature")
+        if not isfinite(record[-1][0]):
+            raise ValueError(f"the noise is too small to divide by (lr / sigma = {lr / sigma:.3g}); raise temperature")
         w = w - lr * batch.gradient + sigma * normal(w, noise)
         set_weights(model, w)
         if observe is not None:
@@ -125,11 +131,6 @@ def train(
         model, sigma, incoherence, by_step, moments, None if other is None else held_out_moments, losses, steps, lr,
         float(temperature),
     )  # fmt: skip
-
-
-def generator(purpose: str, seed: int) -> torch.Generator:
-    """On the processor, so that every device walks the same way; nobody else draws from it."""
-    return torch.Generator().manual_seed(PURPOSES[purpose] + whole("seed", seed, least=0))
 
 
 def normal(like: Tensor, source: torch.Generator) -> Tensor:

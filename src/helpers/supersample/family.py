@@ -8,13 +8,13 @@ network on Z_ij and Delta_i = L_i1 - L_i0, the gap is the mean of E (-1)^{U_i} D
     I_i = I(W; U_i | Z),  I(f_W(Z_i.); U_i | Z),  I(L_i.; U_i | Z),  I(Delta_i; U_i | Z),  I(Delta_i; U_i):
 
 each at most the one before it. Sources: Steinke & Zakynthinou (2020); Haghifam et al. (2020); Harutyunyan et al.
-(2021); Hellström & Durisi (2022); Wang & Mao (2023). The count, and the constants of ``fast_rate_bound``, are this
+(2021); Hellström & Durisi (2022), pair by pair; Wang & Mao (2023). The count, and the constants of ``fast_rate_bound``, are this
 book's. A loss with values in [0, u] is u times one with values in [0, 1].
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import expm1, fsum, log, nan, sqrt
+from math import expm1, fsum, log, log1p, nan, sqrt
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from torch import Tensor
 from helpers._checks import non_negative, non_negatives, whole
 
 LOG_2 = log(2)
+ROUNDING = 1e-9  # of an error that is a mean
 
 
 def whole_bound(information: float, *, n: int) -> float:
@@ -45,20 +46,32 @@ def bound(informations: Iterable[float]) -> float:
     """(1/n) sum_i sqrt(2 I_i) for any member I_i of the family: Haghifam et al. (2020); Wang & Mao (2023).
 
     Args:
-        informations: I_i in nats for each pair, each at most log 2.
+        informations: I_i in nats for each pair, (n,), each at most log 2; of an ``Information`` its ``per_example``.
 
     Raises:
-        ValueError: if there is no pair, or an information is negative or above log 2.
+        ValueError: if this is no row of numbers, there is no pair, or an information is negative or above log 2.
     """
+    shape = getattr(informations, "shape", None)
+    if (
+        not isinstance(informations, Iterable)
+        or isinstance(informations, str)
+        or (shape is not None and len(shape) != 1)
+    ):
+        raise ValueError(
+            f"informations must hold one number for each pair, got a {type(informations).__name__}"
+            + (f" of shape {tuple(shape)}" if shape is not None else "")
+            + ("; give its per_example" if hasattr(informations, "per_example") else "")
+        )
     values = [_of_coins("every entry of informations", nats, 1) for nats in non_negatives("informations", informations)]
     return fsum(sqrt(2 * nats) for nats in values) / len(values)
 
 
 def _of_coins(name: str, nats: float, coins: int) -> float:
-    """Information about that many fair coins; rounding may exceed the most there is by a billionth."""
+    """Information about that many fair coins; rounding in float32 may exceed the most there is by a millionth."""
     number = non_negative(name, nats)
-    if number > coins * LOG_2 * (1 + 1e-9):
-        raise ValueError(f"{name} is {number} nats, but {coins} fair coins hold {coins * LOG_2:.6g}; check the units")
+    if number > coins * LOG_2 * (1 + 1e-6):
+        most = "one fair coin holds" if coins == 1 else f"{coins} fair coins hold"
+        raise ValueError(f"{name} is {number} nats, but {most} {coins * LOG_2:.6g}; check the units")
     return number
 
 
@@ -87,7 +100,7 @@ class Counted:
 
 
 def counted(train_errors: Any, test_errors: Any) -> Counted:
-    """The tightest member of the family for the 0-1 loss: (a + b) [log 2 - h(a / (a + b))] nats, h binary entropy.
+    """The member of least information for the 0-1 loss: (a + b) [log 2 - h(a / (a + b))] nats, h binary entropy.
 
     Swapping the columns of a pair and flipping its coin leaves the sample as it is. So given |Delta_i| = 1 the coin
     and the sign of Delta_i are symmetric, and the pair is right with probability a / (a + b). A ghost is independent
@@ -95,11 +108,12 @@ def counted(train_errors: Any, test_errors: Any) -> Counted:
     the formula is the information of the *mixture* over pairs, which bounds the gap just as well.
 
     Args:
-        train_errors: 0-1 training error of each run, (k,), in [0, 1].
+        train_errors: 0-1 training error of each run, (k,), in [0, 1]; rounding may leave that by a billionth.
         test_errors: 0-1 error of the same runs on examples that they were not trained on, (k,).
 
     Raises:
-        ValueError: if the lengths differ, there is no run, or an error lies outside [0, 1].
+        ValueError: if these are no rows of numbers, their lengths differ, there is no run, or an error lies outside
+            [0, 1].
     """
     train, test = _errors("train_errors", train_errors), _errors("test_errors", test_errors)
     if len(train) != len(test):
@@ -127,10 +141,17 @@ def _counted_nats(a: float, b: float) -> float:
 
 
 def _errors(name: str, errors: Any) -> Tensor:
+    refusal = f"{name} must hold one 0-1 error in [0, 1] for each run, shape (k,)"
+    try:
+        values = torch.as_tensor(errors)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{refusal}; got a {type(errors).__name__}") from error
+    if values.is_complex() or values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"{refusal}; got {values.dtype} of shape {tuple(values.shape)}")
     values = torch.as_tensor(errors, dtype=torch.float64)
-    if values.ndim != 1 or len(values) == 0 or not bool(((values >= 0) & (values <= 1)).all()):
-        raise ValueError(f"{name} must hold one 0-1 error in [0, 1] for each run, shape (k,)")
-    return values
+    if not bool(((values >= -ROUNDING) & (values <= 1 + ROUNDING)).all()):
+        raise ValueError(f"{refusal}; got values from {values.min().item():.4g} to {values.max().item():.4g}")
+    return values.clamp(0, 1)  # takes off what is rounding, and no more
 
 
 # --- Beyond the root -------------------------------------------------------------------------------------------------
@@ -163,8 +184,8 @@ def fast_rate_bound(training_risk: float, information: float) -> float:
 
     Donsker-Varadhan with rho (ghost) + log(2 - e^rho) (own example): its exponential has mean at most 1 when the coin
     is tossed anew, at the corners of [0, 1]^2 and by convexity everywhere. In the manner of Hellström & Durisi (2022)
-    and Wang & Mao (2023), with the best constants. For the 0-1 loss it is an equality where no pair is
-    wrong on both sides.
+    and Wang & Mao (2023), with the best constants. With I(L_i.; U_i) of the 0-1 loss it is an equality
+    where e_S e_mu = 0 almost surely (a pair is never wrong on both sides, as a ghost is independent of W) and a >= b.
 
     Args, raises: as ``binary_kl_bound``.
     """
@@ -173,7 +194,7 @@ def fast_rate_bound(training_risk: float, information: float) -> float:
         return min(interpolating_risk(nats), 1.0)
 
     def at(rho: float) -> float:
-        return (nats - risk * log(1 - expm1(rho))) / rho
+        return (nats - risk * log1p(-expm1(rho))) / rho
 
     best = minimize_scalar(at, bounds=(1e-9, LOG_2 * (1 - 1e-12)), method="bounded", options={"xatol": 1e-12})
     return min(float(best.fun), 1.0)

@@ -40,7 +40,10 @@ class Supersample:
         return len(self.examples) // 2
 
     def memberships(self, m: int, *, seed: int) -> Tensor:
-        """m rows of n fair coins, (m, n), int64."""
+        """m rows of n fair coins, (m, n), int64.
+
+        Give a seed that drew neither the pairs nor the sample that they come from: the coins must not depend on them.
+        """
         return torch.randint(2, (whole("m", m), len(self)), generator=torch.Generator().manual_seed(seed))
 
     def sample(self, coins: Tensor) -> Split:

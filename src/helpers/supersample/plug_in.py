@@ -6,6 +6,7 @@ the root in the bound magnifies what is small. So the estimate never comes alone
 coins are shuffled.
 """
 
+import warnings
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -48,13 +49,19 @@ def information(outcomes: Any, memberships: Any, *, permutations: int = 20, seed
             of lists (``codes``), and round what is continuous.
         memberships: U, (m, n), of zeros and ones.
         permutations: shuffles of the coins, each column by itself.
-        seed: of the shuffles.
+        seed: of the shuffles, a whole number from 0.
 
     Raises:
-        ValueError: if the shapes differ or are not (m, n) with m >= 2, a coin is not 0 or 1, or an outcome is NaN.
+        ValueError: if the shapes differ or are not (m, n) with m >= 2, a coin is not 0 or 1, an outcome is NaN, or the
+            outcomes of a pair are continuous: m of at least 4 floating numbers, no two equal.
+
+    Warns:
+        UserWarning: if the coin of a pair is the same in all memberships. Nothing can be estimated there; its
+            information counts as 0, which lowers the mean and the bound.
     """
     codes_, coins = _table(outcomes, memberships)
-    shuffles = whole("permutations", permutations)
+    _check_estimable(torch.as_tensor(outcomes), codes_, coins)
+    shuffles, seed = whole("permutations", permutations), whole("seed", seed, least=0)
     m = len(coins)
     counts = _counts(codes_, coins)
     nats = _nats(counts)
@@ -115,6 +122,22 @@ def _table(outcomes: Any, memberships: Any) -> tuple[Tensor, Tensor]:
         raise ValueError("outcomes hold NaN: a run diverged, leave it out")
     ranks = torch.stack([torch.unique(column, return_inverse=True)[1] for column in values.T], dim=1)
     return ranks, coins.long()
+
+
+def _check_estimable(outcomes: Tensor, ranks: Tensor, coins: Tensor) -> None:
+    m = len(ranks)
+    distinct = int((ranks.max(0).values == m - 1).sum())
+    if outcomes.is_floating_point() and m >= 4 and distinct:
+        raise ValueError(
+            f"the {m} outcomes of {distinct} pairs are all different numbers, so that each tells its own coin; "
+            "round what is continuous"
+        )
+    constant = int((coins == coins[0]).all(0).sum())
+    if constant:
+        warnings.warn(
+            f"the coin of {constant} pairs fell alike in all {m} memberships; their information counts as 0",
+            stacklevel=3,
+        )
 
 
 def _counts(ranks: Tensor, coins: Tensor, like: Tensor | None = None) -> Tensor:

@@ -1,0 +1,37 @@
+"""What a walk asks of its arguments, each refused by name."""
+
+from collections.abc import Callable
+from math import sqrt
+from numbers import Real
+from typing import Any
+
+from torch import Tensor, nn
+
+from helpers._checks import positive, whole
+
+
+def walk_settings(make_model: Any, steps: Any, lr: Any, temperature: Any) -> tuple[int, float, float]:
+    """Steps, learning rate and the noise of a step, sigma = sqrt(2 lr temperature).
+
+    Raises:
+        ValueError: if ``make_model`` is a model and not a function that makes one, or a number is none or out of range.
+    """
+    if isinstance(make_model, nn.Module) or not isinstance(make_model, Callable):  # type: ignore[arg-type]
+        kind = type(make_model).__name__
+        raise ValueError(f"make_model must be a function that makes a model, such as lambda: Net(), got a {kind}")
+    rate = positive("lr", number("lr", lr))
+    noise = sqrt(2 * rate * positive("temperature", number("temperature", temperature)))
+    if noise == 0:
+        raise ValueError(
+            f"the noise of a step, sqrt(2 lr temperature), is 0 in rounding; raise temperature or lr = {lr}"
+        )
+    return whole("steps", number("steps", steps)), rate, noise
+
+
+def number(name: str, value: Any) -> float:
+    """A number as it is; ValueError for None, text and arrays."""
+    if isinstance(value, Tensor) and value.ndim == 0:
+        return float(value.item())
+    if not isinstance(value, Real):
+        raise ValueError(f"{name} must be a number, got {value!r:.40} of type {type(value).__name__}")
+    return value  # type: ignore[return-value]
