@@ -259,3 +259,67 @@ def test_samples_that_agree_by_chance_are_no_exact_value():
             found = curvature.trace(model, HalfSquaredError(), split, method="hutchinson", most_probes=most, seed=seed)
             assert found.standard_error > 0
             assert abs(found.value - 2) <= 4 * found.standard_error + 1e-6
+
+
+# --- What is right is not refused ---------------------------------------------------------------------------------
+
+
+def test_activations_that_sit_on_their_kink_are_no_wrong_gradient():
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)).eval()
+    nn.init.zeros_(model[0].bias)
+    split = (torch.tensor([[0.0, 0.0], [1.0, 2.0]]), torch.tensor([0, 1]))
+    assert curvature.gradient(model, CLIPPED, split).norm() > 0
+
+
+def test_a_scripted_model_in_float32_has_its_gradient():
+    plain = nn.Linear(2, 2).eval()
+    split = (torch.randn(4, 2), torch.tensor([0, 1, 0, 1]))
+    scripted = torch.jit.script(plain).eval()
+    torch.testing.assert_close(curvature.gradient(scripted, CLIPPED, split), curvature.gradient(plain, CLIPPED, split))
+
+
+@pytest.mark.parametrize("residual", [0.0, 1e-5, 1e-3, 0.1])
+def test_a_loss_beside_its_kink_is_no_wrong_gradient(residual):
+    model = nn.Linear(1, 1, bias=False).eval()
+    nn.init.ones_(model.weight)
+    X = torch.linspace(0.5, 1, 4)[:, None]
+
+    def absolute(z, y):
+        return (z[:, 0] - y).abs()
+
+    slope = curvature.gradient(model, absolute, (X, X[:, 0] + residual)).item()
+    assert slope == pytest.approx(-0.75 if residual else 0.0)
+
+
+def test_a_loss_of_probabilities_is_not_asked_beyond_them():
+    model = nn.Sequential(nn.Linear(1, 1), nn.Sigmoid()).eval()
+    nn.init.constant_(model[0].weight, 8.0)
+
+    def entropy(p, y):
+        return F.binary_cross_entropy(p[:, 0], y, reduction="none")
+
+    split = (torch.tensor([[1.0], [-1.0]]), torch.tensor([1.0, 0.0]))
+    assert curvature.gradient(model, entropy, split).isfinite().all()
+
+
+def test_the_callers_backward_survives_a_model_that_cannot_be_copied():
+    model, split = make("plain"), examples()
+    model.lock = threading.Lock()
+    z = model(split.inputs)
+    curvature.values(model, CLIPPED, split)
+    z.sum().backward()
+
+
+def test_a_model_that_asserts_what_it_takes_is_not_asked_for_more():
+    class Positive(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(20, 3)
+
+        def forward(self, x):
+            assert (x >= 0).all()
+            return self.layer(x)
+
+    split = examples()
+    positive = data.Split(split.inputs.relu(), split.targets, 3, "positive")
+    assert curvature.gradient(Positive().eval(), CLIPPED, positive).norm() > 0
