@@ -52,8 +52,8 @@ def whole_sample(
         )
     rates, noises = per_step("lr", lr, len(means)), per_step("sigma", sigma, len(means))
     d = whole("d", d)
-    steps = zip(means, rates, noises, strict=True)
-    nats = fsum(d / 2 * log1p((rate / noise) ** 2 * moment / d) for moment, rate, noise in steps)
+    walked = zip(means, rates, noises, strict=True)
+    nats = fsum(d / 2 * log1p((rate / noise) ** 2 * moment / d) for moment, rate, noise in walked)
     return xu_raginsky.bound(nats, n=n, R=R)
 
 

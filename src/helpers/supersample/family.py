@@ -8,8 +8,8 @@ network on Z_ij and Delta_i = L_i1 - L_i0, the gap is the mean of E (-1)^{U_i} D
     I_i = I(W; U_i | Z),  I(f_W(Z_i.); U_i | Z),  I(L_i.; U_i | Z),  I(Delta_i; U_i | Z),  I(Delta_i; U_i):
 
 each at most the one before it. Sources: Steinke & Zakynthinou (2020); Haghifam et al. (2020); Harutyunyan et al.
-(2021); Hellström & Durisi (2022), pair by pair; Wang & Mao (2023). The count, and the constants of ``fast_rate_bound``, are this
-book's. A loss with values in [0, u] is u times one with values in [0, 1].
+(2021); Hellström & Durisi (2022), pair by pair; Wang & Mao (2023). The count, and the constants of
+``fast_rate_bound``, are this book's. A loss with values in [0, u] is u times one with values in [0, 1].
 """
 
 from collections.abc import Iterable
