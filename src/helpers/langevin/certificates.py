@@ -26,7 +26,14 @@ from helpers.supersample.family import LOG_2
 
 
 def whole_sample(
-    moments: Any, *, steps: int, lr: float | Iterable[float], sigma: float | Iterable[float], d: int, n: int, R: float
+    moments: Any,
+    *,
+    lr: float | Iterable[float],
+    sigma: float | Iterable[float],
+    d: int,
+    n: int,
+    R: float,
+    steps: int | None = None,
 ) -> float:
     """R sqrt(2 I / n) with I = sum_t d/2 log(1 + lr_t^2 E|g_t - m_t|^2 / (d sigma_t^2)) nats.
 
@@ -36,17 +43,17 @@ def whole_sample(
     Args:
         moments: |g_t - m_t|^2 for each of the T steps, (T,) or a row a run, (k, T): ``walk.moments`` for the centre
             0, ``walk.held_out_moments`` for the gradient on held-out data. Not ``walk.incoherence``.
-        steps: T, of the walk.
         lr, sigma: of the walk; one number, or one a step.
         d: number of weights.
         n: examples that one run is trained on.
         R: sub-Gaussian constant of the evaluation loss.
+        steps: T, to hold the moments to: they are lists over steps, as an incoherence is one over examples.
 
     Raises:
         ValueError: if the moments are no rows of T steps or negative, or a number is out of range.
     """
     means = _averaged("moments", moments, "walk.moments").tolist()
-    if len(means) != whole("steps", steps):
+    if steps is not None and len(means) != whole("steps", steps):
         raise ValueError(
             f"moments must hold one number for each of the {steps} steps, got {len(means)}; give walk.moments"
         )
