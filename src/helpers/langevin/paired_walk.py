@@ -16,10 +16,10 @@ from torch.func import functional_call, grad, vmap
 
 from helpers.curvature.contracts import differentiable
 from helpers.curvature.precision import precisely
-from helpers.langevin.arguments import walk_settings
 from helpers.langevin.gradients import PerExampleLoss
 from helpers.langevin.streams import stream, stream_seed
 from helpers.langevin.walk import normal
+from helpers.langevin.walk_arguments import walk_settings
 from helpers.losses import per_example
 from helpers.models import set_weights, weights
 from helpers.supersample import Supersample
