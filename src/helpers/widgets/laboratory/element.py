@@ -72,12 +72,12 @@ class Laboratory(_Trains):
 
     _esm = "\n".join([*SHARED, script("challenges"), script("laboratory")])
 
-    def show(self, run: Any, own: Any, **options: Any) -> None:
+    def show(self, run: Any, data: Any, **options: Any) -> None:
         """Draw every bound of k runs that Python trained, of any architecture.
 
         Args:
             run: a ``training.Run``, as ``training.train_ensemble`` returns it.
-            own: its data, ``laboratory.Roles``.
+            data: what they were trained and are judged on, ``laboratory.Roles``.
             options: of ``laboratory.measure``.
 
         Raises:
@@ -85,7 +85,7 @@ class Laboratory(_Trains):
         """
         from helpers.widgets.laboratory.replay import measure
 
-        self.results = measure(run, own, **options) | {"source": "python"}
+        self.results = measure(run, data, **options) | {"source": "python"}
 
 
 class Train(_Trains):

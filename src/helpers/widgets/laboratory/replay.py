@@ -70,14 +70,14 @@ def replay(
         ValueError: if a number is out of range.
         training.Diverged: if a weight stops being finite.
     """
-    own = roles(world, n=n, seed=seed, toy_noise=toy_noise, label_noise=label_noise)
-    inputs, classes = own.test.inputs.shape[1], own.test.classes
+    data = roles(world, n=n, seed=seed, toy_noise=toy_noise, label_noise=label_noise)
+    inputs, classes = data.test.inputs.shape[1], data.test.classes
     first = models.mlp(inputs, width, classes).double()
     models.set_weights(first, initial_weights(inputs, width, classes, seed))
     sources = [Generator(seed, STREAMS["orders"] + r) for r in range(RUNS)]
     orders = ([torch.from_numpy(source.permutation(n)) for source in sources] for _ in range(epochs))
     return trained(
-        first, own, orders, batch_size=min(batch_size, n), lr=lr, momentum=0.0 if temperature > 0 else momentum,
+        first, data, orders, batch_size=min(batch_size, n), lr=lr, momentum=0.0 if temperature > 0 else momentum,
         temperature=temperature, noise=[Generator(seed, STREAMS["noise"] + r) for r in range(RUNS)],
     )  # fmt: skip
 
@@ -92,7 +92,7 @@ def initial_weights(inputs: int, width: int, classes: int, seed: int) -> Tensor:
 
 def trained(
     first: nn.Module,
-    own: Roles,
+    data: Roles,
     orders: Iterable[Sequence[Tensor]],
     *,
     batch_size: int,
@@ -101,7 +101,7 @@ def trained(
     temperature: float = 0.0,
     noise: Sequence[Generator] = (),
 ) -> Replay:
-    """Copies of ``first`` trained in lockstep, one on each sample of ``own.train``.
+    """Copies of ``first`` trained in lockstep, one on each sample of ``data.train``.
 
     Args:
         orders: for each epoch one order a run, (n,), in which it visits its examples.
@@ -110,13 +110,13 @@ def trained(
     Raises:
         training.Diverged: if a weight stops being finite.
     """
-    loss = CrossEntropy(own.test.classes)
+    loss = CrossEntropy(data.test.classes)
     runs = Lockstep(
-        [deepcopy(first) for _ in own.train], own.train, batch_size=batch_size, momentum=momentum, weight_decay=0.0,
+        [deepcopy(first) for _ in data.train], data.train, batch_size=batch_size, momentum=momentum, weight_decay=0.0,
         loss=loss,
     )  # fmt: skip
     initial, sigma = runs.weights[0].clone(), sqrt(2 * lr * temperature)
-    incoherence = torch.zeros(len(own.train), len(own.train[0]), dtype=torch.float64)
+    incoherence = torch.zeros(len(data.train), len(data.train[0]), dtype=torch.float64)
     dispersion: list[Tensor] = []
     epoch_losses: list[Tensor] = []
     for order in orders:
@@ -125,7 +125,7 @@ def trained(
             before = runs.weights.clone()
             if sigma > 0:
                 rows = [visits[batch * batch_size : (batch + 1) * batch_size] for visits in order]
-                for r, (model, split) in enumerate(zip(runs.models, own.train, strict=True)):
+                for r, (model, split) in enumerate(zip(runs.models, data.train, strict=True)):
                     incoherence[r, rows[r]] += _off(model, loss, split.take(rows[r]), len(split), lr / sigma)
             runs.step()
             if sigma > 0:
@@ -140,7 +140,7 @@ def trained(
     record = training.Run(
         runs.models, initial, len(dispersion), torch.stack(dispersion), torch.stack(epoch_losses), "float64"
     )
-    return Replay(record, own, sigma, incoherence)
+    return Replay(record, data, sigma, incoherence)
 
 
 def _off(model: nn.Module, loss: CrossEntropy, batch: Split, n: int, ratio: float) -> Tensor:
@@ -151,7 +151,7 @@ def _off(model: nn.Module, loss: CrossEntropy, batch: Split, n: int, ratio: floa
 
 def measure(
     run: training.Run,
-    own: Roles,
+    data: Roles,
     *,
     lambdas: Sequence[float] = LAMBDAS,
     sigma: float = 0.0,
@@ -162,7 +162,7 @@ def measure(
 
     Args:
         run: k trained models of any architecture and the record of their way.
-        own: their data, in the same type as the models' weights.
+        data: of the runs, in the same type as the models' weights.
         lambdas, solver: of ``omniscient.estimate``.
         sigma, incoherence: of runs with Langevin noise.
 
@@ -174,15 +174,15 @@ def measure(
     Raises:
         ValueError: as the bounds do.
     """
-    networks, classes = run.models, own.test.classes
+    networks, classes = run.models, data.test.classes
     loss, wrong = ClippedCrossEntropy.per_class(classes), ZeroOneError()
-    n, W = len(own.train[0]), torch.stack([models.weights(model) for model in networks]).double()
-    pairs = list(zip(networks, own.train, strict=True))
-    gap, error_gap = (omniscient.gap(networks, own.train, own.test, loss=one) for one in (loss, wrong))
+    n, W = len(data.train[0]), torch.stack([models.weights(model) for model in networks]).double()
+    pairs = list(zip(networks, data.train, strict=True))
+    gap, error_gap = (omniscient.gap(networks, data.train, data.test, loss=one) for one in (loss, wrong))
     train_errors = torch.stack([values(model, wrong, split).double().mean() for model, split in pairs])
-    test_errors = torch.stack([values(model, wrong, own.test).double().mean() for model in networks])
+    test_errors = torch.stack([values(model, wrong, data.test).double().mean() for model in networks])
     H = _mean([trace(model, loss, split).value for model, split in pairs])
-    H_held_out = _mean([trace(model, loss, own.val2).value for model in networks])
+    H_held_out = _mean([trace(model, loss, data.val2).value for model in networks])
     closed_form = partial(wang_mao.closed_form, run.dispersion, n=n, steps=run.steps, R=loss.R)
     terminal = partial(wang_mao.terminal, networks, n=n, steps=run.steps, R=loss.R)
     length = W.norm(dim=1).mean().item()
@@ -210,8 +210,8 @@ def measure(
         "counted": {"value": counted.value, "information": counted.information, "gap": counted.gap,
                     "standard_error": counted.standard_error},
         "langevin": certificate,
-        "omniscient": [_row(row) for row in omniscient.estimate(networks, own.train, own.val, own.val2, **path)],
-        "self_certified": [_row(row) for row in omniscient.self_certified(networks, own.train, **path)],
+        "omniscient": [_row(row) for row in omniscient.estimate(networks, data.train, data.val, data.val2, **path)],
+        "self_certified": [_row(row) for row in omniscient.self_certified(networks, data.train, **path)],
     }  # fmt: skip
 
 
