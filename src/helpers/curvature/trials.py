@@ -9,6 +9,7 @@ where coincidences have probability zero.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import combinations
 
 import torch
 from torch import Tensor, nn
@@ -108,11 +109,13 @@ def _takes(model: nn.Module, few: Split) -> bool:
 # --- Whether a slope is a derivative ----------------------------------------------------------------------------------
 
 
+STEPS = (1e-5, 1e-6, 1e-7)  # of central differences, in proportion to the size of what is moved
+AGREE = 1e-4  # relative, of a slope and a difference; two differences have settled at a tenth of it
+
+
 def steps_of(values: Tensor) -> list[float]:
-    """Steps of central differences in the precision of what is moved, in proportion to its size."""
-    size = 1 + values.detach().abs().max().item()
-    relative = (1e-5, 1e-6, 1e-7) if values.dtype == torch.float64 else (1e-2, 3e-3, 1e-3)
-    return [size * step for step in relative]
+    """Steps of central differences of a function of these float64 values."""
+    return [step * (1 + values.detach().abs().max().item()) for step in STEPS]
 
 
 def is_derivative(slope: Tensor, differences: Tensor, noise: Tensor) -> bool:
@@ -121,15 +124,16 @@ def is_derivative(slope: Tensor, differences: Tensor, noise: Tensor) -> bool:
     A kink between the points spoils a difference, and spoils those at other steps in another way.
 
     Args:
-        slope: shape (m,), per unit of the direction.
+        slope: shape (m,), per unit of the direction, float64 as all.
         differences: at several steps, shape (steps, m).
         noise: what rounding leaves of each, shape (steps, m).
     """
-    tolerance = 1e-4 if slope.dtype == torch.float64 else 2e-2
     size = slope.abs() + differences.abs()
-    right = ((differences - slope).abs() <= tolerance * size + noise).any(0)
-    pairs = [(i, j) for i in range(len(differences)) for j in range(i)]
+    right = ((differences - slope).abs() <= AGREE * size + noise).any(0)
     settled = torch.stack(
-        [(differences[i] - differences[j]).abs() <= 0.1 * tolerance * size[i] + noise[i] + noise[j] for i, j in pairs]
+        [
+            (differences[i] - differences[j]).abs() <= 0.1 * AGREE * size[i] + noise[i] + noise[j]
+            for i, j in combinations(range(len(differences)), 2)
+        ]
     ).any(0)
     return not bool((settled & ~right).any())
