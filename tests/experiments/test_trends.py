@@ -89,7 +89,7 @@ def test_many_intervals_are_wider_and_hold_together():
 
 CLEAN = {
     "clipped_share": 0.05, "converged": True, "negative_curvature": False, "noise_to_weight": 1.0,
-    "trace_error": 2.0, "trace_term": 4.0,
+    "trace_error": 2.0, "trace_term": 4.0, "flatness": 1.0, "value": 4.0,
 }  # fmt: skip
 
 
@@ -117,6 +117,50 @@ def test_a_point_at_every_limit_may_be_used():
 def test_each_warning_alone_forbids_a_point(change, words):
     assert trends.warnings(CLEAN | change) == [words]
     assert not trends.usable(CLEAN | change)
+
+
+@pytest.mark.parametrize(("flatness", "may"), [(0.099, True), (0.101, False), (None, False)])
+def test_a_poor_trace_matters_only_where_it_moves_the_value(flatness, may):
+    """Flatness is proportional to the trace: an error of twice the term moves the value by twice the flatness."""
+    assert trends.usable(CLEAN | {"trace_error": 8.0, "flatness": flatness}) is may
+
+
+def test_a_bound_at_credible_noise_is_the_bound_at_that_sigma():
+    """From A / sigma + B sigma^2 + penalty by hand, at the best sigma and at a third of it."""
+    A, B, penalty = 3.0, 0.2, 0.5
+    best = (A / (2 * B)) ** (1 / 3)
+    wild = {
+        "A": A, "B": B, "sigma": best, "noise_to_weight": 3.0, "trajectory": A / best, "flatness": B * best**2,
+        "penalty": penalty, "information": A / best + B * best**2, "value": A / best + B * best**2 + penalty,
+        "holdout_share": 0.1, "train_loss": 2.0, "certificate": 9.0, "gamma": 0.1, "gamma_error": 0.01, "lam": 1.0,
+    }  # fmt: skip
+    tame = trends.at_credible_noise(wild)
+    sigma = best / 3
+    assert tame["noise_to_weight"] == 1.0
+    assert trends.usable(tame)
+    assert tame["information"] == pytest.approx(A / sigma + B * sigma**2, rel=1e-12)
+    assert tame["value"] == pytest.approx(A / sigma + B * sigma**2 + penalty, rel=1e-12)
+    assert tame["holdout_share"] == pytest.approx(penalty / tame["value"])
+    assert tame["certificate"] == pytest.approx(2.0 + tame["value"])
+    assert tame["sigma"] == pytest.approx(sigma)
+    assert "gamma" not in tame
+    assert tame["lam"] == 1.0
+
+
+def test_an_isotropic_bound_has_no_penalty_and_a_tame_point_stays_as_it_is():
+    wild = {"sigma": 2.0, "noise_to_weight": 2.0, "trajectory": 4.0, "flatness": 2.0, "value": 6.0}
+    tame = trends.at_credible_noise(wild)
+    assert (tame["trajectory"], tame["flatness"], tame["value"]) == (8.0, 0.5, 8.5)
+    assert trends.at_credible_noise(tame) is tame
+    assert "information" not in tame
+
+
+@pytest.mark.parametrize("ratio", [None, float("inf"), float("nan")])
+def test_a_bound_without_a_best_noise_cannot_be_scaled(ratio):
+    with pytest.raises(ValueError, match="best noise is not finite"):
+        trends.at_credible_noise({"noise_to_weight": ratio})
+    with pytest.raises(ValueError, match="needs noise_to_weight"):
+        trends.at_credible_noise({"value": 1.0})
 
 
 def test_the_tally_counts_points_and_reasons():

@@ -97,3 +97,18 @@ def test_lambda_path_draws_three_curves_the_gap_and_the_ends() -> None:
     ]
     assert [(round(a, 3), round(b, 3)) for a, b, _ in plots.degenerate_regions(rows)] == [(1.0, 3.162), (31.623, 100.0)]
     plt.close(figure)
+
+
+def test_terms_path_stacks_the_terms_up_to_the_bound_and_leaves_warned_points_hollow() -> None:
+    rows = [
+        {"lam": 10.0**i, "value": 3.0 + i, "penalty": 1.0, "flatness": 0.5, "trajectory": 1.5 + i} for i in range(3)
+    ]
+    figure, ax = plots.figure()
+    plots.terms_path(ax, rows, gap=1.8, standard_error=0.1, warned=[True, False, False])
+    *areas, full, hollow = ax.collections
+    tops = [area.get_paths()[0].vertices[:, 1].max() for area in areas]
+    assert tops == [1.0, 1.5, 5.0]  # each area reaches the sum of the terms so far, at most over lambda
+    assert full.get_offsets().tolist() == [[10.0, 4.0], [100.0, 5.0]]
+    assert hollow.get_offsets().tolist() == [[1.0, 3.0]]
+    assert hollow.get_facecolors().size == 0
+    plt.close(figure)

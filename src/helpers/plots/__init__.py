@@ -27,6 +27,7 @@ from helpers.plots.figures import (
     mapping,
     rc,
     style,
+    terms_path,
 )
 from helpers.plots.shown import result_html, show_results
 from helpers.plots.tables import Caption, Table, caption, table, uncertain
@@ -60,6 +61,7 @@ __all__ = [
     "show_results",
     "style",
     "table",
+    "terms_path",
     "uncertain",
     "use",
 ]

@@ -163,3 +163,35 @@ def lambda_path(ax: "Axes", rows: Sequence[Any], gap: float | None = None, stand
         hatched(ax, start, end, label)
     ax.set(xscale="log", yscale="log", xlabel=r"trade-off $\lambda$", ylabel="nats")
     ax.legend()
+
+
+def terms_path(
+    ax: "Axes",
+    rows: Sequence[Any],
+    gap: float | None = None,
+    standard_error: float = 0.0,
+    *,
+    warned: Sequence[bool] | None = None,
+) -> None:
+    """Draw an omniscient path as stacked areas: penalty, flatness, trajectory; their sum, the bound, on top.
+
+    The vertical axis is linear, so that areas can be compared; the horizontal one is logarithmic. Points of the bound
+    are hollow where ``warned`` says so. Rows as for ``lambda_path``, with trajectory and flatness.
+    """
+    rows = [mapping(row) for row in rows]
+    lam = [row["lam"] for row in rows]
+    terms = ("penalty", "flatness", "trajectory")
+    areas = ax.stackplot(lam, [[row[term] for row in rows] for term in terms], labels=terms, colors=PALETTE, alpha=0.55)
+    for area, pattern in zip(areas, (HATCH, "", "...."), strict=True):
+        area.set(hatch=pattern, edgecolor=GREY, linewidth=0)
+    values = [row["value"] for row in rows]
+    ax.plot(lam, values, color=GREY, marker="none", linestyle="-")
+    for points, face, label in ((False, GREY, "bound"), (True, "none", "bound, with a warning")):
+        chosen = [i for i in range(len(rows)) if bool(warned and warned[i]) is points]
+        if chosen:
+            x, y = [lam[i] for i in chosen], [values[i] for i in chosen]
+            ax.scatter(x, y, edgecolors=GREY, facecolors=face, s=28, zorder=3, label=label)
+    if gap is not None:
+        gap_line(ax, gap, standard_error)
+    ax.set(xscale="log", xlabel=r"trade-off $\lambda$", ylabel="nats")
+    ax.legend()
