@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -48,6 +49,53 @@ def test_the_golden_rows():
         assert case.isotropic().value == pytest.approx(row["isotropic_separate_residual"], abs=1e-4)
         lemma_4 = row["isotropic_lemma4_separate_residual"]["value"]
         assert case.isotropic_lemma_4().value == pytest.approx(lemma_4, abs=1e-4)
+
+
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (2, 1), (2, 2), (3, 2), (4, 1)])
+@pytest.mark.parametrize("differ", [False, True])
+def test_a_pairs_loss_difference_by_enumeration(n, d, differ):
+    """All pairs and all other examples, against the transform; the mean over both kinds of pair is the gap."""
+    case, scale = Construction(n, d), np.array([1.0] + [d**-0.5] * d)
+    signs = [np.array(row) for row in itertools.product((-1, 1), repeat=d + 1)]
+    counted = Counter()
+    for trained, ghost in itertools.product(signs, repeat=2):
+        if bool(trained[0] != ghost[0]) != differ:
+            continue
+        for others in itertools.product(signs, repeat=n - 1):
+            w = case.closed_form(torch.tensor(np.array([trained, *others]) * scale)).numpy()
+            counted[round(8 * d * math.sqrt(n) * (w @ ((trained - ghost) * scale)) / 2)] += 1
+    law = case.loss_difference(signs_differ=differ)
+    total = counted.total()
+    expected = [counted[round(8 * d * math.sqrt(n) * value)] / total for value in law.values]
+    assert law.probabilities == pytest.approx(expected, abs=1e-14)
+    assert sum(expected) == pytest.approx(1)  # no value beyond the law's
+
+
+@pytest.mark.parametrize("n", [1, 3, 16, 200])
+def test_the_mean_loss_difference_is_the_gap(n):
+    case = Construction(n, 5)
+    both = [case.loss_difference(signs_differ=differ).gap for differ in (False, True)]
+    assert sum(both) / 2 == pytest.approx(case.gap, abs=1e-12)
+
+
+def test_the_individual_sample_bound_by_enumeration():
+    """I(W; Z_1) for d = 1: W holds two counts, so the information is that of two counts about their signs."""
+    case, seen, given = Construction(3, 1), Counter(), Counter()
+    for row in itertools.product((-1, 1), repeat=6):
+        counts = (sum(row[:3]), sum(row[3:]))
+        seen[counts] += 1 / 64
+        given[counts, row[0], row[3]] += 1 / 64
+    nats = sum(p * math.log(4 * p / seen[counts]) for (counts, *_), p in given.items())
+    assert case.individual_sample == pytest.approx(math.sqrt(2 * nats), rel=1e-12)
+    assert Construction(1, 1).individual_sample == pytest.approx(math.sqrt(2 * 2 * math.log(2)))
+
+
+def test_the_supersample_bound_is_above_the_gap_and_levels_off():
+    cases = [Construction(n, n) for n in SIZES[:4]]
+    bounds = [case.supersample for case in cases]
+    for case, bound in zip(cases, bounds, strict=True):
+        assert case.gap < bound.by_spread < bound.by_range
+    assert [b.by_range for b in bounds] == pytest.approx([0.7378, 0.6109, 0.5581, 0.5404], abs=1e-3)
 
 
 @pytest.mark.parametrize(("n", "d"), [(1, 1), (2, 2), (3, 2), (4, 1)])

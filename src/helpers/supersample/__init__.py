@@ -4,12 +4,13 @@
 trained network tells about the coins bounds its gap, and it is never more than log 2 a pair, however many weights there
 are (Steinke & Zakynthinou 2020).
 
-==============  ==================================================================================
-``family``      the bounds, from I(W; U | Z) to loss differences, and what counting says of the last
-``plug_in``     mutual information from m retrainings, with its bias shown
-``pairs``       the draw: pairs of examples, coins, training samples
-``bits``        learners of bits, for which every member of the family is exact
-==============  ==================================================================================
+===================  =============================================================================
+``family``           the bounds, from I(W; U | Z) to loss differences, and what counting says of the last
+``loss_difference``  the last member from a known law, charged by its range or by its spread
+``plug_in``          mutual information from m retrainings, with its bias shown
+``pairs``            the draw: pairs of examples, coins, training samples
+``bits``             learners of bits, for which every member of the family is exact
+===================  =============================================================================
 """
 
 from helpers.supersample.bits import Exact, enumerated, majority
@@ -22,6 +23,7 @@ from helpers.supersample.family import (
     interpolating_risk,
     whole_bound,
 )
+from helpers.supersample.loss_difference import LossDifference
 from helpers.supersample.pairs import Supersample
 from helpers.supersample.plug_in import Information, codes, information, memorisation
 
@@ -29,6 +31,7 @@ __all__ = [
     "Counted",
     "Exact",
     "Information",
+    "LossDifference",
     "Supersample",
     "binary_kl_bound",
     "bound",
