@@ -14,35 +14,9 @@ from scipy.stats import t as student
 
 from helpers._checks import whole
 from helpers.experiments.machinery.artefact import Json
+from helpers.measurement import warnings
 
-MOST_CLIPPED = 0.05  # share of examples at W + Delta; clipped ones have no gradient, so flatness there is destruction
-MOST_NOISE = 1.0  # noise over weights; beyond, the Taylor step of the flatness term is not credible
-MOST_TRACE_ERROR = 0.5  # standard error of a trace term over the term
-
-
-def warnings(point: Json) -> list[str]:
-    """What speaks against a conclusion from one point, in words; none if it may be used.
-
-    Args:
-        point: a bound as rows hold it: of ``omniscient`` or ``self_certified``, or an isotropic one with its noise.
-
-    Raises:
-        ValueError: if the point does not say how large its noise is: then it is no such bound.
-    """
-    if "noise_to_weight" not in point:
-        raise ValueError(f"a point needs noise_to_weight to be judged, got {', '.join(point) or 'nothing'}")
-    reasons = []
-    if not _at_most(point["noise_to_weight"], MOST_NOISE):
-        reasons.append("noise larger than the weights")
-    if "clipped_share" in point and not _at_most(point["clipped_share"], MOST_CLIPPED):
-        reasons.append(f"more than {MOST_CLIPPED:.0%} of examples clipped")
-    if not point.get("converged", True):
-        reasons.append("solve not converged")
-    if point.get("negative_curvature", False):
-        reasons.append("negative curvature")
-    if "trace_error" in point and not _at_most(point["trace_error"], MOST_TRACE_ERROR * abs(point["trace_term"] or 0)):
-        reasons.append("trace error above half the trace term")
-    return reasons
+__all__ = ["Trend", "tally", "trend", "usable", "warnings"]
 
 
 def usable(point: Json) -> bool:
@@ -57,11 +31,6 @@ def tally(points: Iterable[Json]) -> str:
     counts = Counter(reason for reasons in by_point for reason in reasons)
     against = "; ".join(f"{count} {reason}" for reason, count in counts.most_common())
     return f"{kept} of {len(by_point)} points carry no warning" + (f" ({against})" if against else "")
-
-
-def _at_most(value: float | None, limit: float) -> bool:
-    """False for a number that was not finite, which artefacts hold as null or NaN."""
-    return value is not None and value <= limit
 
 
 @dataclass(frozen=True)
