@@ -289,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("No CUDA device here: the comparison at width 64 and the share of the peak were not measured.")
     origin = {**environment(), "seconds": time.monotonic() - started, "peak_memory_bytes": peak_memory()}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    storage.write(options.out, storage.sealed({"quick": options.quick, "provenance": origin, **results}))
+    storage.write_json(options.out, storage.sealed({"quick": options.quick, "provenance": origin, **results}))
     print(f"{options.out}: {device_name()}, commit {commit()}")
 
 

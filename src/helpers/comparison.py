@@ -124,7 +124,7 @@ class Comparison:
             ("gap on val2", self.holdout_gap, "loss"),
             ("gap of the 0-1 error", self.error_gap, "0-1 error"),
         ]
-        lines = [
+        lines: list[dict[str, Any]] = [
             {"": name, "value": found, "gap of": loss, "sigma": None, "needs beside training data": "", "warnings": ""}
             for name, found, loss in measured
         ]

@@ -4,7 +4,7 @@ Whoever puts bounds side by side stands on this: ``comparison`` for runs of a re
 of an artefact, the laboratory for the page.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import hypot
 from typing import Any, Protocol
@@ -15,10 +15,27 @@ from torch import Tensor, nn
 from helpers import omniscient, wang_mao
 from helpers.curvature import Estimate, trace, values
 from helpers.data import Split
+from helpers.losses import Loss
 
 MOST_CLIPPED = 0.05  # share of examples at W + Delta; clipped ones have no gradient, so flatness there is destruction
 MOST_NOISE = 1.0  # noise over weights; beyond, the Taylor step of the flatness term is not credible
 MOST_TRACE_ERROR = 0.5  # standard error of a trace term over the term
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Disjoint data for k runs.
+
+    Attributes:
+        train: k training samples of n examples.
+        val, val2: held-out examples that build the omniscient perturbation, and others that evaluate it.
+        test: examples that show the gap.
+    """
+
+    train: list[Split]
+    val: Split
+    val2: Split
+    test: Split
 
 
 class Recorded(Protocol):
@@ -32,9 +49,7 @@ class Recorded(Protocol):
     def step_dispersion(self) -> Tensor: ...
 
 
-def losses_by_run(
-    models: Sequence[nn.Module], splits: Sequence[Split], loss: Callable[[Tensor, Tensor], Tensor]
-) -> Tensor:
+def losses_by_run(models: Sequence[nn.Module], splits: Sequence[Split], loss: Loss) -> Tensor:
     """Mean loss of each run over its split, (k,), float64."""
     return torch.stack(
         [values(model, loss, split).double().mean() for model, split in zip(models, splits, strict=True)]

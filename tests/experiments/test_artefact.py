@@ -253,7 +253,7 @@ def locking(descriptor, mode, count):
 sys.modules["msvcrt"] = types.SimpleNamespace(LK_NBLCK=3, locking=locking)
 path = Path(sys.argv[1])
 with storage.exclusive(path):
-    storage.write(path, {"peak": provenance.peak_memory()})
+    storage.write_json(path, {"peak": provenance.peak_memory()})
 """
 
 

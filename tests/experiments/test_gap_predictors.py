@@ -95,7 +95,7 @@ def test_weight_decay_reaches_the_training():
 
 
 def test_noise_moves_no_example():
-    clean, noisy = (gap_predictors.samples(TINY, noise, 0) for noise in (0.0, 0.5))
+    clean, noisy = (gap_predictors.noisy_samples(TINY, noise, 0) for noise in (0.0, 0.5))
     for one, other in zip(clean, noisy, strict=True):
         assert torch.equal(one.inputs, other.inputs)
         assert not torch.equal(one.targets, other.targets)

@@ -83,7 +83,7 @@ def train_and_measure(
         run = train_ensemble(make_model, roles.train, seed=seed, device=default_device(), **training)
     except Diverged as error:
         return diverged(error)
-    return {"status": "ok", **measure(config, run, roles, seed=seed)}
+    return {"status": "ok", **measure_ensemble(config, run, roles, seed=seed)}
 
 
 def diverged(error: Diverged) -> Json:
@@ -91,7 +91,7 @@ def diverged(error: Diverged) -> Json:
     return {"status": f"diverged: {error}"}
 
 
-def measure(config: Measured, run: Run, roles: Roles, *, seed: int) -> Json:
+def measure_ensemble(config: Measured, run: Run, roles: Roles, *, seed: int) -> Json:
     """Gap, accuracies, traces, and every bound on the same runs, JSON-ready.
 
     Spectrum: of the first run's training Hessian. Lists under ``by_run`` have one number a run. ``alignment`` is

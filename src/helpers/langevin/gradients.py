@@ -6,7 +6,6 @@ gradients are outer products (``curvature.per_example``). The products <g_i, g> 
 the examples, of <sum_i u_i g_i, g>: two backward passes for all of them.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +16,8 @@ from helpers.curvature.per_example import Layers, one_by_one
 from helpers.data import Split
 from helpers.losses import per_example
 from helpers.models import flat, trainable
+from helpers.training.arguments import PerExampleLoss
 
-PerExampleLoss = Callable[[Tensor, Tensor], Tensor]
 ENTRIES = 2**20  # of inputs, held with their graph at a time
 
 
