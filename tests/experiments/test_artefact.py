@@ -167,10 +167,10 @@ def test_a_forged_field_with_a_right_digest_is_refused_or_read_never_a_crash(tmp
         content |= {"digest": fingerprint(content)}
     forged.write_text(json.dumps(content))
     with pytest.raises(ArtefactError, match=str(forged)):  # at the latest because of the file's name
-        verify.state(forged, {"squares": SQUARES})
+        verify.condition(forged, {"squares": SQUARES})
     forged.rename(folder / NAME)
     with suppress(ArtefactError):
-        assert verify.state(folder / NAME, {"squares": SQUARES})
+        assert verify.condition(folder / NAME, {"squares": SQUARES})
 
 
 @given(

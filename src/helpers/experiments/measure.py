@@ -11,13 +11,14 @@ from torch import nn
 from helpers import omniscient
 from helpers.curvature import Edge, extreme_eigenvalues, hvp, values
 from helpers.data import Split
+from helpers.experiments import resumable
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.config import Config
-from helpers.experiments.samples import Roles, default_device, draw_roles
+from helpers.experiments.samples import Roles, draw_roles
 from helpers.losses import ClippedCrossEntropy, ZeroOneError
 from helpers.measurement import IsotropicBounds, Traces, losses_by_run, noise_to_weight
 from helpers.omniscient import Solver
-from helpers.training import Diverged, Run, train_ensemble
+from helpers.training import Diverged, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +78,10 @@ def train_and_measure(
 ) -> Json:
     """Train one run on each training sample and measure them all; runs that diverge are a row that says so.
 
-    ``training`` goes to ``train_ensemble``.
+    ``training`` goes to ``train_ensemble``. A training that is interrupted goes on (``resumable``).
     """
     try:
-        run = train_ensemble(make_model, roles.train, seed=seed, device=default_device(), **training)
+        run = resumable.train(make_model, roles.train, seed=seed, **training)
     except Diverged as error:
         return diverged(error)
     return {"status": "ok", **measure_ensemble(config, run, roles, seed=seed)}

@@ -13,14 +13,15 @@ from torch import Tensor
 
 from helpers import exchange, omniscient
 from helpers.curvature import gradient
+from helpers.experiments import resumable
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.runner import Experiment
 from helpers.experiments.resnet18 import LAPTOP, PAPER, SMOKE, BasePoint
-from helpers.experiments.samples import Roles, default_device, edition
+from helpers.experiments.samples import Roles, edition
 from helpers.losses import ClippedCrossEntropy, Loss, ZeroOneError
 from helpers.models import weights
 from helpers.omniscient.surrogate import Solver, solve_path
-from helpers.training import Diverged, Run, train_ensemble
+from helpers.training import Diverged, Run
 
 SMALL_CLIP = 4.0  # nats: the smallest that Peng et al. name
 SHAPES = ("isotropic", "spread of the other runs")
@@ -78,7 +79,7 @@ def row(config: Middle, point: Json) -> Json:
     roles = config.roles(point["seed"])
     training = config.training(roles) | {"batch_size": point["batch_size"], "lr": point["lr"]}
     try:
-        run = train_ensemble(**training, splits=roles.train, seed=point["seed"], device=default_device())
+        run = resumable.train(**training, splits=roles.train, seed=point["seed"])
     except Diverged as error:
         return {"status": f"diverged: {error}"}
     losses: dict[str, Loss] = {
