@@ -157,7 +157,7 @@ def test_provenance_adds_up_over_runs_and_names_every_device(tmp_path, monkeypat
     half = load(tmp_path / NAME)
     real = worker.environment()
     elsewhere = {**real, "device": "Another device", "python": "3.99", "commit": "abc"}
-    monkeypatch.setattr(worker, "environment", lambda: elsewhere)
+    monkeypatch.setattr(worker, "environment", lambda *_: elsewhere)
     whole = run(tmp_path, config=Squares(pause=0.02))
     origin = whole.provenance
     assert origin["device"] == f"{half.provenance['device']} + Another device"
@@ -174,7 +174,7 @@ def test_provenance_adds_up_over_runs_and_names_every_device(tmp_path, monkeypat
 def test_provenance_is_that_of_the_process_that_computes(tmp_path, monkeypatch):
     """Not of the one that hands rows out, which may have other libraries."""
     elsewhere = {"commit": "abc", "device": "Far away", "processors": 64, "libraries": {"torch": "9"}, "python": "3.99"}
-    monkeypatch.setattr(worker, "environment", lambda: elsewhere)
+    monkeypatch.setattr(worker, "environment", lambda *_: elsewhere)
     origin = run(tmp_path).provenance
     assert {key: origin[key] for key in elsewhere} == elsewhere
     assert origin["others"] == []

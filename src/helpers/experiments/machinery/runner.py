@@ -143,11 +143,12 @@ class _Grid:
         self.experiment, self.config, self.artefact, self.path, self.tell = experiment, config, artefact, path, tell
         self.todo = [i for i, row in enumerate(artefact.rows) if row is None]
         self.flying: dict[Future[Outcome], int] = {}
-        self.started = time.monotonic()
+        self.started = 0.0
         self.before = artefact.provenance["seconds"]
 
     def fill(self, pool: Executor, in_flight: int, budget: float) -> None:
         """Compute and save all rows, or those that can be started within the budget."""
+        self.started = time.monotonic()
         failure: BaseException | None = None
         try:
             while self.todo or self.flying:

@@ -14,7 +14,12 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from helpers.experiments.machinery.config import Config
-from helpers.experiments.machinery.provenance import code_fingerprint, environment, peak_memory
+from helpers.experiments.machinery.provenance import (
+    accelerator_allocations,
+    code_fingerprint,
+    environment,
+    peak_memory,
+)
 from helpers.experiments.machinery.storage import Json
 
 
@@ -65,6 +70,7 @@ def compute(
 
 
 def _computed(row: Callable[[Any, Json], Json], config: Config, point: Json, threads: int, started: float) -> Outcome:
+    allocations = accelerator_allocations()
     with limited(threads):
         try:
             measured = row(config, point)
@@ -72,10 +78,10 @@ def _computed(row: Callable[[Any, Json], Json], config: Config, point: Json, thr
             if not getattr(error, "degenerate", False):
                 raise
             measured = {"status": f"degenerate: {error}"}
-        here = environment()
-    return Outcome(
-        {**point, **measured}, code_fingerprint(row.__module__), here, time.monotonic() - started, peak_memory()
-    )
+        accelerated = accelerator_allocations() > allocations  # the device that computed, not the best one there is
+        here = environment(accelerated)
+    seconds, peak = time.monotonic() - started, peak_memory(accelerated)
+    return Outcome({**point, **measured}, code_fingerprint(row.__module__), here, seconds, peak)
 
 
 class _Limits:
