@@ -113,15 +113,3 @@ class _Passes:
     def plain(self) -> Batch:
         """Losses, norms and the summed gradient, without the graph."""
         return Batch(self.losses, self.summed, self.squared_norms, torch.zeros_like(self.losses))
-
-
-def distances_to_others(model: nn.Module, loss: PerExampleLoss, split: Split) -> Tensor:
-    """|g_i - mean of the others' gradients|^2 for every example of a split, (n,): the slow twin of ``Batch.distances``.
-
-    One backward pass an example, all gradients stored.
-    """
-    batch = on_model(model, split, slice(None))
-    losses = per_example(loss, model(batch.inputs), batch.targets)
-    rows = torch.stack([flat(torch.autograd.grad(value, trainable(model), retain_graph=True)) for value in losses])
-    others = (rows.sum(0) - rows) / (len(rows) - 1)
-    return (rows - others).double().square().sum(1)
