@@ -81,7 +81,7 @@ def train_and_measure(
     ``training`` goes to ``train_ensemble``. A training that is interrupted goes on (``resumable``).
     """
     try:
-        run = resumable.train(make_model, roles.train, seed=seed, **training)
+        run = resumable.train_resumably(make_model, roles.train, seed=seed, **training)
     except Diverged as error:
         return diverged(error)
     return {"status": "ok", **measure_ensemble(config, run, roles, seed=seed)}

@@ -79,7 +79,7 @@ def row(config: Middle, point: Json) -> Json:
     roles = config.roles(point["seed"])
     training = config.training(roles) | {"batch_size": point["batch_size"], "lr": point["lr"]}
     try:
-        run = resumable.train(**training, splits=roles.train, seed=point["seed"])
+        run = resumable.train_resumably(**training, splits=roles.train, seed=point["seed"])
     except Diverged as error:
         return {"status": f"diverged: {error}"}
     losses: dict[str, Loss] = {

@@ -21,7 +21,7 @@ from helpers.training.container import read, write
 Models = list[nn.Module]
 
 
-def train(make_model: Callable[[], nn.Module], splits: Sequence[Split], *, seed: int, **training: Any) -> Run:
+def train_resumably(make_model: Callable[[], nn.Module], splits: Sequence[Split], *, seed: int, **training: Any) -> Run:
     """``train_ensemble`` on the experiments' device, that an interruption does not undo.
 
     Args:
@@ -41,7 +41,7 @@ def train_with_stations(
     seed: int,
     **training: Any,
 ) -> tuple[Run, dict[int, Models]]:
-    """``train``, and copies of the models as they are after so many epochs, by station."""
+    """``train_resumably``, and copies of the models as they are after so many epochs, by station."""
     place, device = scratch(), default_device()
     passed: dict[int, Models] = {}
 
