@@ -112,11 +112,14 @@ def _offsets(config: Middle, run: Run, roles: Roles, W: Tensor, seed: int) -> di
     """W + Delta - c, (k, d), without a perturbation and for every lambda."""
     centres = omniscient.leave_one_out(W)
     loss = config.loss(roles.test.classes)
-    solver = Solver("auto", config.solve_rtol, config.iterations, config.trace_rtol / 3, seed, config.most_probes)
-    solver = solver.settled(omniscient.Runs(run.models, roles.train, loss))
+    runs = omniscient.Runs(run.models, roles.train, loss)
+    solver = Solver(
+        rtol=config.solve_rtol, max_iterations=config.iterations, value_rtol=config.trace_rtol / 3, seed=seed,
+        most_probes=config.most_probes,
+    ).settled(runs)  # fmt: skip
     paths = [
         solve_path(model, sample, c, gradient(model, loss, roles.val), loss=loss, lambdas=config.lambdas, solver=solver)
-        for model, sample, c in zip(run.models, roles.train, centres, strict=True)
+        for (model, sample), c in zip(runs, centres, strict=True)
     ]
     perturbed = {
         f"lambda {lam:g}": torch.stack([path[i].offset for path in paths]) for i, lam in enumerate(config.lambdas)
