@@ -1,7 +1,9 @@
 """Every bound on runs of one's own: each number is that of its module, and each warning follows from its cause."""
 
+import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -156,3 +158,12 @@ def test_overlap_with_the_test_sample_is_refused(trained):
         helpers.bounds(run, **data, train=train[:2], loss=CLIPPED)
     with pytest.raises(ValueError, match="k >= 2"):
         helpers.bounds(replace(run, models=run.models[:1]), **data, train=train[:1], loss=CLIPPED)
+
+
+def test_the_recipe_of_the_read_me_runs(capsys):
+    text = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    (recipe,) = re.findall(r"```python\n(.*?helpers\.bounds.*?)```", text, flags=re.DOTALL)
+    exec(recipe, {})
+    printed = capsys.readouterr().out
+    for name in ("gap, measured", "closed form", "omniscient, lambda 10", "counted", "self-certified, lambda 1000"):
+        assert name in printed
