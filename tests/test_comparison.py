@@ -72,6 +72,11 @@ def test_a_row_says_what_it_needs(table):
     assert needs["counted"] == "retrainings, held-out losses"
     assert "gradients" in needs["omniscient, lambda 3"]
     assert table["counted"].loss == "0-1 error"
+    assert table["self-certified, lambda 3"].loss == "loss, perturbed network"
+    for row in table:
+        if row.name.startswith("omniscient"):
+            assert ("read off" in " ".join(row.warnings)) == (row.result.penalty > row.value / 2)
+    assert "read off" in " ".join(table["omniscient, lambda 300"].warnings)
     with pytest.raises(KeyError, match="there is no bound 'best'; there are closed form"):
         table["best"]
 

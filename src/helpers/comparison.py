@@ -29,6 +29,8 @@ HELD_OUT_LOSSES = "retrainings, held-out losses"
 HELD_OUT_CURVATURE = "retrainings, held-out curvature"
 HELD_OUT_GRADIENTS = "retrainings, held-out losses, gradients and curvature"
 NOTHING = "none"
+PERTURBED = "loss, perturbed network"
+MOST_READ_OFF = 0.5  # share of a bound that is no bound but a hold-out estimate
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class NamedBound:
             nothing tells.
         sigma: standard deviation of the noise of a step; None for a bound without noise.
         needs: what it uses beside one run and its training sample.
-        loss: whose gap it bounds: "loss", the one that was given, or "0-1 error".
+        loss: whose gap it bounds: "loss", the one that was given; the same of the perturbed and noisy network, less the
+            training loss of the network itself (self-certified bounds); or "0-1 error".
         warnings: what speaks against a conclusion from it; empty if nothing does.
         result: the bound as its module returns it, with all its terms; None where that is no more than the value.
     """
@@ -194,9 +197,9 @@ def bounds(
     estimated = omniscient.estimate_on(runs, val, val2, lambdas=path, steps=run.steps, solver=solver)
     rows = [
         *isotropic_rows(run, runs, traces),
-        *(_perturbed(f"self-certified, lambda {row.lam:g}", row, RETRAINING, runs.R) for row in certified),
+        *(_self_certified(row, runs.R) for row in certified),
         _counted(train_errors, test_errors),
-        *(_perturbed(f"omniscient, lambda {row.lam:g}", row, HELD_OUT_GRADIENTS, runs.R) for row in estimated),
+        *(_omniscient(row, runs.R) for row in estimated),
     ]
     if incoherence is not None:
         rows.insert(0, _langevin(incoherence, runs.n))
@@ -252,9 +255,17 @@ def vacuous(value: float, R: float) -> list[str]:
     return [] if value < 2 * R else ["above the range of the loss: it says nothing"]
 
 
-def _perturbed(name: str, row: Row, needs: str, R: float) -> NamedBound:
+def _self_certified(row: Row, R: float) -> NamedBound:
     against = (*warnings(asdict(row)), *vacuous(row.value, R))
-    return NamedBound(name, row.value, row.standard_error, row.sigma, needs, "loss", against, row)
+    name = f"self-certified, lambda {row.lam:g}"
+    return NamedBound(name, row.value, row.standard_error, row.sigma, RETRAINING, PERTURBED, against, row)
+
+
+def _omniscient(row: Row, R: float) -> NamedBound:
+    read_off = ["more than half of it is read off held-out losses"] if row.holdout_share > MOST_READ_OFF else []
+    against = (*warnings(asdict(row)), *vacuous(row.value, R), *read_off)
+    name = f"omniscient, lambda {row.lam:g}"
+    return NamedBound(name, row.value, row.standard_error, row.sigma, HELD_OUT_GRADIENTS, "loss", against, row)
 
 
 def _counted(train_errors: Tensor, test_errors: Tensor) -> NamedBound:
