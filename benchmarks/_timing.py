@@ -87,5 +87,5 @@ def origin(edition: str, libraries: Sequence[str]) -> dict[str, Any]:
 def write(path: Path, content: dict[str, Any]) -> None:
     """Write the artefact whole or not at all, with a digest that ``python -m helpers verify`` checks."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    storage.write(path, storage.sealed(content))
+    storage.write_json(path, storage.sealed(content))
     print(f"written: {path}")

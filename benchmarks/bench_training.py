@@ -28,18 +28,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from _timing import RESULTS, interleaved, write
 from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.utils.data import DataLoader, TensorDataset
 
 from helpers import models
 from helpers.data import Split, disjoint
-from helpers.experiments.machinery import storage
-from helpers.experiments.machinery.provenance import commit, device_name, environment, peak_memory
+from helpers.experiments.machinery.provenance import environment, peak_memory
 from helpers.training import train_ensemble
 from helpers.training.augment import crop_and_flip
 
-OUT = Path("book") / "results" / "bench-training.json"
+OUT = RESULTS / "bench-training.json"
 RUNS, LR, MOMENTUM = 6, 0.01, 0.9
 FLOP_A_SAMPLE = 3 * 1.11e9  # forward and backward of ResNet-18, width 64, one 32 x 32 image
 FULL = {"epochs": 200, "n": 8_333, "batch_size": 60}
@@ -124,43 +124,18 @@ def ensemble(
     )
 
 
-def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Wall-clock of one call, the device's queue included."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    started = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
-
-
-def alternated(
-    works: dict[str, Callable[[], object]], repetitions: int, device: torch.device
-) -> dict[str, list[float]]:
-    """Seconds of each work, one after the other in every repetition, after one call of each that is not counted."""
-    for work in works.values():
-        work()
-    found: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(repetitions):
-        for name, work in works.items():
-            found[name].append(seconds(work, device))
-    return found
-
-
 def side_by_side(size: Size, device: torch.device) -> dict[str, Any]:
     """Medians of both sides, and the ratio with its spread over repetitions."""
     splits = disjoint(images(size.runs * size.n), size.runs, size.n, seed=0)
     make = partial(models.resnet18, size.width)
     precision = "bf16" if device.type == "cuda" else "float32"
-    times = alternated(
+    times = interleaved(
         {
             "plain": lambda: plain_loop(make, splits, size, device),
             "ensemble": lambda: ensemble(make, splits, size, device, precision=precision),
             "augmented": lambda: ensemble(make, splits, size, device, precision=precision, augment=crop_and_flip),
         },
         size.repetitions,
-        device,
     )
     ratios = sorted(plain / fast for plain, fast in zip(times["plain"], times["ensemble"], strict=True))
     return {
@@ -193,14 +168,13 @@ def on_one_thread(size: Size) -> dict[str, Any]:
     make = partial(models.resnet18, size.width)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    times = alternated(
+    times = interleaved(
         {
             "plain": lambda: bare_loop(make, splits, size),
             "float32": lambda: ensemble(make, splits, size, device, precision="float32"),
             "bf16": lambda: ensemble(make, splits, size, device, precision="bf16"),
         },
         size.repetitions,
-        device,
     )
     torch.set_num_threads(before)
     ratios = {
@@ -237,7 +211,7 @@ def loop_or_vmap(repetitions: int) -> list[dict[str, Any]]:
     }
     rows = []
     for name, (make, shape) in networks.items():
-        times = alternated(_both_ways(make, shape), repetitions, torch.device("cpu"))
+        times = interleaved(_both_ways(make, shape), repetitions)
         medians = {way: statistics.median(values) for way, values in times.items()}
         rows.append({"network": name, **medians, "loop_over_vmap": medians["loop"] / medians["vmap"]})
     return rows
@@ -288,9 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results["cuda"] = None
         print("No CUDA device here: the comparison at width 64 and the share of the peak were not measured.")
     origin = {**environment(), "seconds": time.monotonic() - started, "peak_memory_bytes": peak_memory()}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    storage.write(options.out, storage.sealed({"quick": options.quick, "provenance": origin, **results}))
-    print(f"{options.out}: {device_name()}, commit {commit()}")
+    write(options.out, {"quick": options.quick, "provenance": origin, **results})
 
 
 def _tell(where: str, row: dict[str, Any]) -> None:

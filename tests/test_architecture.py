@@ -2,7 +2,10 @@
 
 import ast
 import importlib
+import json
+import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -21,10 +24,10 @@ CHAPTERS = [  # a chapter uses what earlier chapters have explained
     {"relu_minima", "soft_rank"},
     {"linear_gaussian"},
     {"omniscient"},
-    {"convex"},
-    {"excess_risk", "exchange"},
     {"supersample"},
     {"langevin"},
+    {"convex"},
+    {"excess_risk", "exchange"},
 ]
 LAYERS = [
     {"_checks", "_precision"},
@@ -33,9 +36,11 @@ LAYERS = [
     {"training"},
     {"curvature"},
     *CHAPTERS,
+    {"measurement"},
     {"experiments"},
     {"exercises"},
     {"plots"},
+    {"comparison"},
     {"widgets"},
     {"__main__", "__init__"},
 ]
@@ -98,7 +103,7 @@ def test_modules_do_not_import_one_another_in_a_circle():
 
 
 def test_every_module_that_a_reader_may_import_has_a_place_in_the_plan():
-    assert set().union(*LAYERS) - {"_checks", "_precision", "__main__", "__init__"} == set(helpers.__all__)
+    assert set().union(*LAYERS) - {"_checks", "_precision", "__main__", "__init__"} == set(helpers.__all__) - {"bounds"}
 
 
 def test_the_house_has_few_doors_and_no_long_rooms():
@@ -123,3 +128,79 @@ def test_the_map_is_that_of_the_code_and_agrees_with_the_layers():
     with pytest.raises(ValueError, match="circle: a, b"):
         draw_map.levels({"a": {"b"}, "b": {"a"}, "c": set()})
     assert draw_map.direct({"a": set(), "b": {"a"}, "c": {"a", "b"}})["c"] == {"b"}
+
+
+# --- One name for one thing -------------------------------------------------------------------------------------------
+
+EVERY_EXPERIMENT_HAS = {"points", "row"}
+TWO_THINGS_OF_ONE_NAME = {
+    "bound": "the bound of a chapter, as the interface has it: xu_raginsky.bound, neu.bound, supersample.bound",
+    "leave_one_out": "as the interface has it: a bound of langevin, a centre of omniscient",
+    "load": "each reads what its package keeps: a data set, a run, an artefact",
+    "caption": "of an artefact (library) and of a figure (plots), which takes the former as a part",
+}
+
+
+def defined(text):
+    """Public functions, classes and aliases of types that a source text defines at its top."""
+    names = []
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign):
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.append(node.target.id)
+    return [name for name in names if not name.startswith("_") and not name.isupper()]
+
+
+def test_a_public_name_is_one_thing():
+    """Constants in capitals speak of their own module, and may repeat."""
+    counts = Counter(name for path in SOURCES for name in set(defined(path.read_text())))
+    twice = {name for name, count in counts.items() if count > 1}
+    assert twice - EVERY_EXPERIMENT_HAS == set(TWO_THINGS_OF_ONE_NAME)
+
+
+def test_definitions_are_seen():
+    text = "X = 1\nTable = tuple[str]\n_hidden = 2\ndef f(): ...\nclass Case: ...\nside: int = 3\n"
+    assert defined(text) == ["Table", "f", "Case", "side"]
+
+
+# --- Nothing that only tests call -------------------------------------------------------------------------------------
+
+FOR_READERS = {
+    "gauss_newton_operator": "the product with the Gauss-Newton matrix, for solvers of a reader's own",
+    "check_deterministic": "whether a network of a reader's own can be measured at all",
+    "trace_by_layer": "which layer is sharp, for a reader's own network",
+    "PerSequence": "a loss for sequences; refusals of other shapes recommend it",
+    "split_half": "a centre that the theorem allows, to compare leave_one_out with",
+    "recorded_gradients": "gradients from a reader's own recorded path, for neu.sensitivity",
+    "second_moment_radius": "the exact stability of SGD, which the closed criteria of the chapter bound",
+    "block_soft_rank": "the member of the family between the whole matrix and its diagonal",
+    "empirical_fisher": "C of Takeuchi's criterion, dense, for a small network of a reader's own",
+}
+
+
+def used(text):
+    """Names that a source text reads, by themselves or as attributes."""
+    nodes = list(ast.walk(ast.parse(text)))
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)} | {
+        node.attr for node in nodes if isinstance(node, ast.Attribute)
+    }
+
+
+def test_what_is_public_is_used_by_more_than_tests():
+    """What neither the package nor a tool reads, nor a chapter or the ledger of claims names: readers ask for it."""
+    root = ROOT.parents[1]
+    code = [path.read_text() for folder in ("src", "tools", "benchmarks") for path in (root / folder).rglob("*.py")]
+    read = set().union(*map(used, code))
+    notebooks = [json.loads(path.read_text()) for path in (root / "book").glob("*.ipynb")]
+    pages = ["".join(cell["source"]) for notebook in notebooks for cell in notebook["cells"]]
+    words = set(re.findall(r"\w+", " ".join([*pages, (root / "book" / "claims.yml").read_text()])))
+    public = {
+        node.name
+        for path in SOURCES
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    }
+    assert public - read - words == set(FOR_READERS)

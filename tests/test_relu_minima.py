@@ -291,17 +291,6 @@ def test_two_flattest_minima_one_of_which_generalizes():
     assert relu_minima.smallest_trace(x, y) == pytest.approx(flattest, rel=1e-12)
 
 
-def test_firing_share_is_that_of_the_cube():
-    d = 9
-    distances = ((cube(d) != 1).sum(1)).double()
-    for radius in [1, 1.5, 2, d / 4, 4.0, d]:
-        assert relu_minima.firing_share(d, radius) == pytest.approx((distances < radius).double().mean().item())
-    assert relu_minima.firing_share(200, 50) <= math.exp(-200 / 8)
-    x = corners(1, d)
-    fires = (relu_minima.memorising(x, torch.ones(1), radius=2.5).activations(cube(d)) > 0).double().mean().item()
-    assert fires == pytest.approx(relu_minima.firing_share(d, 2.5))
-
-
 def test_distance_and_coherence_by_hand():
     x = torch.tensor([[1, 1, 1, 1], [1, 1, 1, -1], [-1, -1, -1, 1]], dtype=torch.float64)
     assert relu_minima.smallest_distance(x) == 1

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from helpers import xu_raginsky
+from helpers.losses import ClippedCrossEntropy
 from helpers.wang_mao.information import gaussian_information
 from helpers.xu_raginsky import Coins, GaussianLocation, best_ghost
 
@@ -113,7 +114,7 @@ def bernoulli_log_mgf(p, rho):
 
 def test_half_the_clip_is_sub_gaussian_and_no_less_would_do():
     clip = 2.7
-    R = xu_raginsky.constant_from_clip(clip)
+    R = ClippedCrossEntropy(clip).R
     ratios = [
         bernoulli_log_mgf(p, rho * clip) / (rho**2 * R**2 / 2)
         for p in np.linspace(0.01, 0.99, 99)
@@ -124,19 +125,11 @@ def test_half_the_clip_is_sub_gaussian_and_no_less_would_do():
 
 
 def test_constant_of_the_usual_clip():
-    assert xu_raginsky.constant_from_clip(12 * math.log(10)) == pytest.approx(13.8155106, abs=1e-7)
-
-
-def test_a_gaussian_fit_is_not_sub_gaussian():
-    # A loss that is 1 for one example in a hundred: its standard deviation is too small by a factor above 2.
-    losses = [1.0] + [0.0] * 99
-    fitted = xu_raginsky.invalid_constant_gaussian_fit(losses)
-    assert fitted == pytest.approx(math.sqrt(0.01 * 0.99), abs=1e-15)
-    assert bernoulli_log_mgf(0.01, 5.0) > 5.0**2 * fitted**2 / 2
+    assert pytest.approx(13.8155106, abs=1e-7) == ClippedCrossEntropy.per_class(10, 12).R
 
 
 def test_an_observed_range_is_not_sub_gaussian():
-    # The same loss, seen on the 99 examples that a run happened to fit well.
+    # A loss that is 1 for one example in a hundred, seen on the 99 examples that a run happened to fit well.
     seen = xu_raginsky.invalid_constant_observed_range([0.0] * 98 + [1e-3])
     assert seen == 5e-4
     assert bernoulli_log_mgf(0.01, 1.0) > seen**2 / 2
@@ -334,9 +327,8 @@ def test_one_coin_has_nothing_to_select():
         (lambda: xu_raginsky.bound(1.0, n=10, R=math.inf), "R must be a finite number above zero"),
         (lambda: xu_raginsky.individual_sample_bound([], R=1.0), "informations is empty"),
         (lambda: xu_raginsky.individual_sample_bound([-1.0], R=1.0), "every entry of informations"),
-        (lambda: xu_raginsky.constant_from_clip(0.0), "clip must be a finite number above zero"),
         (lambda: xu_raginsky.invalid_constant_observed_range([]), "losses must hold at least one number"),
-        (lambda: xu_raginsky.invalid_constant_gaussian_fit([1.0, math.nan]), "only finite ones"),
+        (lambda: xu_raginsky.invalid_constant_observed_range([1.0, math.nan]), "only finite ones"),
         (lambda: GaussianLocation(0, 1.0, 1.0), "n must be a whole number"),
         (lambda: GaussianLocation(5, -1.0, 1.0), "s must be a finite number above zero"),
         (lambda: GaussianLocation(5, 1.0, -1.0), "tau must be a finite number that is not negative"),

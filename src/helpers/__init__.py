@@ -6,8 +6,9 @@ Data flow one way, from top to bottom; a module imports only from what stands ab
     training                                               k runs from one initialisation
     curvature                                              gradients, Hessian products, traces, spectra
     one module a chapter, in the chapters' order           bounds, flatness
+    measurement                                            what every bound asks of k runs
     experiments                                            grids that resume, artefacts
-    plots, widgets                                         what a reader sees
+    plots, comparison, widgets                             what a reader sees
 
 =======  =====================================================  =====================================
 chapter  asks                                                   module
@@ -25,6 +26,7 @@ chapter  asks                                                   module
 13       what is left open?                                     ``excess_risk``, ``exchange``
 15       what can be counted?                                   ``supersample``
 16       what if the noise is real?                             ``langevin``
+all      what does every bound say of runs of my own?           ``bounds``
 =======  =====================================================  =====================================
 
 A submodule is loaded when it is first used, so ``import helpers`` costs milliseconds and
@@ -32,12 +34,14 @@ A submodule is loaded when it is first used, so ``import helpers`` costs millise
 """
 
 from importlib import import_module
-from types import ModuleType
+from typing import Any
 
 __version__ = "0.1.0"
 
 __all__ = [
     "alignment",
+    "bounds",
+    "comparison",
     "convex",
     "curvature",
     "data",
@@ -49,6 +53,7 @@ __all__ = [
     "langevin",
     "linear_gaussian",
     "losses",
+    "measurement",
     "models",
     "neu",
     "omniscient",
@@ -66,7 +71,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
+    if name == "bounds":
+        return import_module(f"{__name__}.comparison").bounds
     if name in __all__:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"helpers has no module {name!r}; it has {', '.join(__all__)}")

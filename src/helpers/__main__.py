@@ -255,7 +255,7 @@ def _verify(options: argparse.Namespace) -> int:
     failures = 0
     for path in paths:
         try:
-            _say(f"{path}: {verify.state(path, experiments.EXPERIMENTS)}")
+            _say(f"{path}: {verify.condition(path, experiments.EXPERIMENTS)}")
         except ArtefactError as error:
             failures += 1
             _say(f"FAILED {error}")

@@ -191,10 +191,6 @@ class Construction:
         """
         return self._best(self.gaussian_information)
 
-    def isotropic_lemma_4(self) -> Ghost:
-        """``isotropic`` with the information of Lemma 4."""
-        return self._best(self.lemma_4_information)
-
     def _best(self, information: Callable[[float], float]) -> Ghost:
         """The minimum over tau: the best of a grid in log tau, refined between its neighbours."""
 

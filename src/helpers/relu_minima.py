@@ -18,7 +18,6 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import binom
 from torch import Tensor, nn
 
 from helpers._checks import positive, whole
@@ -283,11 +282,6 @@ def coherence_bound(n: int, d: int, delta: float) -> float:
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie strictly between 0 and 1, got {delta}")
     return math.sqrt(2 * math.log(whole("n", n) ** 2 / delta) / whole("d", d))
-
-
-def firing_share(d: int, radius: float) -> float:
-    """Share of the inputs {+-1}^d within Hamming distance < radius of a point, exactly; at most exp(-d/8) at d/4."""
-    return float(binom.cdf(math.ceil(positive("radius", radius)) - 1, whole("d", d), 0.5))
 
 
 def smallest_trace(x: Tensor, y: Tensor) -> float:

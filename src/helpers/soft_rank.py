@@ -162,17 +162,6 @@ def layer_sizes(model: nn.Module) -> list[int]:
     return [size for size in counts if size]
 
 
-def kronecker_soft_rank(factors: Sequence[tuple[Tensor, Tensor]], lam: float) -> float:
-    """Soft rank of the block-diagonal matrix with one Kronecker product A x B for each layer.
-
-    The eigenvalues of a block are the products of those of its factors, so nothing larger than a factor is
-    decomposed. Usually between ``block_soft_rank`` and ``diagonal_soft_rank``, without guarantee: the factors
-    approximate the blocks, they are not a part of them. Errors as ``soft_rank``.
-    """
-    spectra = [(torch.linalg.eigvalsh(A), torch.linalg.eigvalsh(B)) for A, B in factors]
-    return sum(soft_rank(torch.outer(a, b).reshape(-1), lam) for a, b in spectra)
-
-
 def kronecker_factors(model: nn.Module, loss: Loss, split: Split) -> list[tuple[Tensor, Tensor]]:
     """KFAC: for each linear layer z = W a + b the factors A = mean_i a_i a_i^T (a with a 1 appended if there is a
     bias) and B = mean_i J_i^T Lambda_i J_i, J_i = d outputs / d z_i, Lambda_i the Hessian of the loss in the outputs.

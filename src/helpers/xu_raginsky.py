@@ -122,15 +122,6 @@ def _values(values: np.ndarray, prior: np.ndarray) -> np.ndarray:
 # --- The sub-Gaussian constant ------------------------------------------------------------------------------
 
 
-def constant_from_clip(clip: float) -> float:
-    """R = clip / 2 for a loss with values in [0, clip] (Hoeffding's lemma): exact, nothing is estimated.
-
-    Raises:
-        ValueError: if the clip is not positive and finite.
-    """
-    return positive("clip", clip) / 2
-
-
 def invalid_constant_observed_range(losses: Iterable[float]) -> float:
     """(max - min) / 2 of losses seen in training. **Not a valid R**: Wang & Mao (2022), appendix E.1.
 
@@ -144,19 +135,6 @@ def invalid_constant_observed_range(losses: Iterable[float]) -> float:
     """
     seen = _finite(losses)
     return float(seen.max() - seen.min()) / 2
-
-
-def invalid_constant_gaussian_fit(losses: Iterable[float]) -> float:
-    """Standard deviation of losses seen in training. **Not a valid R**: the "proxy" of published code.
-
-    A sub-Gaussian constant is never below the standard deviation, and equals it for a Gaussian; a variable
-    with a longer tail and the same variance has a larger one, or none. It has the trajectory's fault of
-    ``invalid_constant_observed_range`` besides.
-
-    Raises:
-        ValueError: if there is no loss, or one is not finite.
-    """
-    return float(_finite(losses).std())
 
 
 def _finite(losses: Iterable[float]) -> np.ndarray:

@@ -11,12 +11,13 @@ from math import inf
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import SQUARES, Squares
 
 from helpers.experiments.machinery import artefact as artefacts
-from helpers.experiments.machinery import runner, storage, verify
+from helpers.experiments.machinery import runner, storage, verify, worker
 from helpers.experiments.machinery.artefact import Artefact, load, restored, storable
 from helpers.experiments.machinery.storage import ArtefactError, fingerprint, is_intact, sealed
 
@@ -167,10 +168,10 @@ def test_a_forged_field_with_a_right_digest_is_refused_or_read_never_a_crash(tmp
         content |= {"digest": fingerprint(content)}
     forged.write_text(json.dumps(content))
     with pytest.raises(ArtefactError, match=str(forged)):  # at the latest because of the file's name
-        verify.state(forged, {"squares": SQUARES})
+        verify.condition(forged, {"squares": SQUARES})
     forged.rename(folder / NAME)
     with suppress(ArtefactError):
-        assert verify.state(folder / NAME, {"squares": SQUARES})
+        assert verify.condition(folder / NAME, {"squares": SQUARES})
 
 
 @given(
@@ -253,7 +254,7 @@ def locking(descriptor, mode, count):
 sys.modules["msvcrt"] = types.SimpleNamespace(LK_NBLCK=3, locking=locking)
 path = Path(sys.argv[1])
 with storage.exclusive(path):
-    storage.write(path, {"peak": provenance.peak_memory()})
+    storage.write_json(path, {"peak": provenance.peak_memory()})
 """
 
 
@@ -267,3 +268,33 @@ def test_the_package_imports_where_there_is_no_fcntl_and_no_resource(tmp_path):
     assert errors[0] == ""
     assert json.loads((tmp_path / "free.json").read_text()) == {"peak": 0}
     assert "another run is writing" in errors[1]
+
+
+class FakeAccelerator:
+    """What the provenance asks of CUDA, on a machine that has none."""
+
+    def __init__(self, monkeypatch):
+        self.taken = 0
+        for name, answer in {
+            "is_available": lambda: True,
+            "is_initialized": lambda: True,
+            "device_count": lambda: 1,
+            "memory_stats": lambda _: {"allocation.all.allocated": self.taken},
+            "get_device_name": lambda: "An accelerator",
+            "max_memory_allocated": lambda: 7,
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, answer)
+
+
+def test_a_row_is_stamped_with_the_device_that_computed_it(monkeypatch):
+    """A machine may have an accelerator that a row leaves alone."""
+    accelerator = FakeAccelerator(monkeypatch)
+
+    def used(config, point):
+        accelerator.taken += point["tensors"]
+        return {}
+
+    there, here = (worker.compute(used, Squares(), {"tensors": count}) for count in (3, 0))
+    assert (there.environment["device"], there.peak_memory_bytes) == ("An accelerator", 7)
+    assert "1 thread" in here.environment["device"]
+    assert here.peak_memory_bytes > 1000

@@ -13,7 +13,7 @@ from helpers import experiments
 from helpers.__main__ import main
 from helpers.experiments.machinery import library, verify
 from helpers.experiments.machinery.artefact import load
-from helpers.experiments.machinery.storage import fingerprint, sealed, write
+from helpers.experiments.machinery.storage import fingerprint, sealed, write_json
 
 NAME = "dispersion.smoke.json"
 
@@ -105,7 +105,7 @@ def test_verify_fails_on_an_edited_artefact_and_on_a_benchmark_without_its_seal(
     text = smoke_run(tmp_path_factory.getbasetemp() / "smoke")
     (tmp_path / NAME).write_text(text.replace('"steps": 5', '"steps": 6'))
     (tmp_path / "bench-training.json").write_text("{}")
-    write(tmp_path / "bench-curvature.json", sealed({"seconds": 1.5}))
+    write_json(tmp_path / "bench-curvature.json", sealed({"seconds": 1.5}))
     assert main(["verify", "--out", str(tmp_path)]) == 1
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].endswith("bench-curvature.json: benchmark, unaltered")

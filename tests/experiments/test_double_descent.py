@@ -8,7 +8,7 @@ from instances import sample
 
 from helpers import curvature, models, wang_mao
 from helpers.data import Split
-from helpers.experiments import double_descent
+from helpers.experiments import double_descent, predictions
 from helpers.experiments.machinery.config import ConfigError
 
 SMOKE = double_descent.PROFILES["smoke"]
@@ -33,12 +33,12 @@ def test_lists_have_an_entry_for_each_epoch():
 def test_gradients_of_examples_are_those_of_a_loop_and_average_to_the_whole():
     model = models.mlp(5, 6, 3).double().eval()
     split = sample(7)
-    rows = double_descent.example_gradients(model, split)
+    rows = predictions.example_gradients(model, split)
     for i, row in enumerate(rows):
         value = F.cross_entropy(model(split.inputs[i : i + 1]), split.targets[i : i + 1])
         slopes = torch.autograd.grad(value, list(model.parameters()))
         torch.testing.assert_close(row, torch.cat([s.flatten() for s in slopes]), rtol=1e-10, atol=1e-12)
-    whole = curvature.gradient(model, double_descent.UNCLIPPED, split)
+    whole = curvature.gradient(model, predictions.UNCLIPPED, split)
     torch.testing.assert_close(rows.mean(0), whole, rtol=1e-10, atol=1e-12)
 
 
@@ -49,11 +49,11 @@ def test_one_run_s_dispersion_and_its_expectation_agree_with_the_exact_one():
         torch.manual_seed(0)
         model = double_descent._network(TINY, test).eval()
     exact = wang_mao.expected_single_run_dispersion(
-        double_descent.example_gradients(model, train[0])[None], TINY.lr, batch_size=TINY.batch_size
+        predictions.example_gradients(model, train[0])[None], TINY.lr, batch_size=TINY.batch_size
     ).item()
     assert row["expected_single_run"][0] == pytest.approx(exact, rel=0.03)
     assert row["single_run"][0] == pytest.approx(exact, rel=0.05)
-    centre = TINY.lr**2 * double_descent.gradient(model, double_descent.UNCLIPPED, train[0]).square().sum().item()
+    centre = TINY.lr**2 * curvature.gradient(model, predictions.UNCLIPPED, train[0]).square().sum().item()
     assert row["uncentred"][0] == pytest.approx(exact + centre, rel=0.05)
 
 

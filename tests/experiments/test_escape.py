@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from helpers import alignment, curvature
-from helpers.experiments import escape, stable_minima
+from helpers.experiments import escape, parity
 from helpers.experiments.machinery.config import ConfigError
 from helpers.models import set_weights, weights
 
@@ -16,8 +16,8 @@ POINT = {"noise": "sgd", "batch_size": 2, "seed": 0}
 
 @cache
 def instance():
-    train, _ = stable_minima.samples("digits", 8, 1, pixels=8, seed=0)
-    return stable_minima.network(train, 3, "tanh", 0), train
+    train, _ = parity.parity_samples("digits", 8, 1, pixels=8, seed=0)
+    return parity.scalar_network(train, 3, "tanh", 0), train
 
 
 def flat(paths, i=0):
@@ -35,7 +35,7 @@ def test_a_path_is_the_network():
 
 def test_gradient_trace_and_kernel_are_those_of_the_jacobian():
     model, train = instance()
-    J = stable_minima.jacobian(model, train)
+    J = parity.jacobian(model, train)
     paths = escape.Paths.of(model, 2)
     hidden, pull = paths.hidden(train.inputs), torch.linspace(-1, 2, 16, dtype=torch.float64).view(2, 8)
     moved = paths.minus(hidden, train.inputs, pull)
@@ -53,7 +53,7 @@ def test_one_step_has_the_mean_and_covariance_of_its_noise(noise):
     config = replace(TINY, steps=1, paths=20_000, lr=0.1)
     arrived, losses = escape.follow(escape.Paths.of(model, config.paths), train, config, POINT | {"noise": noise})
     steps = torch.stack([flat(arrived, i) for i in range(0, config.paths, 2)]) - weights(model)
-    J = stable_minima.jacobian(model, train)
+    J = parity.jacobian(model, train)
     e = (model(train.inputs)[:, 0] - train.targets).detach()
     loss, G, gradient = losses[0, 0], J.T @ J / 8, J.T @ e / 8
     centred = e[:, None] * J - gradient
@@ -80,12 +80,12 @@ def test_a_row_has_a_loss_for_every_step_and_the_theory_of_its_start():
     row = escape.row(TINY, POINT)
     assert row["status"] == "ok"
     assert {len(row[name]) for name in ("mean", "standard_error", "median")} == {TINY.steps + 1}
-    train, _ = stable_minima.samples("digits", 8, 1, pixels=8, seed=0)
-    model = stable_minima.network(train, 3, "tanh", 0)
-    for _, _ in zip(range(TINY.gd_steps + 1), stable_minima.descend(model, train, TINY.gd_lr), strict=False):
+    train, _ = parity.parity_samples("digits", 8, 1, pixels=8, seed=0)
+    model = parity.scalar_network(train, 3, "tanh", 0)
+    for _, _ in zip(range(TINY.gd_steps + 1), parity.descend(model, train, TINY.gd_lr), strict=False):
         pass
-    J = stable_minima.jacobian(model, train)
-    assert row["mean"][0] == pytest.approx(stable_minima.training_loss(model, train), rel=1e-4)
+    J = parity.jacobian(model, train)
+    assert row["mean"][0] == pytest.approx(parity.training_loss(model, train), rel=1e-4)
     assert row["linear"][0] == pytest.approx(row["mean"][0], rel=1e-4)
     assert row["frobenius"] == pytest.approx((J.T @ J / 8).norm().item(), rel=1e-9)
     assert row["mu0"] == pytest.approx(alignment.smallest_alignment(J), rel=1e-6)
@@ -129,9 +129,9 @@ def test_gradient_of_the_loss_is_the_full_pull():
     hidden = paths.hidden(train.inputs)
     residuals = paths.outputs(hidden) - train.targets
     moved = paths.minus(hidden, train.inputs, escape._full_pull(residuals, 1, torch.Generator()))
-    twin = stable_minima.network(train, 3, "tanh", 0)
+    twin = parity.scalar_network(train, 3, "tanh", 0)
     set_weights(twin, weights(model))
-    expected = weights(model) - curvature.gradient(twin, stable_minima.LOSS, train)
+    expected = weights(model) - curvature.gradient(twin, parity.LOSS, train)
     torch.testing.assert_close(flat(moved), expected, rtol=1e-9, atol=1e-12)
 
 

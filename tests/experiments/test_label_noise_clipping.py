@@ -19,7 +19,7 @@ def tiny_row(rule, noise=0.4):
 
 def slow_twin(config, rule):
     """Norms and weights of the rule, written as the paper prints it."""
-    train, _, _ = label_noise_clipping.samples(config, 0.4, 0)
+    train, _, _ = label_noise_clipping.split_with_noise(config, 0.4, 0)
     torch.manual_seed(0)
     model = network(config.model, config.width, train)
     order, norms, minimum = torch.Generator().manual_seed(0), [], float("inf")
@@ -59,9 +59,9 @@ def test_a_row_is_that_of_the_rule_as_printed(rule):
     norms, model = slow_twin(TINY, rule)
     by_epoch = torch.tensor(norms).view(TINY.epochs, -1).mean(1)
     assert row["gradient_norm"] == pytest.approx(by_epoch.tolist(), rel=1e-4)
-    train, test, untouched = label_noise_clipping.samples(TINY, 0.4, 0)
+    train, test, untouched = label_noise_clipping.split_with_noise(TINY, 0.4, 0)
     assert row["test_loss"][-1] == pytest.approx(
-        label_noise_clipping.state(model, train, test, untouched)["test_loss"], rel=1e-4
+        label_noise_clipping.predicted(model, train, test, untouched)["test_loss"], rel=1e-4
     )
 
 
@@ -108,14 +108,14 @@ def test_the_detected_start_is_the_first_epoch_whose_norm_rises():
 
 def test_noise_moves_no_example_and_spares_the_true_labels():
     config = replace(TINY, n=400, n_test=300)
-    noisy, noisy_test, true = label_noise_clipping.samples(config, 0.5, 1)
-    clean, clean_test, _ = label_noise_clipping.samples(config, 0.0, 1)
+    noisy, noisy_test, true = label_noise_clipping.split_with_noise(config, 0.5, 1)
+    clean, clean_test, _ = label_noise_clipping.split_with_noise(config, 0.0, 1)
     for one, other in ((noisy, clean), (noisy_test, clean_test)):
         assert torch.equal(one.inputs, other.inputs)
         assert (one.targets != other.targets).double().mean().item() == pytest.approx(0.45, abs=0.1)
     assert torch.equal(true.targets, clean_test.targets)
     model = network("mlp", 16, noisy)
-    now = label_noise_clipping.state(model, noisy, noisy_test, true)
+    now = label_noise_clipping.predicted(model, noisy, noisy_test, true)
     answers = model(true.inputs).argmax(1)
     assert now["true_test_accuracy"] == (answers == true.targets).double().mean().item()
     assert now["test_accuracy"] == (answers == noisy_test.targets).double().mean().item() != now["true_test_accuracy"]

@@ -87,7 +87,7 @@ def test_a_benchmark_is_read_if_its_seal_fits(tmp_path, monkeypatch):
     monkeypatch.setattr(library, "book", lambda: tmp_path)
     (tmp_path / "results").mkdir()
     path = tmp_path / "results" / "bench-toy.json"
-    storage.write(path, storage.sealed({"seconds": 2.5}))
+    storage.write_json(path, storage.sealed({"seconds": 2.5}))
     assert library.benchmark("toy")["seconds"] == 2.5
     path.write_text(path.read_text().replace("2.5", "1.5"))
     with pytest.raises(ArtefactError, match=r"bench-toy\.json was altered"):

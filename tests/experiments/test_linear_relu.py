@@ -35,7 +35,7 @@ def test_one_run_is_plain_sgd_and_its_record_is_that_of_the_steps():
     own, _, test = linear_relu.draw_samples(SMOKE, 0)
     torch.manual_seed(0)
     first = TwoLayerReLU(SMOKE.inputs, SMOKE.width)
-    run = linear_relu.follow(replace(SMOKE, epochs=1), first, own, test, seed=5)
+    run = linear_relu.train_one(replace(SMOKE, epochs=1), first, own, test, seed=5)
     W, a, m = first.hidden.weight.detach().clone(), first.signs, SMOKE.width
     order = torch.randperm(SMOKE.n, generator=torch.Generator().manual_seed(5))
     for step, rows in enumerate(order.split(SMOKE.batch_size)):
@@ -73,13 +73,13 @@ def test_the_bounds_are_theorems_3_and_4():
         (linear_relu.LINEAR, linear(SMOKE.inputs, bias=False)),
         (linear_relu.RELU, TwoLayerReLU(SMOKE.inputs, SMOKE.width)),
     ]:
-        runs = [linear_relu.follow(SMOKE, first, sample, test, seed=i) for i, sample in enumerate((own, other))]
-        bound = linear_relu.bound(SMOKE, network, runs, epoch=2).value
+        runs = [linear_relu.train_one(SMOKE, first, sample, test, seed=i) for i, sample in enumerate((own, other))]
+        bound = linear_relu.theorem_bound(SMOKE, network, runs, epoch=2).value
         total = sum(torch.tensor(run.active_losses[:20]).sum().item() / 2 for run in runs)
         active = sum(run.active[2] for run in runs) / 2
         T, n, lr = 20, SMOKE.n, SMOKE.lr
         assert bound == pytest.approx(3 * (active * lr**2 * T / (4 * n) * total) ** (1 / 3), rel=1e-5)
-    assert linear_relu.bound(SMOKE, linear_relu.LINEAR, runs, 1).value == pytest.approx(
+    assert linear_relu.theorem_bound(SMOKE, linear_relu.LINEAR, runs, 1).value == pytest.approx(
         wang_mao.linear_network([sum(r.losses[t] for r in runs) / 2 for t in range(10)], 0.5, n=SMOKE.n, R=1.0).value
     )
 

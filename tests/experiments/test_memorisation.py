@@ -33,7 +33,7 @@ def test_a_row_holds_the_family_in_order(task):
 
 def test_numbers_are_those_of_the_module_on_the_networks_of_the_row():
     point, row = tiny_row(memorisation.OVER_N)
-    pairs, _, test = memorisation.drawn(TINY, point)
+    pairs, _, test = memorisation.drawn_pairs(TINY, point)
     coins = pairs.memberships(TINY.memberships, seed=1000)
     run = memorisation._trained(TINY, point, [pairs.sample(tossed) for tossed in coins])
     wrong = torch.stack([(m(pairs.examples.inputs).argmax(1) != pairs.examples.targets).double() for m in run.models])
@@ -50,8 +50,8 @@ def test_numbers_are_those_of_the_module_on_the_networks_of_the_row():
 
 def test_label_noise_changes_labels_and_no_example():
     point, row = tiny_row(memorisation.OVER_NOISE)
-    noisy, labels, _ = memorisation.drawn(TINY, point)
-    clean, same, _ = memorisation.drawn(TINY, point | {"noise": 0.0})
+    noisy, labels, _ = memorisation.drawn_pairs(TINY, point)
+    clean, same, _ = memorisation.drawn_pairs(TINY, point | {"noise": 0.0})
     assert torch.equal(noisy.examples.inputs, clean.examples.inputs)
     assert torch.equal(labels, same)
     assert (noisy.examples.targets != labels).double().mean() == pytest.approx(0.27, abs=0.12)

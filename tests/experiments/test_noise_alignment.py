@@ -7,7 +7,7 @@ from instances import images
 from torch import nn
 
 from helpers import alignment, curvature
-from helpers.experiments import noise_alignment, stable_minima
+from helpers.experiments import noise_alignment, parity
 
 SMOKE = noise_alignment.PROFILES["smoke"]
 TINY = replace(SMOKE, n=12, tolerance=1e-9, most_steps=70)
@@ -19,7 +19,7 @@ MODELS = [("mlp", 3), ("cnn", 2), ("preact-resnet18", 2)]
 @cache
 def made(name, width):
     train = noise_alignment.sample(TINY, 1)
-    return noise_alignment.network(name, width, train, 1).cpu(), train
+    return noise_alignment.one_output_network(name, width, train, 1).cpu(), train
 
 
 def dense(J, residuals):
@@ -38,7 +38,7 @@ def test_points_are_widths_learning_rates_and_seeds_of_each_architecture():
 
 def test_the_sample_is_that_of_the_experiment_on_stability_as_images():
     train = noise_alignment.sample(TINY, 1)
-    flat, _ = stable_minima.samples("digits", 12, 1, pixels=8, seed=1)
+    flat, _ = parity.parity_samples("digits", 12, 1, pixels=8, seed=1)
     assert train.inputs.shape == (12, 1, 8, 8)
     assert torch.equal(train.inputs.flatten(1), flat.inputs)
     assert torch.equal(train.targets, flat.targets)
@@ -47,10 +47,10 @@ def test_the_sample_is_that_of_the_experiment_on_stability_as_images():
 
 def test_channels_stay_apart(monkeypatch):
     colours = images(6, channels=3)
-    for module in (noise_alignment, stable_minima):
+    for module in (noise_alignment, parity):
         monkeypatch.setattr(module, "images", lambda *_: colours)
     train = noise_alignment.sample(replace(TINY, dataset="colours", n=6), 0)
-    scale = (stable_minima.SQUARED_LENGTH / colours.inputs.square().flatten(1).sum(1).mean()) ** 0.5
+    scale = (parity.SQUARED_LENGTH / colours.inputs.square().flatten(1).sum(1).mean()) ** 0.5
     for image in train.inputs:
         distances = (image - scale * colours.inputs).square().flatten(1).sum(1)
         assert sorted(distances < 1e-18) == [False] * 5 + [True]
@@ -59,8 +59,8 @@ def test_channels_stay_apart(monkeypatch):
 @pytest.mark.parametrize(("name", "width"), MODELS)
 def test_gradients_are_those_of_one_backward_pass_an_example(name, width):
     model, train = made(name, width)
-    one_by_one = stable_minima.jacobian(model, train)
-    torch.testing.assert_close(noise_alignment.jacobian(model, train), one_by_one, rtol=1e-9, atol=1e-12)
+    one_by_one = parity.jacobian(model, train)
+    torch.testing.assert_close(noise_alignment.output_gradients(model, train), one_by_one, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(5, 40), (40, 5)])
@@ -74,12 +74,12 @@ def test_a_compact_jacobian_has_the_same_inner_products(shape):
 @pytest.mark.parametrize(("name", "width"), MODELS[:2])  # the smallest: the matrices are (d, d)
 def test_measurements_are_those_of_the_dense_matrices(name, width):
     model, train = made(name, width)
-    J = stable_minima.jacobian(model, train)
+    J = parity.jacobian(model, train)
     residuals = model(train.inputs).detach()[:, 0] - train.targets
     Sigma, G = dense(J, residuals)
     exact = alignment.alignment(Sigma, G, residuals.square().mean().item() / 2)
     strengths = torch.stack([g @ G @ g for g in J])
-    found = noise_alignment.measure(model, train)
+    found = noise_alignment.noise_statistics(model, train)
     assert found["alpha"] == pytest.approx(exact.alpha, rel=1e-8)
     assert found["beta"] == pytest.approx(exact.beta, rel=1e-8)
     assert found["mu"] == pytest.approx(exact.mu, rel=1e-8)
@@ -110,16 +110,16 @@ def test_the_path_is_that_of_sgd_step_by_step(point):
     row = noise_alignment.row(TINY, point)
     assert [look["step"] for look in row["path"]] == [0, 1, 2, 4, 8, 16, 32, 64, 70]
     train = noise_alignment.sample(TINY, 1)
-    model = noise_alignment.network(point["model"], point["width"], train, 1).cpu()
+    model = noise_alignment.one_output_network(point["model"], point["width"], train, 1).cpu()
     generator = torch.Generator().manual_seed(1)
     parameters = list(model.parameters())
     for step in range(9):
         if step in (0, 1, 2, 4, 8):
             look = row["path"][[0, 1, 2, 4, 8].index(step)]
-            assert look["loss"] == pytest.approx(stable_minima.training_loss(model, train), rel=1e-9)
+            assert look["loss"] == pytest.approx(parity.training_loss(model, train), rel=1e-9)
             assert look["mu"] == pytest.approx(alignment.model_alignment(model, train).mu, rel=1e-7)
         drawn = torch.randint(TINY.n, (TINY.batch_size,), generator=generator)
-        slope = curvature.gradient(model, stable_minima.LOSS, train.take(drawn))
+        slope = curvature.gradient(model, parity.LOSS, train.take(drawn))
         with torch.no_grad():
             for p, piece in zip(parameters, slope.split([p.numel() for p in parameters]), strict=True):
                 p -= point["lr"] * piece.view_as(p)

@@ -20,7 +20,7 @@ def tiny_row(kind):
 
 def walk(kind, **settings):
     point = tiny_row(kind)[0]
-    own, _, _ = noisy_descent.drawn(TINY, point["seed"])
+    own, _, _ = noisy_descent.drawn_samples(TINY, point["seed"])
     make_model = noisy_descent._make_model(TINY, kind, own)
     return langevin.train(make_model, own, lr=TINY.lr, temperature=1 / point["beta"], seed=point["seed"], **settings)
 
@@ -35,7 +35,7 @@ def test_an_early_look_is_a_shorter_walk(kind, batch_size):
         run = walk(kind, steps=look["steps"], batch_size=batch_size)
         assert look["incoherence"] == pytest.approx(run.incoherence.mean().item(), rel=1e-5)
         assert look["nats_zero"] == pytest.approx(run.moments.sum().item() * (TINY.lr / run.sigma) ** 2 / 2, rel=1e-5)
-        own, _, _ = noisy_descent.drawn(TINY, 0)
+        own, _, _ = noisy_descent.drawn_samples(TINY, 0)
         error = (run.model(own.inputs).argmax(1) != own.targets).double().mean().item()
         assert look["train_error"] == pytest.approx(error)
     assert sum(row["per_example"]) / len(row["per_example"]) == pytest.approx(row["looks"][-1]["incoherence"], rel=1e-5)
@@ -47,8 +47,8 @@ def test_the_ghost_is_the_descent_without_noise_and_noise_on_top():
     assert [ghost["steps"] for ghost in row["ghost"]] == list(TINY.steps)
     quiet = walk(noisy_descent.FULL, steps=TINY.steps[-1])
     cold = langevin.train(
-        noisy_descent._make_model(TINY, noisy_descent.FULL, noisy_descent.drawn(TINY, 0)[0]),
-        noisy_descent.drawn(TINY, 0)[0], steps=TINY.steps[-1], lr=TINY.lr, temperature=1e-14, seed=0,
+        noisy_descent._make_model(TINY, noisy_descent.FULL, noisy_descent.drawn_samples(TINY, 0)[0]),
+        noisy_descent.drawn_samples(TINY, 0)[0], steps=TINY.steps[-1], lr=TINY.lr, temperature=1e-14, seed=0,
     )  # fmt: skip
     nats = cold.moments.sum().item() * (TINY.lr / quiet.sigma) ** 2 / 2
     assert row["ghost"][-1]["nats"] == pytest.approx(nats, rel=1e-3)
@@ -59,7 +59,7 @@ def test_a_paired_row_compares_two_bounds_of_one_walk():
     row = tiny_row(noisy_descent.PAIRED)[1]
     assert row["n"] == TINY.n // 2
     assert 0 < row["information"] <= row["blind"] * 1.5
-    own, _, _ = noisy_descent.drawn(TINY, 0)
+    own, _, _ = noisy_descent.drawn_samples(TINY, 0)
     pairs = Supersample(own)
     (coins,) = pairs.memberships(1, seed=1000)
     run = langevin.train(
@@ -70,11 +70,11 @@ def test_a_paired_row_compares_two_bounds_of_one_walk():
 
 
 def test_samples_of_a_seed_are_disjoint_and_use_everything():
-    parts = noisy_descent.drawn(TINY, 0)
+    parts = noisy_descent.drawn_samples(TINY, 0)
     data.check_disjoint(*parts)
     total = sum(len(data.load("digits", train=train)) for train in (True, False))
     assert sum(map(len, parts)) == total
-    assert not torch.equal(parts[0].inputs, noisy_descent.drawn(TINY, 1)[0].inputs)
+    assert not torch.equal(parts[0].inputs, noisy_descent.drawn_samples(TINY, 1)[0].inputs)
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_a_process_pool_whose_worker_dies_is_one_sentence_and_resumes(tmp_path):
 
 def test_a_worker_with_another_version_of_the_code_is_refused(tmp_path, monkeypatch):
     other = replace(runner.compute(toy.row, Squares(), {"x": 0, "seed": 0}), code="another")
-    monkeypatch.setattr(runner, "compute", lambda row, config, point, threads: other)
+    monkeypatch.setattr(runner, "compute", lambda row, config, point, threads, kept: other)
     with pytest.raises(RowError, match="runs another version of the code"):
         run(tmp_path)
     assert not (tmp_path / NAME).exists()
@@ -157,7 +157,7 @@ def test_provenance_adds_up_over_runs_and_names_every_device(tmp_path, monkeypat
     half = load(tmp_path / NAME)
     real = worker.environment()
     elsewhere = {**real, "device": "Another device", "python": "3.99", "commit": "abc"}
-    monkeypatch.setattr(worker, "environment", lambda: elsewhere)
+    monkeypatch.setattr(worker, "environment", lambda *_: elsewhere)
     whole = run(tmp_path, config=Squares(pause=0.02))
     origin = whole.provenance
     assert origin["device"] == f"{half.provenance['device']} + Another device"
@@ -174,7 +174,7 @@ def test_provenance_adds_up_over_runs_and_names_every_device(tmp_path, monkeypat
 def test_provenance_is_that_of_the_process_that_computes(tmp_path, monkeypatch):
     """Not of the one that hands rows out, which may have other libraries."""
     elsewhere = {"commit": "abc", "device": "Far away", "processors": 64, "libraries": {"torch": "9"}, "python": "3.99"}
-    monkeypatch.setattr(worker, "environment", lambda: elsewhere)
+    monkeypatch.setattr(worker, "environment", lambda *_: elsewhere)
     origin = run(tmp_path).provenance
     assert {key: origin[key] for key in elsewhere} == elsewhere
     assert origin["others"] == []
@@ -278,7 +278,7 @@ class ZeroCurvature(ValueError):
     degenerate = True
 
 
-@pytest.mark.parametrize("error", [worker.DegenerateRow("zero curvature"), ZeroCurvature("zero curvature")])
+@pytest.mark.parametrize("error", [ZeroCurvature("zero curvature")])
 def test_a_degenerate_row_is_a_row_that_says_so(tmp_path, error):
     made = runner.run(failing(error), "smoke", Squares(), out=tmp_path, quiet=True)
     assert made.complete

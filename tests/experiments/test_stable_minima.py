@@ -6,7 +6,7 @@ import torch
 
 from helpers import alignment, curvature, flatness
 from helpers import stability as theory
-from helpers.experiments import stable_minima
+from helpers.experiments import parity, stable_minima
 from helpers.experiments.machinery.config import ConfigError
 
 SMOKE = stable_minima.PROFILES["smoke"]
@@ -17,9 +17,9 @@ SGD = {"part": "selection", "activation": "tanh", "width": 3, "batch_size": 4, "
 
 @cache
 def trained():
-    train, test = stable_minima.samples("digits", 12, 30, pixels=8, seed=0)
-    model = stable_minima.network(train, 3, "tanh", 0)
-    for _, _ in zip(range(20 + 1), stable_minima.descend(model, train, 0.05), strict=False):
+    train, test = parity.parity_samples("digits", 12, 30, pixels=8, seed=0)
+    model = parity.scalar_network(train, 3, "tanh", 0)
+    for _, _ in zip(range(20 + 1), parity.descend(model, train, 0.05), strict=False):
         pass
     return model, train, test
 
@@ -32,12 +32,12 @@ def test_points_are_the_three_parts():
 
 def test_gradient_descent_is_that_of_the_curvature_module():
     model, train, _ = trained()
-    twin = stable_minima.network(train, 3, "tanh", 0)
-    w = stable_minima.trainable(twin)
+    twin = parity.scalar_network(train, 3, "tanh", 0)
+    w = parity.trainable(twin)
     losses = []
     for _ in range(20):
-        losses.append(stable_minima.training_loss(twin, train))
-        step = curvature.gradient(twin, stable_minima.LOSS, train)
+        losses.append(parity.training_loss(twin, train))
+        step = curvature.gradient(twin, parity.LOSS, train)
         with torch.no_grad():
             for p, piece in zip(w, step.split([p.numel() for p in w]), strict=True):
                 p -= 0.05 * piece.view_as(p)
@@ -56,7 +56,7 @@ def test_the_minimum_is_measured_as_defined():
     found = stable_minima.minimum(model, train, test)
     H = flatness.squared_error_hessian(model, train)
     G = H.gauss_newton
-    J = stable_minima.jacobian(model, train)
+    J = parity.jacobian(model, train)
     per_example = torch.einsum("ia,ib->iab", J, J)
     Sigma = (per_example @ per_example).mean(0) - G @ G
     assert found["largest_eigenvalue"] == pytest.approx(torch.linalg.eigvalsh(H.total)[-1].item(), rel=0.01)
@@ -94,10 +94,10 @@ def test_batches_are_of_the_size_asked_for():
 
 
 def test_targets_are_parity_and_inputs_of_one_scale():
-    train, _ = stable_minima.samples("digits", 1297, 10, pixels=8, seed=0)
+    train, _ = parity.parity_samples("digits", 1297, 10, pixels=8, seed=0)
     assert set(train.targets.tolist()) == {-1.0, 1.0}
-    assert train.inputs.square().sum(1).mean().item() == pytest.approx(stable_minima.SQUARED_LENGTH)
-    smaller, _ = stable_minima.samples("digits", 5, 5, pixels=4, seed=0)
+    assert train.inputs.square().sum(1).mean().item() == pytest.approx(parity.SQUARED_LENGTH)
+    smaller, _ = parity.parity_samples("digits", 5, 5, pixels=4, seed=0)
     assert smaller.inputs.shape == (5, 16)
 
 

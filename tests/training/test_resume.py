@@ -1,6 +1,7 @@
 """A training that is interrupted and called again ends with the bits of one that was not."""
 
 import errno
+from functools import partial
 
 import pytest
 import torch
@@ -8,8 +9,12 @@ from instances import images
 from torch import nn
 
 from helpers import data, models, training
+from helpers.losses import ClippedCrossEntropy
 from helpers.training import CheckpointError, container
 from helpers.training.augment import crop_and_flip
+from helpers.training.resume import name_of
+
+STEPS = []
 
 SPLITS = data.disjoint(images(60), 2, 30, seed=0)
 SETTINGS = {
@@ -88,17 +93,51 @@ def test_it_may_be_interrupted_again_and_again(tmp_path):
 
 
 def test_an_interruption_in_the_middle_of_an_epoch_loses_that_epoch_only(tmp_path):
-    steps = []
+    STEPS.clear()
 
     def loss(outputs, targets):
-        steps.append(1)
-        if len(steps) == 2 * 3 * 2 + 3:  # two runs, three steps an epoch: in the third epoch
+        STEPS.append(1)
+        if len(STEPS) == 2 * 3 * 2 + 3:  # two runs, three steps an epoch: in the third epoch
             raise KeyboardInterrupt
         return nn.functional.cross_entropy(outputs, targets, reduction="none")
 
     with pytest.raises(KeyboardInterrupt):
         train(checkpoint=tmp_path / "state", loss=loss)
     assert_equal_runs(train(checkpoint=tmp_path / "state", loss=loss), train(loss=loss))
+
+
+def scaled(factor, shift=0.0):
+    return lambda outputs, targets: factor * plain(outputs, targets) + shift
+
+
+def test_functions_are_told_by_what_they_hold():
+    """Two closures of one place in the code are two functions; the same one made again is one."""
+    assert name_of(scaled(2.0)) == name_of(scaled(2.0))
+    assert len({name_of(scaled(*held)) for held in ((1.0,), (2.0,), (2.0, 1.0))}) == 3
+    tensors = [scaled(torch.arange(3.0) + i) for i in (0, 0, 1)]
+    assert [name_of(f) == name_of(tensors[0]) for f in tensors] == [True, True, False]
+    assert name_of(partial(scaled, 1.0)) != name_of(partial(scaled, 2.0))
+    assert name_of(ClippedCrossEntropy(4.0)) != name_of(ClippedCrossEntropy(8.0))
+    assert name_of(lambda z, y: z in {"a", "b"}) != name_of(lambda z, y: z in {"a", "c"})
+    assert name_of(nn.CrossEntropyLoss(reduction="none")) != name_of(nn.CrossEntropyLoss())
+    assert name_of(plain).startswith(f"{plain.__module__}.plain ")
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"holds a list, which cannot be compared.*leave checkpoint= away"):
+        train(checkpoint=tmp_path / "state", loss=scaled([1.0]))
+    break_off(tmp_path / "state", loss=scaled(1.0))
+    with pytest.raises(CheckpointError, match="another loss"):
+        train(checkpoint=tmp_path / "state", loss=scaled(2.0))
+
+
+def test_a_generator_without_a_state_is_not_seeded_anew(tmp_path):
+    path = tmp_path / "state"
+    break_off(path)
+    state = container.read(path)
+    container.write({name: value for name, value in state.items() if not name.startswith("shared.")}, path)
+    with pytest.raises(CheckpointError, match=r"no state for the generator of cpu.*or delete the checkpoint"):
+        train(checkpoint=path)
 
 
 def other_data():

@@ -4,6 +4,9 @@
 ``machinery``    settings, artefacts, provenance, the runner: what carries rows
 ``samples``      the data, samples and device of a row
 ``loop``         one network, any optimiser
+``resumable``    trainings that an interruption does not undo
+``predictions``  what one network says of a sample, and how each example pulls at it
+``parity``       one output that tells even classes from odd, by gradient descent
 ``measure``      every bound on one ensemble
 ``trends``       whether a number rises or falls along a setting
 ===============  ================================================================================

@@ -9,24 +9,20 @@ from functools import partial
 from statistics import fmean
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch import nn
 
 from helpers import data, wang_mao
 from helpers.curvature import gradient
-from helpers.curvature.batches import batches
 from helpers.data import Split
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.config import Config, ConfigError
 from helpers.experiments.machinery.runner import Experiment
+from helpers.experiments.predictions import UNCLIPPED, accuracy, cross_entropy, example_gradients, logits
 from helpers.experiments.samples import default_device, edition, images
-from helpers.losses import ClippedCrossEntropy
 from helpers.models import cnn, mlp
 from helpers.training import Diverged, train_ensemble
 
 MODELS = ("mlp", "cnn")
-UNCLIPPED = ClippedCrossEntropy(1e30)  # the training loss: no logits of this experiment reach the clip
 
 
 @dataclass(frozen=True)
@@ -159,7 +155,7 @@ class Follower:
 
     def _predictions(self, model: nn.Module, sample: Split) -> dict[str, float]:
         """Losses and accuracies of one run; a test accuracy for the noisy labels and for the true ones."""
-        seen, unseen = outputs(model, sample), outputs(model, self.test)
+        seen, unseen = logits(model, sample), logits(model, self.test)
         return {
             "train_loss": cross_entropy(seen, sample.targets),
             "train_accuracy": accuracy(seen, sample.targets),
@@ -182,32 +178,6 @@ class Follower:
             dispersions["expected_single_run"].append(wang_mao.within_batch_dispersion(examples[None], lr, n=n).item())
             dispersions["uncentred"].append(wang_mao.uncentred_dispersion(batch, lr).item())
         return {name: fmean(values) for name, values in dispersions.items()}
-
-
-@torch.no_grad()
-def outputs(model: nn.Module, split: Split) -> Tensor:
-    """Logits, shape (n, classes), on the CPU."""
-    return torch.cat([model(batch.inputs) for batch in batches(model, split)]).float().cpu()
-
-
-def cross_entropy(logits: Tensor, targets: Tensor) -> float:
-    return F.cross_entropy(logits, targets).item()
-
-
-def accuracy(logits: Tensor, targets: Tensor) -> float:
-    return (logits.argmax(1) == targets).double().mean().item()
-
-
-def example_gradients(model: nn.Module, split: Split) -> Tensor:
-    """Gradient of each example's cross-entropy, shape (n, d)."""
-    parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-
-    def loss(weights: dict[str, Tensor], image: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(functional_call(model, weights, (image[None],)), target[None])
-
-    (batch,) = batches(model, split, len(split))
-    slopes = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, batch.inputs, batch.targets)
-    return torch.cat([slopes[name].flatten(1) for name in parameters], dim=1)
 
 
 EXPERIMENT = Experiment(

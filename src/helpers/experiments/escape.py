@@ -20,8 +20,8 @@ from helpers.data import Split
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.config import Config, ConfigError
 from helpers.experiments.machinery.runner import Experiment
+from helpers.experiments.parity import descend, jacobian, parity_samples, scalar_network
 from helpers.experiments.samples import edition
-from helpers.experiments.stable_minima import descend, jacobian, network, samples
 
 NOISES = ("sgd", "geometry", "isotropic")
 MEASURED = 20  # paths whose curvature is measured at the end
@@ -99,8 +99,8 @@ def row(config: EscapeConfig, point: Json) -> Json:
     ``median``. ``linear`` is the exact mean for linearised SGD from the same residuals, cut where it passes 1.
     """
     seed = point["seed"]
-    train, _ = samples(config.dataset, config.n, 1, pixels=config.pixels, seed=seed)
-    model = network(train, config.width, "tanh", seed).cpu()
+    train, _ = parity_samples(config.dataset, config.n, 1, pixels=config.pixels, seed=seed)
+    model = scalar_network(train, config.width, "tanh", seed).cpu()
     for _, _ in zip(range(config.gd_steps + 1), descend(model, train, config.gd_lr), strict=False):
         pass
     start = Paths.of(model, config.paths)
@@ -117,9 +117,9 @@ def row(config: EscapeConfig, point: Json) -> Json:
         "frobenius": before,
         "frobenius_after": after.mean().item(),
         "frobenius_after_standard_error": (after.std() / len(after) ** 0.5).item(),
-        "mean": rounded(mean),
-        "standard_error": rounded(losses.std(1) / config.paths**0.5),
-        "median": rounded(losses.median(1).values),
+        "mean": five_digits(mean),
+        "standard_error": five_digits(losses.std(1) / config.paths**0.5),
+        "median": five_digits(losses.median(1).values),
         "measured_growth": measured_growth(mean),
         **linear_theory(jacobian(model, train), model, train, config, point),
     }
@@ -160,10 +160,10 @@ def _linear(J: Tensor, model: nn.Module, train: Split, config: EscapeConfig, bat
     displacement = torch.linalg.lstsq(J, residuals, driver="gelsd").solution
     exact = alignment.expected_losses(J, displacement, lr=config.lr, batch_size=batch_size, steps=config.steps)
     within = (exact <= 1).long().cumprod(0).bool()
-    return rounded(exact[within])
+    return five_digits(exact[within])
 
 
-def rounded(values: Tensor) -> list[float]:
+def five_digits(values: Tensor) -> list[float]:
     """Five digits are enough for a figure."""
     return [float(f"{value:.5g}") for value in values.tolist()]
 

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from helpers import data
 from helpers.curvature import extreme_eigenvalues, trace
 from helpers.data import Split
-from helpers.experiments.double_descent import accuracy, cross_entropy, outputs
 from helpers.experiments.loop import MODELS, minibatches, network
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.config import Config, ConfigError
 from helpers.experiments.machinery.runner import Experiment
+from helpers.experiments.predictions import accuracy, cross_entropy, logits
 from helpers.experiments.samples import default_device, edition, images
 from helpers.losses import ClippedCrossEntropy
 from helpers.models import trainable
@@ -145,7 +145,7 @@ def row(config: FlatTraining, point: Json) -> Json:
         except ValueError as error:  # the wrappers refuse norms that are not finite
             return {"status": f"diverged: {error}"}
     model.eval()
-    seen, unseen = outputs(model, train), outputs(model, test)
+    seen, unseen = logits(model, train), logits(model, test)
     if not torch.isfinite(seen).all():
         return {"status": "diverged: an output is not finite; lower the learning rate"}
     labels, other = train.targets.cpu(), test.targets.cpu()

@@ -20,10 +20,10 @@ from helpers import data
 from helpers import soft_rank as rank
 from helpers.curvature import values
 from helpers.data import Split
-from helpers.experiments.double_descent import UNCLIPPED, example_gradients
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.config import Config, ConfigError
 from helpers.experiments.machinery.runner import Experiment
+from helpers.experiments.predictions import UNCLIPPED, example_gradients
 from helpers.experiments.samples import default_device, edition, images
 from helpers.losses import ZeroOneError
 from helpers.models import mlp
@@ -110,11 +110,12 @@ def row(config: SoftRank, point: Json) -> Json:
 
     ``from_train`` and ``from_test`` hold the measures of ``measures``.
     """
-    train, test = samples(config, point["noise"], point["seed"])
+    train, test = noisy_samples(config, point["noise"], point["seed"])
     try:
         run = train_ensemble(
-            partial(network, train, point["width"]), [train], epochs=point["epochs"], batch_size=config.batch_size,
-            lr=config.lr, weight_decay=point["weight_decay"], seed=point["seed"], device=default_device(),
+            partial(small_classifier, train, point["width"]), [train], epochs=point["epochs"],
+            batch_size=config.batch_size, lr=config.lr,
+            weight_decay=point["weight_decay"], seed=point["seed"], device=default_device(),
         )  # fmt: skip
     except Diverged as error:
         return {"status": f"diverged: {error}"}
@@ -127,15 +128,15 @@ def row(config: SoftRank, point: Json) -> Json:
         "d": len(run.initial),
         "n": config.n,
         **gaps(model, train, test),
-        "calibration_error": calibration_error(outputs(model, test), test.targets),
-        "train_calibration_error": calibration_error(outputs(model, train), train.targets),
-        "confidence": outputs(model, test).softmax(1).max(1).values.mean().item(),
+        "calibration_error": calibration_error(whole_logits(model, test), test.targets),
+        "train_calibration_error": calibration_error(whole_logits(model, train), train.targets),
+        "confidence": whole_logits(model, test).softmax(1).max(1).values.mean().item(),
         "from_train": measures(model, train, config.lambdas),
         "from_test": measures(model, test, config.lambdas),
     }
 
 
-def samples(config: SoftRank, noise: float, seed: int) -> tuple[Split, Split]:
+def noisy_samples(config: SoftRank, noise: float, seed: int) -> tuple[Split, Split]:
     """A training and a test sample; the same examples whatever the noise."""
     parts = [data.with_label_noise(images(config.dataset, part), noise, seed=2 * seed + part) for part in (True, False)]
     sizes = config.n, config.n_test
@@ -143,13 +144,13 @@ def samples(config: SoftRank, noise: float, seed: int) -> tuple[Split, Split]:
     return train.to(dtype=torch.float64), test.to(dtype=torch.float64)
 
 
-def network(like: Split, width: int) -> nn.Module:
+def small_classifier(like: Split, width: int) -> nn.Module:
     return mlp(like.inputs[0].numel(), width, like.classes).double()
 
 
 @torch.no_grad()
-def outputs(model: nn.Module, split: Split) -> Tensor:
-    """Logits, shape (n, classes), on the CPU."""
+def whole_logits(model: nn.Module, split: Split) -> Tensor:
+    """Logits, shape (n, classes), on the CPU, from one pass over the sample."""
     logits: Tensor = model(split.inputs.to(next(model.parameters()).device))
     return logits.cpu()
 

@@ -17,11 +17,11 @@ from torch import nn
 
 from helpers import data
 from helpers.data import Split
-from helpers.experiments.double_descent import accuracy, cross_entropy, outputs
 from helpers.experiments.loop import minibatches, network, noisy_images
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.config import Config, ConfigError
 from helpers.experiments.machinery.runner import Experiment
+from helpers.experiments.predictions import accuracy, cross_entropy, logits
 from helpers.experiments.samples import default_device, edition
 from helpers.models import trainable
 from helpers.regularizers import DynamicClipping, LaggedClipping
@@ -109,7 +109,9 @@ def row(config: Clipping, point: Json) -> Json:
     ``start`` is the number of epochs before a rule interferes, null if it never did.
     """
     seed, rule = point["seed"], point["rule"]
-    train, test, untouched = (split.to(device=default_device()) for split in samples(config, point["noise"], seed))
+    train, test, untouched = (
+        split.to(device=default_device()) for split in split_with_noise(config, point["noise"], seed)
+    )
     with seeded(seed):
         model = network(config.model, config.width, train).to(train.inputs.device)
     order = torch.Generator().manual_seed(seed)
@@ -117,7 +119,7 @@ def row(config: Clipping, point: Json) -> Json:
     record: dict[str, list[float]] = {}
     norms: list[float] = []
     for epoch in range(config.epochs + 1):
-        _note(record, state(model, train, test, untouched))
+        _note(record, predicted(model, train, test, untouched))
         if epoch == config.epochs:
             break
         if rule == LOWERED and epoch == start:
@@ -138,7 +140,7 @@ def row(config: Clipping, point: Json) -> Json:
     return {"status": "ok", "steps": config.steps, "start": start, **record}
 
 
-def samples(config: Clipping, noise: float, seed: int) -> tuple[Split, Split, Split]:
+def split_with_noise(config: Clipping, noise: float, seed: int) -> tuple[Split, Split, Split]:
     """Training sample, test sample, and the test sample with its own labels; the same examples whatever the noise."""
     draw = partial(data.partition, seed=seed)
     (train,) = draw(noisy_images(config.dataset, True, noise, seed), [config.n])
@@ -171,10 +173,10 @@ def _norm(model: nn.Module) -> float:
     return nn.utils.get_total_norm(p.grad for p in trainable(model) if p.grad is not None).item()
 
 
-def state(model: nn.Module, train: Split, test: Split, untouched: Split) -> dict[str, float]:
+def predicted(model: nn.Module, train: Split, test: Split, untouched: Split) -> dict[str, float]:
     """Losses and accuracies; a test accuracy for the noisy labels and one for the true ones."""
     model.eval()
-    seen, unseen = outputs(model, train), outputs(model, test)
+    seen, unseen = logits(model, train), logits(model, test)
     labels, noisy, true = (split.targets.cpu() for split in (train, test, untouched))
     return {
         "train_loss": cross_entropy(seen, labels),

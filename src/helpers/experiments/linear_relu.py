@@ -94,10 +94,10 @@ def row(config: LinearReLU, point: Json) -> Json:
     *train, test = draw_samples(config, point["seed"])
     with seeded(point["seed"]):
         first = linear(config.inputs, bias=False) if point["network"] == LINEAR else _student(config)
-    runs = [follow(config, first, sample, test, seed=run) for run, sample in enumerate(train)]
+    runs = [train_one(config, first, sample, test, seed=run) for run, sample in enumerate(train)]
     if not all(math.isfinite(run.train_loss[-1]) for run in runs):
         return {"status": "diverged: a loss is not finite; lower the learning rate"}
-    bounds = [bound(config, point["network"], runs, epoch) for epoch in range(1, config.epochs + 1)]
+    bounds = [theorem_bound(config, point["network"], runs, epoch) for epoch in range(1, config.epochs + 1)]
     return {
         "status": "ok",
         "steps": config.epochs * (config.n // config.batch_size),
@@ -147,15 +147,15 @@ class Followed:
     active: list[float]
 
 
-def follow(config: LinearReLU, first: nn.Module, sample: Sample, test: Sample, *, seed: int) -> Followed:
+def train_one(config: LinearReLU, first: nn.Module, sample: Sample, test: Sample, *, seed: int) -> Followed:
     """Plain SGD from the weights of ``first``; a linear network counts as one unit that is always active."""
     model = deepcopy(first).to(sample.inputs.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
     generator = torch.Generator().manual_seed(seed)
     record = Followed([], [], [], [], [])
     for epoch in range(config.epochs + 1):
-        record.train_loss.append(losses(model, sample).clamp(max=CLIP).mean().item())
-        record.test_loss.append(losses(model, test).clamp(max=CLIP).mean().item())
+        record.train_loss.append(half_squared_errors(model, sample).clamp(max=CLIP).mean().item())
+        record.test_loss.append(half_squared_errors(model, test).clamp(max=CLIP).mean().item())
         record.active.append(active_share(model, sample.inputs).mean().item())
         if epoch == config.epochs:
             return record
@@ -163,7 +163,7 @@ def follow(config: LinearReLU, first: nn.Module, sample: Sample, test: Sample, *
             if len(rows) == config.batch_size:
                 batch = Sample(sample.inputs[rows], sample.targets[rows])
                 optimizer.zero_grad()
-                value = losses(model, batch)
+                value = half_squared_errors(model, batch)
                 value.mean().backward()
                 share = active_share(model, batch.inputs)
                 record.losses.append(value.mean().item())
@@ -172,7 +172,7 @@ def follow(config: LinearReLU, first: nn.Module, sample: Sample, test: Sample, *
     return record
 
 
-def losses(model: nn.Module, sample: Sample) -> Tensor:
+def half_squared_errors(model: nn.Module, sample: Sample) -> Tensor:
     """(y - f)^2 / 2 of every example, shape (n,)."""
     errors: Tensor = sample.targets - model(sample.inputs).flatten()
     return errors.square() / 2
@@ -185,7 +185,7 @@ def active_share(model: nn.Module, inputs: Tensor) -> Tensor:
     return wang_mao.active_units(model.hidden.weight, inputs) / len(model.signs)
 
 
-def bound(config: LinearReLU, network: str, runs: list[Followed], epoch: int) -> wang_mao.Isotropic:
+def theorem_bound(config: LinearReLU, network: str, runs: list[Followed], epoch: int) -> wang_mao.Isotropic:
     """Theorem 3 or 4 after that many epochs, expectations taken as means over runs."""
     steps = epoch * (config.n // config.batch_size)
     if network == LINEAR:

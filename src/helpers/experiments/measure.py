@@ -1,22 +1,24 @@
 """One trained ensemble, every bound of the book on it: the measurements that a row holds."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from math import hypot, isfinite
+from math import isfinite
 from typing import Any
 
 import torch
 from torch import nn
 
-from helpers import omniscient, wang_mao
-from helpers.curvature import Edge, extreme_eigenvalues, hvp, trace, values
+from helpers import omniscient
+from helpers.curvature import Edge, extreme_eigenvalues, hvp, values
 from helpers.data import Split
+from helpers.experiments import resumable
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.config import Config
-from helpers.experiments.samples import Roles, default_device, draw_roles
+from helpers.experiments.samples import Roles, draw_roles
 from helpers.losses import ClippedCrossEntropy, ZeroOneError
+from helpers.measurement import IsotropicBounds, Traces, losses_by_run, noise_to_weight
 from helpers.omniscient import Solver
-from helpers.training import Diverged, Run, train_ensemble
+from helpers.training import Diverged, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +78,13 @@ def train_and_measure(
 ) -> Json:
     """Train one run on each training sample and measure them all; runs that diverge are a row that says so.
 
-    ``training`` goes to ``train_ensemble``.
+    ``training`` goes to ``train_ensemble``. A training that is interrupted goes on (``resumable``).
     """
     try:
-        run = train_ensemble(make_model, roles.train, seed=seed, device=default_device(), **training)
+        run = resumable.train_resumably(make_model, roles.train, seed=seed, **training)
     except Diverged as error:
         return diverged(error)
-    return {"status": "ok", **measure(config, run, roles, seed=seed)}
+    return {"status": "ok", **measure_ensemble(config, run, roles, seed=seed)}
 
 
 def diverged(error: Diverged) -> Json:
@@ -90,7 +92,7 @@ def diverged(error: Diverged) -> Json:
     return {"status": f"diverged: {error}"}
 
 
-def measure(config: Measured, run: Run, roles: Roles, *, seed: int) -> Json:
+def measure_ensemble(config: Measured, run: Run, roles: Roles, *, seed: int) -> Json:
     """Gap, accuracies, traces, and every bound on the same runs, JSON-ready.
 
     Spectrum: of the first run's training Hessian. Lists under ``by_run`` have one number a run. ``alignment`` is
@@ -101,10 +103,9 @@ def measure(config: Measured, run: Run, roles: Roles, *, seed: int) -> Json:
     solver, n, R = config.solver(seed), runs.n, runs.R
     gap = omniscient.gap(runs.models, runs.samples, roles.test, loss=runs.loss)
     gap01 = omniscient.gap(runs.models, runs.samples, roles.test, loss=ZeroOneError())
-    probing: dict[str, Any] = {"rtol": config.trace_rtol, "most_probes": config.most_probes, "seed": seed}
-    traces = [trace(model, runs.loss, sample, **probing) for model, sample in runs]
-    held_out = [trace(model, runs.loss, roles.val2, **probing) for model in runs.models]
-    mean_trace, mean_held_out = _average(t.value for t in traces), _average(t.value for t in held_out)
+    traces = Traces.of(runs, roles.val2, rtol=config.trace_rtol, most_probes=config.most_probes, seed=seed)
+    training, held_out = traces.mean_training, traces.mean_held_out
+    tested = [roles.test] * len(runs)
     seen = [solver.seen(sample) for sample in runs.samples]
     return {
         "steps": run.steps,
@@ -114,47 +115,45 @@ def measure(config: Measured, run: Run, roles: Roles, *, seed: int) -> Json:
         "n": n,
         "R": R,
         "final_epoch_loss": run.losses[-1].mean().item(),
-        "train_loss": mean_loss(runs.models, runs.samples, runs.loss),
-        "train_error": mean_loss(runs.models, runs.samples, ZeroOneError()),
-        "test_loss": mean_loss(runs.models, [roles.test] * len(runs), runs.loss),
-        "test_error": mean_loss(runs.models, [roles.test] * len(runs), ZeroOneError()),
+        "train_loss": losses_by_run(runs.models, runs.samples, runs.loss).mean().item(),
+        "train_error": losses_by_run(runs.models, runs.samples, ZeroOneError()).mean().item(),
+        "test_loss": losses_by_run(runs.models, tested, runs.loss).mean().item(),
+        "test_error": losses_by_run(runs.models, tested, ZeroOneError()).mean().item(),
         "largest_loss": largest_loss(runs, roles.test),
         "gap": gap.value,
         "gap_standard_error": gap.standard_error,
         "gap01": gap01.value,
         "gap01_standard_error": gap01.standard_error,
         "dispersion": run.dispersion,
-        "trace": mean_trace,
-        "trace_standard_error": _pooled(t.standard_error for t in traces),
-        "trace_val2": mean_held_out,
-        "trace_val2_standard_error": _pooled(t.standard_error for t in held_out),
-        "trace_method": traces[0].method,
-        "by_run": {"trace": [t.value for t in traces], "trace_val2": [t.value for t in held_out]},
-        "alignment": alignment(runs, seen),
+        "trace": training.value,
+        "trace_standard_error": training.standard_error,
+        "trace_val2": held_out.value,
+        "trace_val2_standard_error": held_out.standard_error,
+        "trace_method": training.method,
+        "by_run": {"trace": [t.value for t in traces.training], "trace_val2": [t.value for t in traces.held_out]},
+        "alignment": spread_alignment(runs, seen),
         **_spectrum(
             extreme_eigenvalues(
                 run.models[0], runs.loss, seen[0], rtol=0.05, max_iterations=max(config.iterations, 2), seed=seed
             )
         ),
-        **isotropic_bounds(config, run, runs, roles, mean_trace, mean_held_out, seed=seed),
+        **isotropic_bounds(config, run, runs, roles, traces, seed=seed),
         "omniscient": [
             asdict(row) | {"holdout_share": row.holdout_share}
-            for row in omniscient.estimate(
-                runs.models, runs.samples, roles.val, roles.val2, loss=runs.loss, lambdas=config.lambdas,
-                steps=run.steps, solver=solver,
+            for row in omniscient.estimate_on(
+                runs, roles.val, roles.val2, lambdas=config.lambdas, steps=run.steps, solver=solver
             )
         ],
         "self_certified": [
             asdict(row) | {"certificate": row.certificate}
-            for row in omniscient.self_certified(
-                runs.models, runs.samples, loss=runs.loss, lambdas=config.certified_lambdas, steps=run.steps,
-                solver=solver,
+            for row in omniscient.self_certified_on(
+                runs, lambdas=config.certified_lambdas, steps=run.steps, solver=solver
             )
         ],
-    }  # fmt: skip
+    }
 
 
-def alignment(runs: omniscient.Runs, seen: Sequence[Split]) -> list[float]:
+def spread_alignment(runs: omniscient.Runs, seen: Sequence[Split]) -> list[float]:
     """Rayleigh's quotient of each run's deviation from the mean of the others, in the Hessian of its training loss."""
     quotients = []
     for model, sample, nu in zip(runs.models, seen, runs.weights - omniscient.leave_one_out(runs.weights), strict=True):
@@ -163,54 +162,36 @@ def alignment(runs: omniscient.Runs, seen: Sequence[Split]) -> list[float]:
 
 
 def isotropic_bounds(
-    config: Measured,
-    run: Run,
-    runs: omniscient.Runs,
-    roles: Roles,
-    training_trace: float,
-    held_out_trace: float,
-    *,
-    seed: int,
+    config: Measured, run: Run, runs: omniscient.Runs, roles: Roles, traces: Traces, *, seed: int
 ) -> Json:
-    """The bounds that know only the dispersion and the traces; those that take the training trace need one >= 0.
+    """The bounds that know only the dispersion and the traces (``measurement.IsotropicBounds``), under their names.
 
-    ``wang_mao_eq3`` takes the trace on training data, as its authors do; ``wang_mao_eq2`` is the tighter logarithmic
-    form with the same flatness term; ``wang_mao_eq3_difference`` takes the difference of the traces, as the theorem
-    behind it allows. ``neu_without_sensitivity`` is Lemma 2 with constant 2, the cross-run dispersion in the place of
-    its own, and no sensitivity, which would only raise it: by algebra 2^{1/3} times eq. 3. ``terminal`` is the bound of
-    Peng et al. without a perturbation. Where the training trace is negative the first two and Neu's are None: their
-    square root has no meaning. Eq. 3 and the terminal bound come with their noise over the weights, and the flatness
-    term measured at it (``gamma``) against the test sample.
+    Where the training trace is negative those that take it are None: their square root has no meaning. Eq. 3 and the
+    end-point bound come with their noise over the weights, and the flatness term measured at it (``gamma``) against
+    the test sample.
     """
-    sizes: dict[str, Any] = {"n": runs.n, "steps": run.steps, "R": runs.R}
-    difference = training_trace - held_out_trace
-    bounds: dict[str, Any] = {
-        "wang_mao_eq3_difference": wang_mao.closed_form(run.dispersion, abs(difference), **sizes),
-        "terminal": wang_mao.terminal(run.models, difference, **sizes),
+    bounds = IsotropicBounds.of(run, runs, traces.mean_training.value, traces.mean_held_out.value)
+    by_name = {
+        "wang_mao_eq3_difference": bounds.closed_form_difference,
+        "terminal": bounds.end_point_difference,
+        "wang_mao_eq3": bounds.closed_form,
+        "wang_mao_eq2": bounds.logarithmic,
+        "neu_without_sensitivity": bounds.neu,
     }
-    forms: dict[str, Any] = dict.fromkeys(("wang_mao_eq3", "wang_mao_eq2", "neu_without_sensitivity"))
-    if training_trace >= 0:
-        steps, d = run.step_dispersion.tolist(), len(run.initial)
-        bounds["wang_mao_eq3"] = wang_mao.closed_form(run.dispersion, training_trace, **sizes)
-        forms = {
-            "wang_mao_eq3": bounds["wang_mao_eq3"],
-            "wang_mao_eq2": wang_mao.log_form(steps, training_trace, n=runs.n, R=runs.R, d=d),
-            "neu_without_sensitivity": wang_mao.closed_form(2 * run.dispersion, training_trace, **sizes),
-        }
-    noise = _noise(config, runs, roles, {name: bounds[name].sigma * run.steps**0.5 for name in bounds}, seed)
-    bounds |= forms
-    return {name: None if bound is None else asdict(bound) | noise.get(name, {}) for name, bound in bounds.items()}
+    sigmas = {name: bound.sigma for name, bound in list(by_name.items())[:3] if bound is not None}
+    noise = _noise(config, run, runs, roles, sigmas, seed)
+    return {name: None if bound is None else asdict(bound) | noise.get(name, {}) for name, bound in by_name.items()}
 
 
 def _noise(
-    config: Measured, runs: omniscient.Runs, roles: Roles, deviations: dict[str, float], seed: int
+    config: Measured, run: Run, runs: omniscient.Runs, roles: Roles, sigmas: dict[str, float], seed: int
 ) -> dict[str, Json]:
-    """What noise of each deviation on the final weights does to the gap, against the test sample."""
+    """What a step's noise, accumulated over all steps, does to the gap at the final weights, on the test sample."""
     W = runs.weights
     clean = omniscient.under_noise(runs, roles.test, W, 0.0, draws=1, seed=seed)
     effects = {}
-    for name, deviation in deviations.items():
-        effect = {"noise_to_weight": deviation * W.shape[1] ** 0.5 / W.norm(dim=1).mean().item()}
+    for name, sigma in sigmas.items():
+        effect, deviation = {"noise_to_weight": noise_to_weight(sigma, run.steps, W)}, sigma * run.steps**0.5
         if isfinite(deviation):  # with two equal traces the noise costs nothing, and none is best
             noisy = omniscient.under_noise(runs, roles.test, W, deviation, draws=config.draws, seed=seed)
             changes = (noisy - clean).flatten()
@@ -229,12 +210,6 @@ def largest_loss(runs: omniscient.Runs, test: Split) -> float:
     return max(values(model, unclipped, split).max().item() for model, sample in runs for split in (sample, test))
 
 
-def mean_loss(models: Sequence[nn.Module], splits: Sequence[Any], loss: Any) -> float:
-    """Mean over runs of the mean loss over each run's split."""
-    means = [values(model, loss, split).double().mean() for model, split in zip(models, splits, strict=True)]
-    return torch.stack(means).mean().item()
-
-
 def _spectrum(edge: Edge) -> Json:
     return {
         "largest_eigenvalue": edge.largest.item(),
@@ -243,14 +218,3 @@ def _spectrum(edge: Edge) -> Json:
         "smallest_eigenvalue_error": edge.smallest_error.item(),
         "spectrum": {"nodes": edge.nodes.tolist(), "weights": edge.weights.tolist()},
     }
-
-
-def _average(numbers: Iterable[float]) -> float:
-    numbers = list(numbers)
-    return sum(numbers) / len(numbers)
-
-
-def _pooled(errors: Iterable[float]) -> float:
-    """Standard error of a mean over runs from each run's own."""
-    errors = list(errors)
-    return hypot(*errors) / len(errors)

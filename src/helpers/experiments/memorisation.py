@@ -121,7 +121,7 @@ def row(config: Memorisation, point: Json) -> Json:
     memorisation score, the information that its loss tells about having been trained on, its label, the label that it
     was given, and its place in the data set.
     """
-    pairs, labels, test = drawn(config, point)
+    pairs, labels, test = drawn_pairs(config, point)
     few = config.few
     m = config.image_memberships if point["task"] == IMAGES else config.memberships
     coins = pairs.memberships(m, seed=1000 + point["seed"])
@@ -159,7 +159,7 @@ def row(config: Memorisation, point: Json) -> Json:
     }
 
 
-def drawn(config: Memorisation, point: Json) -> tuple[Supersample, Tensor, Split]:
+def drawn_pairs(config: Memorisation, point: Json) -> tuple[Supersample, Tensor, Split]:
     """The supersample of a point, its labels before label noise, and the test sample with the same share of noise."""
     dataset = config.image_dataset if point["task"] == IMAGES else config.dataset
     seed, noise = point["seed"], point["noise"]

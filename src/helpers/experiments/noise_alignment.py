@@ -19,12 +19,12 @@ from torch.func import functional_call, grad, vmap
 
 from helpers import alignment
 from helpers.data import Split
-from helpers.experiments.loop import network as architecture
+from helpers.experiments.loop import network
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.config import Config
 from helpers.experiments.machinery.runner import Experiment
+from helpers.experiments.parity import TOO_LARGE, descend, parity_samples, training_loss
 from helpers.experiments.samples import default_device, edition, images
-from helpers.experiments.stable_minima import TOO_LARGE, descend, samples, training_loss
 from helpers.training import seeded
 
 CHECK = 64  # steps between two looks at the training loss
@@ -105,7 +105,7 @@ def row(config: AlignmentPath, point: Json) -> Json:
     """
     seed = point["seed"]
     train = sample(config, seed)
-    model = network(point["model"], point["width"], train, seed)
+    model = one_output_network(point["model"], point["width"], train, seed)
     generator = torch.Generator().manual_seed(seed)
 
     def batch() -> Tensor:
@@ -122,7 +122,7 @@ def row(config: AlignmentPath, point: Json) -> Json:
             return {"status": f"diverged: the training loss is {loss:.3g} at step {step}"}
         ends = loss <= config.tolerance or step >= config.most_steps
         if look or ends:
-            path.append({"step": step, "loss": loss, **measure(model, train)})
+            path.append({"step": step, "loss": loss, **noise_statistics(model, train)})
         if ends:
             break
     d = sum(p.numel() for p in model.parameters())
@@ -131,19 +131,19 @@ def row(config: AlignmentPath, point: Json) -> Json:
 
 def sample(config: AlignmentPath, seed: int) -> Split:
     """That of the experiment ``stability``, as images: float64, targets 1 and -1, mean squared length 64."""
-    train, _ = samples(config.dataset, config.n, 1, pixels=config.pixels, seed=seed)
+    train, _ = parity_samples(config.dataset, config.n, 1, pixels=config.pixels, seed=seed)
     channels = images(config.dataset, True).inputs.shape[1]
     side = round((train.inputs.shape[1] / channels) ** 0.5)
     return replace(train, inputs=train.inputs.view(-1, channels, side, side))
 
 
-def network(model: str, width: int, like: Split, seed: int) -> nn.Module:
+def one_output_network(model: str, width: int, like: Split, seed: int) -> nn.Module:
     """A network with one output for these images, float64, in evaluation mode, on the device.
 
     Statistics of BatchNorm are those of the images at these weights.
     """
     with seeded(seed):
-        made = architecture(model, width, replace(like, classes=1)).double()
+        made = network(model, width, replace(like, classes=1)).double()
     for layer in made.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = None  # keep a plain average, here of one pass
@@ -152,9 +152,9 @@ def network(model: str, width: int, like: Split, seed: int) -> nn.Module:
     return made.eval().to(default_device())
 
 
-def measure(model: nn.Module, train: Split) -> Json:
+def noise_statistics(model: nn.Module, train: Split) -> Json:
     """Alignment of the noise at these weights, mu_0, the uniformity gamma and ||G||_F."""
-    rows = compact(jacobian(model, train))
+    rows = compact(output_gradients(model, train))
     with torch.no_grad():
         residuals = model(train.inputs.to(rows))[:, 0] - train.targets.to(rows)
     measured = alignment.regression_alignment(rows, residuals)
@@ -168,8 +168,8 @@ def measure(model: nn.Module, train: Split) -> Json:
     }
 
 
-def jacobian(model: nn.Module, split: Split) -> Tensor:
-    """Gradients of the one output, shape (n, d); ``stability.jacobian`` for convolutions, which it is slow for."""
+def output_gradients(model: nn.Module, split: Split) -> Tensor:
+    """Gradients of the one output, shape (n, d); ``parity.jacobian`` for convolutions, which it is slow for."""
     parameters = {name: p.detach() for name, p in model.named_parameters()}
 
     def output(weights: dict[str, Tensor], image: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ def row(config: NoisyDescent, point: Json) -> Json:
     the incoherence at the end. Where there is a ghost, its entry has the nats of the path with centre 0 and the errors
     of the noisy network. A paired row has the information about a coin instead, with the incoherence of the same walk.
     """
-    train, held_out, test = drawn(config, point["seed"])
+    train, held_out, test = drawn_samples(config, point["seed"])
     try:
         if point["kind"] == PAIRED:
             return _paired(config, point, train, test)
@@ -111,7 +111,7 @@ def row(config: NoisyDescent, point: Json) -> Json:
         return {"status": f"diverged: {error}"}
 
 
-def drawn(config: NoisyDescent, seed: int) -> tuple[Split, Split, Split]:
+def drawn_samples(config: NoisyDescent, seed: int) -> tuple[Split, Split, Split]:
     """Training sample, held-out sample and test sample of a seed, disjoint, from all examples of the data set."""
     parts = [images(config.dataset, True), images(config.dataset, False)]
     pool = Split(

@@ -4,18 +4,16 @@ The laptop profile is the source's experiment on a narrow network and on images 
 (Peng et al. give each of 6 runs 8,333 examples), crop and flip, momentum 0.9, batches of 60.
 """
 
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
-from torch import nn
-
+from helpers.experiments import resumable
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.measure import Measured, train_and_measure
-from helpers.experiments.samples import Roles, default_device
+from helpers.experiments.samples import Roles
 from helpers.models import resnet18
-from helpers.training import Run, train_ensemble
+from helpers.training import Run
 from helpers.training.augment import crop_and_flip
 
 
@@ -78,14 +76,8 @@ def stations(config: BasePoint, *, seed: int, epochs: tuple[int, ...]) -> tuple[
     Kept for the next row of the same training: rows that differ only in what is measured, or when, need not train anew.
     """
     roles = config.roles(seed)
-    models: dict[int, list[nn.Module]] = {}
-
-    def keep(epoch: int, current: list[nn.Module]) -> None:
-        if epoch in epochs:
-            models[epoch] = deepcopy(current)
-
     training = config.training(roles) | {"epochs": max(epochs)}
-    run = train_ensemble(**training, splits=roles.train, seed=seed, device=default_device(), observe=keep)
+    run, models = resumable.train_with_stations(**training, splits=roles.train, seed=seed, stations=epochs)
     steps = {epoch: run.steps * epoch // max(epochs) for epoch in epochs}
     return roles, {
         epoch: replace(

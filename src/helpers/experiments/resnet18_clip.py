@@ -9,7 +9,7 @@ from math import log
 
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.runner import Experiment
-from helpers.experiments.measure import diverged, measure
+from helpers.experiments.measure import diverged, measure_ensemble
 from helpers.experiments.resnet18 import LAPTOP, PAPER, SMOKE, BasePoint, stations
 from helpers.experiments.samples import edition
 from helpers.training import Diverged
@@ -46,7 +46,7 @@ def row(config: Clips, point: Json) -> Json:
     except Diverged as error:
         return diverged(error)
     clipped = replace(config, clip_factor=point["clip"] / log(roles.test.classes))
-    return {"status": "ok", **measure(clipped, runs[config.epochs], roles, seed=point["seed"])}
+    return {"status": "ok", **measure_ensemble(clipped, runs[config.epochs], roles, seed=point["seed"])}
 
 
 EXPERIMENT = Experiment(

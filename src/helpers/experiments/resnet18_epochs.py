@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.config import ConfigError
 from helpers.experiments.machinery.runner import Experiment
-from helpers.experiments.measure import diverged, measure
+from helpers.experiments.measure import diverged, measure_ensemble
 from helpers.experiments.resnet18 import LAPTOP, PAPER, SMOKE, BasePoint, stations
 from helpers.experiments.samples import edition
 from helpers.training import Diverged
@@ -48,7 +48,7 @@ def row(config: Epochs, point: Json) -> Json:
         roles, runs = stations(config, seed=point["seed"], epochs=config.stations)
     except Diverged as error:
         return diverged(error)
-    return {"status": "ok", **measure(config, runs[point["epochs"]], roles, seed=point["seed"])}
+    return {"status": "ok", **measure_ensemble(config, runs[point["epochs"]], roles, seed=point["seed"])}
 
 
 EXPERIMENT = Experiment(

@@ -13,14 +13,15 @@ from torch import Tensor
 
 from helpers import exchange, omniscient
 from helpers.curvature import gradient
+from helpers.experiments import resumable
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.runner import Experiment
 from helpers.experiments.resnet18 import LAPTOP, PAPER, SMOKE, BasePoint
-from helpers.experiments.samples import Roles, default_device, edition
+from helpers.experiments.samples import Roles, edition
 from helpers.losses import ClippedCrossEntropy, Loss, ZeroOneError
 from helpers.models import weights
 from helpers.omniscient.surrogate import Solver, solve_path
-from helpers.training import Diverged, Run, train_ensemble
+from helpers.training import Diverged, Run
 
 SMALL_CLIP = 4.0  # nats: the smallest that Peng et al. name
 SHAPES = ("isotropic", "spread of the other runs")
@@ -78,7 +79,7 @@ def row(config: Middle, point: Json) -> Json:
     roles = config.roles(point["seed"])
     training = config.training(roles) | {"batch_size": point["batch_size"], "lr": point["lr"]}
     try:
-        run = train_ensemble(**training, splits=roles.train, seed=point["seed"], device=default_device())
+        run = resumable.train_resumably(**training, splits=roles.train, seed=point["seed"])
     except Diverged as error:
         return {"status": f"diverged: {error}"}
     losses: dict[str, Loss] = {
@@ -111,11 +112,14 @@ def _offsets(config: Middle, run: Run, roles: Roles, W: Tensor, seed: int) -> di
     """W + Delta - c, (k, d), without a perturbation and for every lambda."""
     centres = omniscient.leave_one_out(W)
     loss = config.loss(roles.test.classes)
-    solver = Solver("auto", config.solve_rtol, config.iterations, config.trace_rtol / 3, seed, config.most_probes)
-    solver = solver.settled(omniscient.Runs(run.models, roles.train, loss))
+    runs = omniscient.Runs(run.models, roles.train, loss)
+    solver = Solver(
+        rtol=config.solve_rtol, max_iterations=config.iterations, value_rtol=config.trace_rtol / 3, seed=seed,
+        most_probes=config.most_probes,
+    ).settled(runs)  # fmt: skip
     paths = [
         solve_path(model, sample, c, gradient(model, loss, roles.val), loss=loss, lambdas=config.lambdas, solver=solver)
-        for model, sample, c in zip(run.models, roles.train, centres, strict=True)
+        for (model, sample), c in zip(runs, centres, strict=True)
     ]
     perturbed = {
         f"lambda {lam:g}": torch.stack([path[i].offset for path in paths]) for i, lam in enumerate(config.lambdas)

@@ -1,22 +1,12 @@
 """What a row is computed on: data sets read once in a process, disjoint samples drawn from them, the device."""
 
-from dataclasses import dataclass
 from functools import cache
 
 import torch
 
 from helpers import data
 from helpers.data import Split
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Disjoint data for the k runs of one row: train, val (builds Delta), val2 (evaluates it), test (the gap)."""
-
-    train: list[Split]
-    val: Split
-    val2: Split
-    test: Split
+from helpers.measurement import Roles as Roles
 
 
 @cache

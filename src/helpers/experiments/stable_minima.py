@@ -8,32 +8,33 @@ and -1; on digits: even from odd). Three parts, each a set of grid points:
 - ``width``: the same over widths, at one batch size and learning rate.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from math import isfinite
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers import alignment, curvature, data, stability
+from helpers import alignment, curvature, stability
 from helpers.data import Split
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.config import Config, ConfigError
 from helpers.experiments.machinery.runner import Experiment
-from helpers.experiments.samples import default_device, edition, images
-from helpers.flatness import WeightedOutput
-from helpers.losses import HalfSquaredError
-from helpers.models import mlp, trainable
-from helpers.training import seeded
+from helpers.experiments.parity import (
+    ACTIVATIONS,
+    LOSS,
+    TOO_LARGE,
+    descend,
+    jacobian,
+    parity_samples,
+    scalar_network,
+    sign_error,
+    training_loss,
+)
+from helpers.experiments.samples import edition
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
-SQUARED_LENGTH = 64.0  # mean of |x|^2; that of digits, to which other data is scaled, so that learning rates compare
-LOSS = HalfSquaredError()
 CHECK = 200  # steps between two looks at the training loss
-TOO_LARGE = 1e6  # a training loss above this counts as diverged
 
 
 @dataclass(frozen=True)
@@ -130,84 +131,13 @@ def row(config: Stability, point: Json) -> Json:
     return _selection(config, point)
 
 
-# --- data and networks --------------------------------------------------------------------------------------
-
-
-def samples(dataset: str, n: int, n_test: int, *, pixels: int, seed: int) -> tuple[Split, Split]:
-    """A training and a test sample, float64, targets 1 for classes of even index and -1 for the others."""
-    train = data.disjoint(_parity(dataset, True, pixels), 1, n, seed=seed)[0]
-    return train, data.disjoint(_parity(dataset, False, pixels), 1, n_test, seed=seed)[0]
-
-
-@cache
-def _parity(dataset: str, train: bool, pixels: int) -> Split:
-    split, scale = images(dataset, train), (SQUARED_LENGTH / _squared_length(dataset, pixels)) ** 0.5
-    targets = 1.0 - 2.0 * (split.targets % 2).double()
-    return replace(split, inputs=scale * _vectors(split, pixels), targets=targets, classes=0)
-
-
-@cache
-def _squared_length(dataset: str, pixels: int) -> float:
-    return _vectors(images(dataset, True), pixels).square().sum(1).mean().item()
-
-
-def _vectors(split: Split, pixels: int) -> Tensor:
-    """Images as float64 vectors, averaged down if they are larger."""
-    smaller: Tensor = split.inputs.double()
-    if smaller.shape[-1] > pixels:
-        smaller = F.adaptive_avg_pool2d(smaller, pixels)
-    return smaller.flatten(1)
-
-
-def network(like: Split, width: int, activation: str, seed: int) -> nn.Module:
-    """A two-layer network for these inputs, float64, in evaluation mode, on the device."""
-    with seeded(seed):
-        model = mlp(like.inputs.shape[1], width, 1, activation=ACTIVATIONS[activation])
-    return model.double().eval().to(default_device())
-
-
-def jacobian(model: nn.Module, split: Split) -> Tensor:
-    """Gradients of the one output, shape (n, d)."""
-    return curvature.per_example_gradients(model, WeightedOutput(), replace(split, targets=torch.ones(len(split))))
-
-
-# --- training -----------------------------------------------------------------------------------------------
-
-
-def descend(model: nn.Module, split: Split, lr: float, batch: Callable[[], Tensor] | None = None) -> Iterator[float]:
-    """Endless (stochastic) gradient descent: yields the loss of each step's batch *before* the step is taken.
-
-    Args:
-        batch: draws the row numbers of a batch; None takes the whole sample.
-    """
-    parameters = trainable(model)
-    whole = split.to(device=parameters[0].device)
-    while True:
-        split = whole if batch is None else whole.take(batch().to(whole.inputs.device))
-        loss = LOSS(model(split.inputs), split.targets).mean()
-        slopes = torch.autograd.grad(loss, parameters)
-        yield loss.item()
-        with torch.no_grad():
-            torch._foreach_add_([*parameters], slopes, alpha=-lr)
-
-
-def training_loss(model: nn.Module, split: Split) -> float:
-    return curvature.values(model, LOSS, split).mean().item()
-
-
-def sign_error(model: nn.Module, split: Split) -> float:
-    """Share of examples whose output has not the sign of the target."""
-    outputs = curvature.values(model, WeightedOutput(), split)
-    return (outputs <= 0).double().mean().item()
-
-
 # --- the parts ----------------------------------------------------------------------------------------------
 
 
 def _edge(config: Stability, point: Json) -> Json:
     """Gradient descent: lists over looks, and the share of steps that raised the loss."""
-    train, test = samples(point["dataset"], config.n, config.n_test, pixels=config.pixels, seed=point["seed"])
-    model, lr = network(train, config.width, "tanh", point["seed"]), point["lr"]
+    train, test = parity_samples(point["dataset"], config.n, config.n_test, pixels=config.pixels, seed=point["seed"])
+    model, lr = scalar_network(train, config.width, "tanh", point["seed"]), point["lr"]
     looks = {round(i * config.gd_steps / config.gd_looks) for i in range(config.gd_looks + 1)}
     sharpness, losses = [], []
     path = descend(model, train, lr)
@@ -232,8 +162,8 @@ def _edge(config: Stability, point: Json) -> Json:
 
 def _selection(config: Stability, point: Json) -> Json:
     """SGD until it interpolates: the minimum, its stability, and the alignment along the way."""
-    train, test = samples(config.datasets[0], config.n, config.n_test, pixels=config.pixels, seed=point["seed"])
-    model = network(train, point["width"], point["activation"], point["seed"])
+    train, test = parity_samples(config.datasets[0], config.n, config.n_test, pixels=config.pixels, seed=point["seed"])
+    model = scalar_network(train, point["width"], point["activation"], point["seed"])
     generator = torch.Generator().manual_seed(point["seed"])
 
     def batch() -> Tensor:

@@ -15,7 +15,7 @@ step, by Lemma 4 of Wang & Mao, and nothing is left to pay.
 
 from helpers.langevin.certificates import expected, leave_one_out, membership, whole_sample
 from helpers.langevin.gaussian_mean import GaussianMean
-from helpers.langevin.gradients import Batch, distances_to_others
+from helpers.langevin.gradients import Batch
 from helpers.langevin.paired_walk import PairedWalk, train_paired
 from helpers.langevin.streams import stream_seed
 from helpers.langevin.walk import Walk, train
@@ -25,7 +25,6 @@ __all__ = [
     "GaussianMean",
     "PairedWalk",
     "Walk",
-    "distances_to_others",
     "expected",
     "leave_one_out",
     "membership",

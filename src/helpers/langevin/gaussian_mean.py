@@ -75,11 +75,6 @@ class GaussianMean:
         return ABSOLUTE_NORMAL * difference / sum(ends)
 
     @property
-    def gap_half_squared(self) -> float:
-        """gen of the training loss (w - z)^2 / 2: A s^2 / n."""
-        return self.pull * self.s**2 / self.n
-
-    @property
     def end(self) -> float:
         """I(W_T; S)."""
         return log1p(self.pull**2 * self.s**2 / (self.n * self.noise_variance)) / 2

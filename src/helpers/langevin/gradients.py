@@ -6,7 +6,6 @@ gradients are outer products (``curvature.per_example``). The products <g_i, g> 
 the examples, of <sum_i u_i g_i, g>: two backward passes for all of them.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +16,8 @@ from helpers.curvature.per_example import Layers, one_by_one
 from helpers.data import Split
 from helpers.losses import per_example
 from helpers.models import flat, trainable
+from helpers.training.arguments import PerExampleLoss
 
-PerExampleLoss = Callable[[Tensor, Tensor], Tensor]
 ENTRIES = 2**20  # of inputs, held with their graph at a time
 
 
@@ -114,15 +113,3 @@ class _Passes:
     def plain(self) -> Batch:
         """Losses, norms and the summed gradient, without the graph."""
         return Batch(self.losses, self.summed, self.squared_norms, torch.zeros_like(self.losses))
-
-
-def distances_to_others(model: nn.Module, loss: PerExampleLoss, split: Split) -> Tensor:
-    """|g_i - mean of the others' gradients|^2 for every example of a split, (n,): the slow twin of ``Batch.distances``.
-
-    One backward pass an example, all gradients stored.
-    """
-    batch = on_model(model, split, slice(None))
-    losses = per_example(loss, model(batch.inputs), batch.targets)
-    rows = torch.stack([flat(torch.autograd.grad(value, trainable(model), retain_graph=True)) for value in losses])
-    others = (rows.sum(0) - rows) / (len(rows) - 1)
-    return (rows - others).double().square().sum(1)

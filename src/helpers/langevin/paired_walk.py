@@ -16,7 +16,6 @@ from torch.func import functional_call, grad, vmap
 
 from helpers.curvature.contracts import differentiable
 from helpers.curvature.precision import precisely
-from helpers.langevin.gradients import PerExampleLoss
 from helpers.langevin.streams import stream, stream_seed
 from helpers.langevin.walk import normal
 from helpers.langevin.walk_arguments import walk_settings
@@ -24,6 +23,7 @@ from helpers.losses import per_example
 from helpers.models import set_weights, weights
 from helpers.supersample import Supersample
 from helpers.training import Diverged, seeded
+from helpers.training.arguments import PerExampleLoss
 from helpers.training.ensemble import CrossEntropy
 
 CHUNK = 64  # pairs whose gradients are stored at a time

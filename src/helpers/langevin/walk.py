@@ -13,11 +13,12 @@ from helpers._checks import whole
 from helpers.curvature.contracts import differentiable
 from helpers.curvature.precision import precisely
 from helpers.data import as_split
-from helpers.langevin.gradients import Gradients, PerExampleLoss
+from helpers.langevin.gradients import Gradients
 from helpers.langevin.streams import stream, stream_seed
 from helpers.langevin.walk_arguments import number, walk_settings
 from helpers.models import set_weights, trainable, weights
 from helpers.training import Diverged, seeded
+from helpers.training.arguments import PerExampleLoss
 from helpers.training.ensemble import CrossEntropy
 
 

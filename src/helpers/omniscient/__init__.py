@@ -12,12 +12,14 @@ The omniscient trajectory of Peng et al., from k runs:
 
 from helpers.omniscient.bound import (
     estimate,
+    estimate_on,
     evaluate,
     gap,
     leave_one_out,
     majorise_minimise_lambda,
     plain_mean,
     self_certified,
+    self_certified_on,
     split_half,
 )
 from helpers.omniscient.rows import Row, under_noise
@@ -31,12 +33,14 @@ __all__ = [
     "Runs",
     "Solver",
     "estimate",
+    "estimate_on",
     "evaluate",
     "gap",
     "leave_one_out",
     "majorise_minimise_lambda",
     "plain_mean",
     "self_certified",
+    "self_certified_on",
     "solve_path",
     "split_half",
     "under_noise",

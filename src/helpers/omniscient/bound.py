@@ -102,10 +102,24 @@ def estimate(
             splits overlap, a lambda is not positive, or the training curvature is exactly zero.
     """
     runs, lambdas, solver = Runs(models, train, loss), path(lambdas), _solver(solver, settings)
+    return estimate_on(runs, val, val2, lambdas=lambdas, steps=steps, centre=centre, solver=solver)
+
+
+def estimate_on(
+    runs: Runs,
+    val: Split,
+    val2: Split,
+    *,
+    lambdas: Iterable[float] | float,
+    steps: int = 1,
+    centre: Centre = leave_one_out,
+    solver: Solver,
+) -> list[Row]:
+    """``estimate`` for runs that have been checked already; arguments and errors as there."""
     val, val2 = finite_split(val, "val"), finite_split(val2, "val2")
     check_disjoint(*runs.samples, val, val2)
-    population = [gradient(model, loss, val) for model in runs.models]
-    return _rows(runs, centre(runs.weights), population, val2, lambdas, steps, solver)
+    population = [gradient(model, runs.loss, val) for model in runs.models]
+    return _rows(runs, centre(runs.weights), population, val2, path(lambdas), steps, solver)
 
 
 def self_certified(
@@ -126,9 +140,21 @@ def self_certified(
     the other runs, through the centre. Arguments and errors as in ``estimate``.
     """
     runs, lambdas, solver = Runs(models, train, loss), path(lambdas), _solver(solver, settings)
+    return self_certified_on(runs, lambdas=lambdas, steps=steps, centre=centre, solver=solver)
+
+
+def self_certified_on(
+    runs: Runs,
+    *,
+    lambdas: Iterable[float] | float,
+    steps: int = 1,
+    centre: Centre = leave_one_out,
+    solver: Solver,
+) -> list[Row]:
+    """``self_certified`` for runs that have been checked already; arguments and errors as there."""
     check_disjoint(*runs.samples)
     centres = centre(runs.weights)
-    return _rows(runs, centres, torch.zeros_like(centres), None, lambdas, steps, solver)
+    return _rows(runs, centres, torch.zeros_like(centres), None, path(lambdas), steps, solver)
 
 
 def evaluate(

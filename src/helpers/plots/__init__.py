@@ -71,5 +71,5 @@ def use() -> None:
     """Switch the book's style on for a notebook: figures become SVG, estimates and bounds show themselves as tables."""
     from helpers.plots import figures
 
-    figures.use()
+    figures.use_style()
     show_results()

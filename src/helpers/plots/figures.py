@@ -68,7 +68,7 @@ def rc() -> dict[Any, Any]:
     }
 
 
-def use() -> None:
+def use_style() -> None:
     """Switch the style on for the rest of a notebook; inside Jupyter, figures become SVG."""
     import matplotlib.pyplot as plt
 

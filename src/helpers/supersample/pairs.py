@@ -1,6 +1,6 @@
 """The draw of a supersample: 2n examples in n pairs, and for every row of coins a training sample."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -53,10 +53,6 @@ class Supersample:
     def ghosts(self, coins: Tensor) -> Split:
         """The examples that are left, (Z_{i, 1 - U_i})."""
         return self.examples.take(self._rows(1 - coins))
-
-    def with_targets(self, targets: Tensor) -> "Supersample":
-        """The same inputs with other targets, (2n,)."""
-        return Supersample(replace(self.examples, targets=targets))
 
     def trained_on(self, memberships: Tensor) -> Tensor:
         """Memberships (m, n) example by example: 1 where it was trained on, (m, 2n)."""

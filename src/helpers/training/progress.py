@@ -9,6 +9,7 @@ from torch import Tensor
 
 from helpers._precision import full_precision
 from helpers.data.inputs import each, length, tensors
+from helpers.training.container import CheckpointError
 from helpers.training.lockstep import Lockstep
 from helpers.training.randomness import Randomness, generator_of
 from helpers.training.steppers import stepper_for
@@ -99,14 +100,23 @@ class Progress:
 
     @torch.no_grad()
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from a ``state``, of the same training."""
+        """Go on from a ``state``, of the same training.
+
+        Raises:
+            CheckpointError: if a generator of this process has no state in it: then its draws would be others.
+        """
+        if lacking := [name for name in self.random.states if f"shared.{name}" not in state]:
+            raise CheckpointError(
+                f"the checkpoint has no state for the generator of {', '.join(lacking)}, which was not in use then; "
+                "go on in a process that uses the same devices, or delete the checkpoint to train anew"
+            )
         self.lockstep.weights.copy_(state["weights"])
         self.lockstep.velocity.copy_(state["velocity"])
         for name, buffer in self._buffers().items():
             buffer.copy_(state[name])
         for run, generator in enumerate(self.generators):
             generator.set_state(state[f"orders.{run}"])
-        self.random.states = {name: state.get(f"shared.{name}", s) for name, s in self.random.states.items()}
+        self.random.states = {name: state[f"shared.{name}"] for name in self.random.states}
         self.dispersion, self.losses = state["dispersion"], state["losses"]
 
     def _buffers(self) -> dict[str, Tensor]:

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import is_dataclass
+from functools import partial
 from pathlib import Path
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from helpers.data import Split
@@ -13,6 +15,7 @@ from helpers.data.inputs import tensors
 from helpers.training.container import CheckpointError, decoded, digest, encoded, read, write
 
 SETTINGS = "settings"
+PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.device)  # told by their repr
 
 
 class Interruptible:
@@ -77,6 +80,46 @@ def _hexadecimal(parts: dict[str, Tensor]) -> str:
     return bytes(digest({name: part.detach().cpu() for name, part in parts.items()}).tolist()).hex()
 
 
-def name_of(function: Any) -> str:
-    """A function by its name, a dataclass by its fields: what stays the same from process to process."""
-    return repr(function) if is_dataclass(function) else getattr(function, "__qualname__", type(function).__qualname__)
+def name_of(value: Any) -> str:
+    """What a function computes, as a text that is the same in every process and differs where the results may.
+
+    A function is told by its place, its code, its defaults and what it has closed over; an object by its type and what
+    it holds.
+
+    Raises:
+        CheckpointError: if something in it cannot be compared from process to process.
+    """
+    if (
+        value is None
+        or value is ...
+        or isinstance(value, bool | int | float | complex | str | bytes | torch.dtype | torch.device)
+    ):
+        return repr(value)
+    if isinstance(value, Tensor):
+        return f"tensor {_hexadecimal({'values': value})}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(name_of, value))})"
+    if isinstance(value, frozenset):  # in an order of its own in every process
+        return f"{{{', '.join(sorted(map(name_of, value)))}}}"
+    if isinstance(value, type | BuiltinFunctionType | ModuleType):
+        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value.__name__)}"
+    if isinstance(value, CodeType):
+        return name_of((value.co_code, value.co_consts, value.co_names))
+    if isinstance(value, FunctionType):
+        cells = tuple(cell.cell_contents for cell in value.__closure__ or ())
+        held = (value.__code__, value.__defaults__, tuple((value.__kwdefaults__ or {}).items()), cells)
+        return f"{value.__module__}.{value.__qualname__} {name_of(held)}"
+    if isinstance(value, MethodType):
+        return f"{name_of(value.__func__)} of {name_of(value.__self__)}"
+    if isinstance(value, partial):
+        return f"partial {name_of((value.func, value.args, tuple(sorted(value.keywords.items()))))}"
+    if isinstance(value, nn.Module):  # its repr leaves some settings out
+        plain = (vars(layer).items() for layer in value.modules())
+        kept = tuple(tuple(item for item in sorted(items) if not item[0].startswith("_")) for items in plain)
+        return f"{name_of(type(value))} {fingerprint_of(value)} {name_of(kept)}"
+    if callable(value) and hasattr(value, "__dict__"):
+        return f"{name_of(type(value))} {name_of(tuple(sorted(vars(value).items())))}"
+    raise CheckpointError(
+        f"a function of the training holds a {type(value).__name__}, which cannot be compared from process to process; "
+        "give loss= and augment= functions that hold numbers, texts, tensors and tuples, or leave checkpoint= away"
+    )

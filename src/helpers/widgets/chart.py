@@ -19,7 +19,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-Table = tuple[list[str], list[list[str]]]  # head and rows
+TextTable = tuple[list[str], list[list[str]]]  # head and rows
 STATIC = files("helpers.widgets") / "static"
 SCRIPT = (STATIC / "widget.js").read_text(encoding="utf-8")
 TABLE_ROWS = 24  # a fallback table has at most about this many
@@ -57,7 +57,7 @@ class Chart(anywidget.AnyWidget):
         data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
         return {**data, "text/html": self._fallback()}, metadata
 
-    def _table(self) -> Table:
+    def _table(self) -> TextTable:
         """Head and rows of the table that stands in for the drawing."""
         return (_line_table if self.chart["kind"] == "lines" else _bar_table)(self.chart, self.position)
 
@@ -94,7 +94,7 @@ def plain(value: float | str) -> str:
     return f"{float(mantissa):g} × 10{power}".replace("-", "−", 1)
 
 
-def flat(sizes: Sequence[int], position: Sequence[int]) -> int:
+def row_major(sizes: Sequence[int], position: Sequence[int]) -> int:
     """Row-major index of a slider position."""
     index = 0
     for size, i in zip(sizes, position, strict=False):
@@ -102,10 +102,10 @@ def flat(sizes: Sequence[int], position: Sequence[int]) -> int:
     return index
 
 
-def _line_table(chart: dict[str, Any], position: Sequence[int]) -> Table:
+def _line_table(chart: dict[str, Any], position: Sequence[int]) -> TextTable:
     """The curves at one position of the sliders: head and rows."""
     choosing = chart["sliders"][:-1] if chart["mark"] else chart["sliders"]
-    frame = chart["frames"][flat([len(s["text"]) for s in choosing], position)]
+    frame = chart["frames"][row_major([len(s["text"]) for s in choosing], position)]
     xs = chart["x"]["values"]
     every = math.ceil(len(xs) / TABLE_ROWS)
     rows = [[plain(v), *(plain(ys[j]) for ys in frame)] for j, v in enumerate(xs)]
@@ -114,7 +114,7 @@ def _line_table(chart: dict[str, Any], position: Sequence[int]) -> Table:
     return [head, *chart["series"]], rows[::every]
 
 
-def _bar_table(chart: dict[str, Any], position: Sequence[int]) -> Table:
+def _bar_table(chart: dict[str, Any], position: Sequence[int]) -> TextTable:
     """Every setting with its terms and its gap, whatever the position: head and rows."""
     sliders, series = chart["sliders"], chart["series"]
     settings = list(product(*(slider["text"] for slider in sliders)))

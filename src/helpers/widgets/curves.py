@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from helpers.plots import degenerate_regions, mapping
 from helpers.widgets.chart import Chart, plain, rounded
 
-Row = Mapping[str, Any]
+Settings = Mapping[str, Any]
 WORDS = {"batch_size": "batch size", "lr": "learning rate", "lam": "λ", "n": "n", "width": "width", "sigma": "σ"}
 
 
@@ -113,7 +113,7 @@ class LambdaPath(Curves):
         self.rows = table
 
     @property
-    def row(self) -> Row:
+    def row(self) -> Settings:
         """The row that the slider points at."""
         return self.rows[self.position[0]]
 
@@ -139,7 +139,7 @@ class BoundExplorer(Chart):
         terms: Sequence[str] | Mapping[str, str] = ("penalty", "trajectory", "flatness"),
         *,
         gap: str = "gap",
-        warn: Callable[[Row], Sequence[str]] | None = None,
+        warn: Callable[[Settings], Sequence[str]] | None = None,
         caps: Mapping[str, float] | None = None,
         labels: Mapping[str, str] | None = None,
         title: str = "The terms of the bound",
@@ -179,12 +179,12 @@ class BoundExplorer(Chart):
         self._cells = dict(zip(product(*(range(len(v)) for v in values.values())), combinations, strict=True))
 
     @property
-    def row(self) -> Row | None:
+    def row(self) -> Settings | None:
         """The row that the sliders point at; None if no run has these settings."""
         return self._cells[tuple(self.position)]
 
 
-def _checked(rows: Sequence[Any], keys: Sequence[str], title: str) -> list[Row]:
+def _checked(rows: Sequence[Any], keys: Sequence[str], title: str) -> list[Settings]:
     """The rows, if there are any and each holds a number under every key."""
     table = [mapping(row) for row in rows]
     if not table:
@@ -208,7 +208,7 @@ def _number(value: Any, what: str) -> float:
     return number
 
 
-def _column(rows: Sequence[Row], key: str) -> list[float]:
+def _column(rows: Sequence[Settings], key: str) -> list[float]:
     return [float(row[key]) for row in rows]
 
 
@@ -221,20 +221,20 @@ def _interval(gap: Any, title: str) -> list[float | str]:
     return [rounded(value), rounded(value - 2 * error), rounded(value + 2 * error)]
 
 
-def _row_gap(row: Row | None, key: str, title: str) -> list[float | str] | None:
+def _row_gap(row: Settings | None, key: str, title: str) -> list[float | str] | None:
     if row is None or row.get(key) is None:
         return None
     return _interval((row[key], row.get(f"{key}_standard_error") or 0.0), title)
 
 
-def _warned(row: Row | None, warn: Callable[[Row], Sequence[str]] | None) -> str:
+def _warned(row: Settings | None, warn: Callable[[Settings], Sequence[str]] | None) -> str:
     reasons = [] if row is None or warn is None else warn(row)
     return f"Warned: {'; '.join(reasons)}." if reasons else ""
 
 
-def _grid(rows: Sequence[Row], axes: Sequence[str], title: str) -> dict[tuple[Any, ...], Row]:
+def _grid(rows: Sequence[Settings], axes: Sequence[str], title: str) -> dict[tuple[Any, ...], Settings]:
     """The rows by their settings; two rows with the same settings cannot both be shown."""
-    cells: dict[tuple[Any, ...], Row] = {}
+    cells: dict[tuple[Any, ...], Settings] = {}
     for row in rows:
         key = tuple(row[axis] for axis in axes)
         if key in cells:
@@ -264,7 +264,7 @@ def _frames(
     return [[[rounded(v) for v in array[i]] for array in arrays] for i in range(len(arrays[0]))]
 
 
-def _note(row: Row) -> str:
+def _note(row: Settings) -> str:
     """What a reader must know about one row of a path, beside its numbers."""
     notes = []
     if "clipped_share" in row:

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from helpers.widgets.chart import SCRIPT, STATIC, TABLE_ROWS, Chart, Table, flat, plain, rounded
+from helpers.widgets.chart import SCRIPT, STATIC, TABLE_ROWS, Chart, TextTable, plain, rounded, row_major
 
 Shape = Callable[..., ArrayLike] | ArrayLike
-Limits = tuple[float, float]
+Interval = tuple[float, float]
 DRAWN = 5000  # coordinates are rounded to this share of the axis, finer than a pixel
 MARGIN = 0.06  # empty share of an axis on either side of the data
 
@@ -61,8 +61,8 @@ class Plane(Chart):
         y_label: str,
         title: str,
         description: str = "",
-        x_limits: Limits | None = None,
-        y_limits: Limits | None = None,
+        x_limits: Interval | None = None,
+        y_limits: Interval | None = None,
         x_log: bool = False,
         y_log: bool = False,
         equal: bool = False,
@@ -111,11 +111,11 @@ class Plane(Chart):
         middle = [len(values) // 2 for values in choices.values()] + ([length - 1] if length else [])
         super().__init__(chart=chart, position=list(middle if start is None else start), log=False)
 
-    def _table(self) -> Table:
+    def _table(self) -> TextTable:
         """The points of one position of the sliders, and before them the readings: head and rows."""
         chart, position = self.chart, list(self.position)
         choosing = chart["sliders"][:-1] if chart["mark"] else chart["sliders"]
-        index = flat([len(s["text"]) for s in choosing], position)
+        index = row_major([len(s["text"]) for s in choosing], position)
         rows = []
         for i, name in enumerate(chart["series"]):
             walk = (chart["frames"][index][i] or chart["frames"][0][i])[0]
@@ -176,7 +176,7 @@ def _frames(what: str, shape: Shape, positions: Sequence[Sequence[float]], sizes
 
 
 def _axis(
-    title: str, label: str, values: np.ndarray, limits: Limits | None, grid: np.ndarray | None, log: bool
+    title: str, label: str, values: np.ndarray, limits: Interval | None, grid: np.ndarray | None, log: bool
 ) -> dict[str, Any]:
     """Label, scale and range of an axis: the limits given, or the contours' grid, or the data with a margin."""
     if limits is None and grid is not None:

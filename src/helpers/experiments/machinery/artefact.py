@@ -8,7 +8,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from helpers.experiments.machinery.storage import ArtefactError, fingerprint, is_intact, read, sealed, write
+from helpers.experiments.machinery.storage import ArtefactError, fingerprint, is_intact, read_json, sealed, write_json
+from helpers.experiments.machinery.storage import Json as Json
 
 SCHEMA = 1
 FRESH = ".fresh"  # ending of a file that replaces another once it is complete
@@ -32,8 +33,6 @@ ORIGIN: dict[str, Any] = {  # what every provenance has, with its type
     "seconds": int | float,
     "peak_memory_bytes": int,
 }
-
-Json = dict[str, Any]
 
 
 def storable(value: Any) -> Any:
@@ -114,7 +113,7 @@ class Artefact:
         Raises:
             ArtefactError: if it cannot be written; what was on disk before is then still there, whole.
         """
-        write(path, self.content())
+        write_json(path, self.content())
 
 
 def load(path: Path) -> Artefact:
@@ -124,7 +123,7 @@ def load(path: Path) -> Artefact:
         ArtefactError: if the file is missing, is not JSON, has another schema or form, was altered, or bears the name
             of another artefact.
     """
-    content = read(path)
+    content = read_json(path)
     if "schema" not in content:
         raise ArtefactError(f"{path} is not an artefact of this book: it names no schema; run the experiment again")
     if content["schema"] != SCHEMA:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import helpers
 from helpers.experiments.machinery.artefact import Artefact, load
-from helpers.experiments.machinery.storage import ArtefactError, Json, is_intact, read
+from helpers.experiments.machinery.storage import ArtefactError, Json, is_intact, read_json
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
@@ -81,7 +81,7 @@ def benchmark(name: str) -> Json:
         ArtefactError: if it is not there or was altered.
     """
     path = book() / "results" / f"{BENCHMARK}{name}.json"
-    content = read(path)
+    content = read_json(path)
     if not is_intact(content):
         raise ArtefactError(
             f"{path} was altered after it was written (its digest differs); restore it or measure again"

@@ -42,11 +42,11 @@ def provenance(edition: str, module: str) -> dict[str, Any]:
     }
 
 
-def environment() -> dict[str, Any]:
-    """Commit, device, processors of the machine, libraries and Python of this process."""
+def environment(accelerated: bool | None = None) -> dict[str, Any]:
+    """Commit, device (``device_name``), processors of the machine, libraries and Python of this process."""
     return {
         "commit": commit(),
-        "device": device_name(),
+        "device": device_name(accelerated),
         "processors": os.cpu_count(),
         "libraries": {name: version(name) for name in LIBRARIES},
         "python": platform.python_version(),
@@ -99,9 +99,20 @@ def commit() -> str:
         return "unknown"
 
 
-def device_name() -> str:
-    """The accelerator that experiments use, else the processor and the number of threads they use of it."""
-    if torch.cuda.is_available():
+def accelerator_allocations() -> int:
+    """How often this process has taken memory of the accelerator so far: who computes there raises it."""
+    if not torch.cuda.is_initialized():
+        return 0
+    return sum(torch.cuda.memory_stats(i).get("allocation.all.allocated", 0) for i in range(torch.cuda.device_count()))
+
+
+def device_name(accelerated: bool | None = None) -> str:
+    """The accelerator, else the processor and the number of threads that experiments use of it.
+
+    Args:
+        accelerated: whether the accelerator computed; where it is not known, it did if there is one.
+    """
+    if torch.cuda.is_available() if accelerated is None else accelerated:
         return torch.cuda.get_device_name()
     threads = torch.get_num_threads()
     return f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}"
@@ -118,9 +129,13 @@ def _processor() -> str:
     return names[0] if names and names[0] not in ("", "unknown") else f"{platform.machine()} CPU"
 
 
-def peak_memory() -> int:
-    """Most bytes this process has held: on the accelerator if there is one, else resident; 0 where nothing tells."""
-    if torch.cuda.is_available():
+def peak_memory(accelerated: bool | None = None) -> int:
+    """Most bytes this process has held: on the accelerator if that computed, else resident; 0 where nothing tells.
+
+    Args:
+        accelerated: as in ``device_name``.
+    """
+    if torch.cuda.is_available() if accelerated is None else accelerated:
         return torch.cuda.max_memory_allocated()
     try:
         import resource

@@ -22,6 +22,7 @@ from helpers.experiments.machinery.provenance import code_fingerprint, provenanc
 from helpers.experiments.machinery.storage import ArtefactError, Json, exclusive, fingerprint
 from helpers.experiments.machinery.worker import InlineExecutor, Outcome, compute
 
+KEPT = ".row-"  # in the names of what a row keeps beside the artefact until it is saved
 SECONDS_BETWEEN_LOOKS = 5.0  # at an executor whose workers may all be gone
 
 
@@ -124,6 +125,7 @@ def run(
         bar = Bar(total=len(artefact.rows), done=len(artefact.finished), name=path.stem, quiet=quiet)
         try:
             grid = _Grid(experiment, config, artefact, working, bar.advance)
+            grid.forget_others()
             grid.fill(executor or InlineExecutor(), in_flight, math.inf if budget is None else budget)
         finally:
             bar.close()
@@ -141,11 +143,12 @@ class _Grid:
         self.experiment, self.config, self.artefact, self.path, self.tell = experiment, config, artefact, path, tell
         self.todo = [i for i, row in enumerate(artefact.rows) if row is None]
         self.flying: dict[Future[Outcome], int] = {}
-        self.started = time.monotonic()
+        self.started = 0.0
         self.before = artefact.provenance["seconds"]
 
     def fill(self, pool: Executor, in_flight: int, budget: float) -> None:
         """Compute and save all rows, or those that can be started within the budget."""
+        self.started = time.monotonic()
         failure: BaseException | None = None
         try:
             while self.todo or self.flying:
@@ -171,10 +174,32 @@ class _Grid:
     def _start(self, pool: Executor, index: int) -> BaseException | None:
         point, threads = self.artefact.points[index], self.artefact.provenance["threads"]
         try:
-            self.flying[pool.submit(compute, self.experiment.row, self.config, point, threads)] = index
+            kept = self._kept(index)
+            self.flying[pool.submit(compute, self.experiment.row, self.config, point, threads, kept)] = index
         except BrokenExecutor as error:
             return self._explained(error, index)
         return None
+
+    def _kept(self, index: int) -> Path:
+        """Where a row keeps what it needs to go on: for this code, config and point alone."""
+        of = {
+            "code": self.artefact.provenance["code"],
+            "config": self.artefact.config,
+            "point": self.artefact.points[index],
+            "threads": self.artefact.provenance["threads"],
+        }
+        return (self.path.parent / f"{self.path.name}{KEPT}{fingerprint(of)[:16]}").resolve()
+
+    def forget_others(self) -> None:
+        """Remove what rows of other settings or code have kept beside this artefact."""
+        waiting = {self._kept(index).name for index in self.todo}
+        for path in self.path.parent.glob(f"{self.path.name}{KEPT}*"):
+            if not any(path.name.startswith(name) for name in waiting):
+                path.unlink()
+
+    def _forget(self, index: int) -> None:
+        for path in self.path.parent.glob(f"{self._kept(index).name}.*"):
+            path.unlink()
 
     def _landed(self, pool: Executor) -> set["Future[Outcome]"]:
         """The rows that are done, at least one."""
@@ -208,6 +233,7 @@ class _Grid:
         origin["seconds_by_row"][index] = round(outcome.seconds, 3)
         origin["peak_memory_bytes"] = max(origin["peak_memory_bytes"], outcome.peak_memory_bytes)
         self.artefact.save(self.path)
+        self._forget(index)
         self.tell()
 
     def _explained(self, error: BaseException, index: int) -> BaseException:

@@ -43,7 +43,7 @@ def is_intact(content: Json) -> bool:
         return False
 
 
-def read(path: Path) -> Json:
+def read_json(path: Path) -> Json:
     """The object in a JSON file.
 
     Raises:
@@ -64,7 +64,7 @@ def read(path: Path) -> Json:
     return content
 
 
-def write(path: Path, content: Json) -> None:
+def write_json(path: Path, content: Json) -> None:
     """Write JSON atomically.
 
     Raises:

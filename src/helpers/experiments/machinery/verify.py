@@ -8,7 +8,7 @@ from helpers.experiments.machinery.artefact import Artefact, load, storable
 from helpers.experiments.machinery.config import Config, ConfigError
 from helpers.experiments.machinery.library import BENCHMARK
 from helpers.experiments.machinery.runner import Experiment
-from helpers.experiments.machinery.storage import ArtefactError, is_intact, read
+from helpers.experiments.machinery.storage import ArtefactError, is_intact, read_json
 
 STALE = "stale: made by an earlier version of the code"
 
@@ -33,7 +33,7 @@ def files(*folders: Path) -> list[Path]:
     return paths
 
 
-def state(path: Path, known: Mapping[str, Experiment]) -> str:
+def condition(path: Path, known: Mapping[str, Experiment]) -> str:
     """One line on an artefact: complete or not, and whether code and settings are still the book's.
 
     Of the file of a benchmark, which is no grid, only the digest is checked.
@@ -42,7 +42,7 @@ def state(path: Path, known: Mapping[str, Experiment]) -> str:
         ArtefactError: if it cannot be trusted; the message says why.
     """
     if path.name.startswith(BENCHMARK):
-        if not is_intact(read(path)):
+        if not is_intact(read_json(path)):
             raise ArtefactError(f"{path} was altered after it was written (its digest differs); measure it again")
         return "benchmark, unaltered"
     artefact, experiment = trusted(path, known)

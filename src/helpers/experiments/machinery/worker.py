@@ -4,7 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -12,18 +14,13 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from helpers.experiments.machinery.config import Config
-from helpers.experiments.machinery.provenance import code_fingerprint, environment, peak_memory
+from helpers.experiments.machinery.provenance import (
+    accelerator_allocations,
+    code_fingerprint,
+    environment,
+    peak_memory,
+)
 from helpers.experiments.machinery.storage import Json
-
-
-class DegenerateRow(ValueError):
-    """A point at which what is measured does not exist, such as a bound at zero curvature: a result, not a mistake.
-
-    The row is recorded with the status "degenerate: ..." and the grid goes on. Any ValueError whose attribute
-    ``degenerate`` is true is taken so; modules that know nothing of experiments can raise one.
-    """
-
-    degenerate = True
 
 
 @dataclass(frozen=True)
@@ -45,20 +42,46 @@ class Outcome:
     peak_memory_bytes: int
 
 
-def compute(row: Callable[[Any, Json], Json], config: Config, point: Json, threads: int = 1) -> Outcome:
-    """One row with so many threads, on which its last digits depend."""
+_SCRATCH: ContextVar[Path | None] = ContextVar("scratch", default=None)
+
+
+def scratch() -> Path | None:
+    """Where the row that is being computed keeps what it needs to go on after an interruption; None where nothing is.
+
+    File names begin with the path's own; the runner removes them once the row is saved.
+    """
+    return _SCRATCH.get()
+
+
+def compute(
+    row: Callable[[Any, Json], Json], config: Config, point: Json, threads: int = 1, kept: Path | None = None
+) -> Outcome:
+    """One row with so many threads, on which its last digits depend.
+
+    Args:
+        kept: the ``scratch`` of the row; a worker that has no such folder computes the row without.
+    """
     started = time.monotonic()
+    token = _SCRATCH.set(kept if kept is not None and kept.parent.is_dir() else None)
+    try:
+        return _computed(row, config, point, threads, started)
+    finally:
+        _SCRATCH.reset(token)
+
+
+def _computed(row: Callable[[Any, Json], Json], config: Config, point: Json, threads: int, started: float) -> Outcome:
+    allocations = accelerator_allocations()
     with limited(threads):
         try:
             measured = row(config, point)
-        except ValueError as error:
+        except ValueError as error:  # degenerate: what is measured does not exist here, a result and not a mistake
             if not getattr(error, "degenerate", False):
                 raise
             measured = {"status": f"degenerate: {error}"}
-        here = environment()
-    return Outcome(
-        {**point, **measured}, code_fingerprint(row.__module__), here, time.monotonic() - started, peak_memory()
-    )
+        accelerated = accelerator_allocations() > allocations  # the device that computed, not the best one there is
+        here = environment(accelerated)
+    seconds, peak = time.monotonic() - started, peak_memory(accelerated)
+    return Outcome({**point, **measured}, code_fingerprint(row.__module__), here, seconds, peak)
 
 
 class _Limits:

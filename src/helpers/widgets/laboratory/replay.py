@@ -7,17 +7,18 @@ is held to these two by test, to 1e-8.
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from functools import partial
 from math import sqrt
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from helpers import langevin, models, omniscient, supersample, training, wang_mao
-from helpers.curvature import trace, values
+from helpers import langevin, models, omniscient, training
+from helpers.comparison import bounds
 from helpers.data import Split
-from helpers.losses import ClippedCrossEntropy, ZeroOneError
+from helpers.losses import ClippedCrossEntropy
+from helpers.measurement import noise_to_weight
+from helpers.omniscient import Solver
 from helpers.training.ensemble import CrossEntropy
 from helpers.training.lockstep import Lockstep, release, trace_covariance
 from helpers.widgets.laboratory.generator import STREAMS, Generator
@@ -163,7 +164,8 @@ def measure(
     Args:
         run: k trained models of any architecture and the record of their way.
         data: of the runs, in the same type as the models' weights.
-        lambdas, solver: of ``omniscient.estimate``.
+        lambdas: of ``omniscient.estimate``.
+        solver: settings of ``omniscient.Solver``.
         sigma, incoherence: of runs with Langevin noise.
 
     Returns:
@@ -174,49 +176,44 @@ def measure(
     Raises:
         ValueError: as the bounds do.
     """
-    networks, classes = run.models, data.test.classes
-    loss, wrong = ClippedCrossEntropy.per_class(classes), ZeroOneError()
-    n, W = len(data.train[0]), torch.stack([models.weights(model) for model in networks]).double()
-    pairs = list(zip(networks, data.train, strict=True))
-    gap, error_gap = (omniscient.gap(networks, data.train, data.test, loss=one) for one in (loss, wrong))
-    train_errors = torch.stack([values(model, wrong, split).double().mean() for model, split in pairs])
-    test_errors = torch.stack([values(model, wrong, data.test).double().mean() for model in networks])
-    H = _mean([trace(model, loss, split).value for model, split in pairs])
-    H_held_out = _mean([trace(model, loss, data.val2).value for model in networks])
-    closed_form = partial(wang_mao.closed_form, run.dispersion, n=n, steps=run.steps, R=loss.R)
-    terminal = partial(wang_mao.terminal, networks, n=n, steps=run.steps, R=loss.R)
-    length = W.norm(dim=1).mean().item()
+    certifies = sigma > 0 and incoherence is not None
+    loss = ClippedCrossEntropy.per_class(data.test.classes)
+    found = bounds(
+        run, data.val, data.val2, data.test, train=data.train, loss=loss, lambdas=lambdas, solver=Solver(**solver),
+        incoherence=incoherence if certifies else None,
+    )  # fmt: skip
+    W = torch.stack([models.weights(model) for model in run.models]).double()
+    rows = list(found)
 
-    def judged(bound: wang_mao.Isotropic) -> dict[str, float]:
-        return asdict(bound) | {"noise_to_weight": bound.sigma * sqrt(run.steps * W.shape[1]) / length}
+    def judged(name: str) -> dict[str, float]:
+        bound = found[name]
+        if bound.result is None:
+            raise ValueError(f"the {name} does not exist: {bound.warnings[0]}")
+        return asdict(bound.result) | {"noise_to_weight": noise_to_weight(bound.result.sigma, run.steps, W)}
 
-    certificate = None
-    if sigma > 0 and incoherence is not None:
-        value = langevin.leave_one_out(langevin.expected(incoherence), n=n, R=wrong.R)
-        certificate = {"value": value, "sigma": sigma}
-    counted = supersample.counted(train_errors, test_errors)
-    path = {"loss": loss, "lambdas": lambdas, "steps": run.steps, **solver}
-    train_loss = _mean([values(model, loss, split).double().mean().item() for model, split in pairs])
+    def path(start: str) -> list[dict[str, Any]]:
+        return [_row(row.result) for row in rows if row.name.startswith(start)]
+
+    counted = found["counted"].result
     return {
-        "steps": run.steps, "n": n, "d": W.shape[1], "classes": classes, "clip": loss.clip, "R": loss.R,
-        "dispersion": run.dispersion, "trace": H, "trace_val2": H_held_out, "weight_norm": length,
+        "steps": run.steps, "n": len(data.train[0]), "d": W.shape[1], "classes": data.test.classes, "clip": loss.clip,
+        "R": loss.R, "dispersion": run.dispersion, "trace": found.traces.mean_training.value,
+        "trace_val2": found.traces.mean_held_out.value, "weight_norm": W.norm(dim=1).mean().item(),
         "variance": trace_covariance(W).item(), "epochs": len(run.losses), "losses": run.losses.mean(1).tolist(),
-        "train_loss": train_loss, "test_loss": train_loss + gap.value, "train_error": train_errors.mean().item(),
-        "test_error": test_errors.mean().item(), "gap": _interval(gap), "error_gap": _interval(error_gap),
-        "closed_form": judged(closed_form(H)),
-        "closed_form_difference": judged(closed_form(abs(H - H_held_out))),
-        "terminal": judged(terminal(H)),
-        "terminal_difference": judged(terminal(H - H_held_out)),
+        "train_loss": found.train_losses.mean().item(),
+        "test_loss": found.train_losses.mean().item() + found.gap.value,
+        "train_error": found.train_errors.mean().item(), "test_error": found.test_errors.mean().item(),
+        "gap": _interval(found.gap), "error_gap": _interval(found.error_gap),
+        "closed_form": judged("closed form"),
+        "closed_form_difference": judged("closed form, difference of traces"),
+        "terminal": judged("end point"),
+        "terminal_difference": judged("end point, difference of traces"),
         "counted": {"value": counted.value, "information": counted.information, "gap": counted.gap,
                     "standard_error": counted.standard_error},
-        "langevin": certificate,
-        "omniscient": [_row(row) for row in omniscient.estimate(networks, data.train, data.val, data.val2, **path)],
-        "self_certified": [_row(row) for row in omniscient.self_certified(networks, data.train, **path)],
+        "langevin": {"value": found["Langevin, leave one out"].value, "sigma": sigma} if certifies else None,
+        "omniscient": path("omniscient"),
+        "self_certified": path("self-certified"),
     }  # fmt: skip
-
-
-def _mean(numbers: Sequence[float]) -> float:
-    return sum(numbers) / len(numbers)
 
 
 def _interval(gap: Any) -> dict[str, float]:

@@ -3,7 +3,7 @@
 Every role is drawn from one law: labels are noisy in training *and* held-out data, else no bound would apply.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import cos, pi, sin
 
 import numpy as np
@@ -11,27 +11,13 @@ import torch
 from torch import Tensor
 
 from helpers.data import Split
+from helpers.measurement import Roles as Roles
 from helpers.widgets.laboratory.generator import STREAMS, Generator
 
 RUNS = 4
 POOL = 1297  # digits to train and choose on; the other 500 are the test set
 LEVELS, BASE = 17, 91  # grey levels; characters that they are packed in
 HELD_OUT = {"val": 250, "val2": 250, "test": 1000}  # examples of a toy's other roles
-
-
-@dataclass(frozen=True)
-class Roles:
-    """The data of one setting: k disjoint training samples, and what is held out.
-
-    Attributes:
-        train: k samples of n examples.
-        val, val2, test: as ``omniscient.estimate`` and ``omniscient.gap`` take them.
-    """
-
-    train: list[Split]
-    val: Split
-    val2: Split
-    test: Split
 
 
 def _pixels() -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,284 @@
+"""Every bound of the book on runs of your own, side by side, with what it needs and what speaks against it.
+
+``helpers.bounds`` is the function ``bounds`` of this module.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from math import isnan, nan, sqrt
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from helpers import langevin, omniscient, plots, supersample
+from helpers.curvature import Estimate, finite_split
+from helpers.data import check_disjoint
+from helpers.losses import ClippedCrossEntropy, Loss, ZeroOneError
+from helpers.measurement import IsotropicBounds, Recorded, Traces, losses_by_run, noise_to_weight, warnings
+from helpers.omniscient import Row, Solver
+from helpers.training import Run
+from helpers.wang_mao import Isotropic
+
+if TYPE_CHECKING:
+    import pandas  # type: ignore[import-untyped]
+
+LAMBDA_PATH = (1.0, 10.0, 100.0, 1000.0)
+RETRAINING = "retrainings"
+HELD_OUT_LOSSES = "retrainings, held-out losses"
+HELD_OUT_CURVATURE = "retrainings, held-out curvature"
+HELD_OUT_GRADIENTS = "retrainings, held-out losses, gradients and curvature"
+NOTHING = "none"
+PERTURBED = "loss, perturbed network"
+MOST_READ_OFF = 0.5  # share of a bound that is no bound but a hold-out estimate
+
+
+@dataclass(frozen=True)
+class NamedBound:
+    """One bound on the gap of one loss.
+
+    Attributes:
+        name: what the book calls it, with its lambda where it has one.
+        value: in the units of the loss; NaN where it does not exist, which ``warnings`` explains.
+        standard_error: of the value. Isotropic bounds: from the spread of the traces over runs, with the dispersion
+            taken as it is. Omniscient ones: from the spread over runs. Counted: the jackknife over runs. None where
+            nothing tells.
+        sigma: standard deviation of the noise of a step; None for a bound without noise.
+        needs: what it uses beside one run and its training sample.
+        loss: whose gap it bounds: "loss", the one that was given; the same of the perturbed and noisy network, less the
+            training loss of the network itself (self-certified bounds); or "0-1 error".
+        warnings: what speaks against a conclusion from it; empty if nothing does.
+        result: the bound as its module returns it, with all its terms; None where that is no more than the value.
+    """
+
+    name: str
+    value: float
+    standard_error: float | None
+    sigma: float | None
+    needs: str
+    loss: str
+    warnings: tuple[str, ...]
+    result: Any
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All bounds on the same runs, beside the gaps that they are about. Iterate over its rows, or ask by name.
+
+    Attributes:
+        rows: the bounds, those that need least data after retrainings first.
+        gap, error_gap: test minus training, of the loss and of the 0-1 error.
+        holdout_gap: the gap of the loss as val2 shows it: what the same held-out data say without any bound.
+        train_losses, train_errors, test_errors: mean of each run, (k,), float64.
+        traces: of every run's Hessian.
+    """
+
+    rows: tuple[NamedBound, ...]
+    gap: Estimate
+    error_gap: Estimate
+    holdout_gap: Estimate
+    train_losses: Tensor
+    train_errors: Tensor
+    test_errors: Tensor
+    traces: Traces
+
+    def __iter__(self) -> Iterator[NamedBound]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, name: str) -> NamedBound:
+        """The bound of that name.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(f"there is no bound {name!r}; there are {', '.join(row.name for row in self.rows)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Gaps and bounds as numbers and texts; a result is a dictionary of its fields."""
+        gaps = {name: asdict(getattr(self, name)) for name in ("gap", "error_gap", "holdout_gap")}
+        rows = [asdict(row) | {"result": None if row.result is None else asdict(row.result)} for row in self.rows]
+        return {**gaps, "bounds": rows}
+
+    def frame(self) -> "pandas.DataFrame":
+        """One line a bound, without its ``result``; warnings as one text.
+
+        Raises:
+            ImportError: if pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "a frame needs pandas, which the book does not; install it: pip install pandas"
+            ) from error
+        lines = [asdict(replace(row, result=None)) | {"warnings": "; ".join(row.warnings)} for row in self.rows]
+        return pandas.DataFrame([{key: entry for key, entry in line.items() if key != "result"} for line in lines])
+
+    def table(self) -> plots.Table:
+        """What a notebook shows: the gaps first, then the bounds."""
+        measured = [
+            ("gap, measured", self.gap, "loss"),
+            ("gap on val2", self.holdout_gap, "loss"),
+            ("gap of the 0-1 error", self.error_gap, "0-1 error"),
+        ]
+        lines: list[dict[str, Any]] = [
+            {"": name, "value": found, "gap of": loss, "sigma": None, "needs beside training data": "", "warnings": ""}
+            for name, found, loss in measured
+        ]
+        for row in self.rows:
+            value = (row.value, row.standard_error) if row.standard_error is not None else row.value
+            lines.append(
+                {
+                    "": row.name,
+                    "value": None if isnan(row.value) else value,
+                    "gap of": row.loss,
+                    "sigma": row.sigma,
+                    "needs beside training data": row.needs,
+                    "warnings": "; ".join(row.warnings),
+                }
+            )
+        return plots.table(lines)
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+    def __repr__(self) -> str:
+        return repr(self.table())
+
+
+def bounds(
+    run: Run,
+    val: Any,
+    val2: Any,
+    test: Any,
+    *,
+    train: Iterable[Any],
+    loss: Loss | None = None,
+    lambdas: Iterable[float] | float = LAMBDA_PATH,
+    solver: Solver | None = None,
+    incoherence: Tensor | None = None,
+) -> Comparison:
+    """Every bound of the book on k runs, as one table.
+
+    Args:
+        run: k >= 2 trained models and the record of their way, as ``training.train_ensemble`` returns them. For models
+            that were trained elsewhere: a ``training.Run`` of them and of the dispersion of each step.
+        val: held-out examples that the omniscient perturbation is built on.
+        val2: other held-out examples that judge it; their Hessian stands for the population's.
+        test: examples that show the gap, and nothing else but the counted bound uses.
+        train: the k disjoint training samples, in the order of the models. Every sample is a ``data.Split`` or what
+            ``data.as_split`` takes.
+        loss: the evaluation loss with its constant R; cross-entropy clipped for the classes unless given.
+        lambdas: trade-offs of the omniscient bound and of its self-certified variant, a row for each.
+        solver: how perturbations are found and traces estimated; the defaults of ``omniscient.Solver`` unless given.
+        incoherence: (k, n), of runs whose training added noise (``langevin.Walk.incoherence``), which then have a bound
+            of their own.
+
+    Raises:
+        ValueError: as ``omniscient.estimate``, or if test shares examples with another split.
+    """
+    train = list(train)
+    val, val2, test = (finite_split(split, name) for split, name in ((val, "val"), (val2, "val2"), (test, "test")))
+    loss = loss or ClippedCrossEntropy.per_class(test.classes)
+    solver, wrong = solver or Solver(), ZeroOneError()
+    runs = omniscient.Runs(run.models, train, loss)
+    check_disjoint(*runs.samples, val, val2, test)
+    path = omniscient.surrogate.path(lambdas)
+    traces = Traces.of(runs, val2, rtol=3 * solver.value_rtol, most_probes=solver.most_probes, seed=solver.seed)
+    train_errors = losses_by_run(runs.models, runs.samples, wrong)
+    test_errors = losses_by_run(runs.models, [test] * len(runs), wrong)
+    certified = omniscient.self_certified_on(runs, lambdas=path, steps=run.steps, solver=solver)
+    estimated = omniscient.estimate_on(runs, val, val2, lambdas=path, steps=run.steps, solver=solver)
+    rows = [
+        *isotropic_rows(run, runs, traces),
+        *(_self_certified(row, runs.R) for row in certified),
+        _counted(train_errors, test_errors),
+        *(_omniscient(row, runs.R) for row in estimated),
+    ]
+    if incoherence is not None:
+        rows.insert(0, _langevin(incoherence, runs.n))
+    return Comparison(
+        tuple(rows),
+        gap=omniscient.gap(runs.models, runs.samples, test, loss=loss),
+        error_gap=omniscient.gap(runs.models, runs.samples, test, loss=wrong),
+        holdout_gap=omniscient.gap(runs.models, runs.samples, val2, loss=loss),
+        train_losses=losses_by_run(runs.models, runs.samples, loss),
+        train_errors=train_errors,
+        test_errors=test_errors,
+        traces=traces,
+    )
+
+
+def isotropic_rows(run: Recorded, runs: omniscient.Runs, traces: Traces) -> list[NamedBound]:
+    """The bounds that know only dispersion and traces."""
+    training = torch.tensor([one.value for one in traces.training], dtype=torch.float64)
+    held_out = torch.tensor([one.value for one in traces.held_out], dtype=torch.float64)
+    found = IsotropicBounds.of(run, runs, traces.mean_training.value, traces.mean_held_out.value)
+
+    def row(name: str, bound: Isotropic | None, by_run: Tensor, estimators: Estimate, needs: str) -> NamedBound:
+        if bound is None:
+            reason = "the training trace is negative, and has no root"
+            return NamedBound(name, nan, None, None, needs, "loss", (reason,), None)
+        term = abs(by_run.mean().item())
+        point = {
+            "noise_to_weight": noise_to_weight(bound.sigma, run.steps, runs.weights),
+            "trace_term": term,
+            "trace_error": estimators.standard_error,
+            "flatness": bound.flatness,
+            "value": bound.value,
+        }
+        # at its best noise the value changes with the trace as the flatness term does: the slope is flatness / trace
+        spread = by_run.std().item() / sqrt(len(by_run))
+        error = bound.flatness * spread / term if term > 0 else 0.0
+        against = (*warnings(point), *vacuous(bound.value, runs.R))
+        return NamedBound(name, bound.value, error, bound.sigma, needs, "loss", against, bound)
+
+    alone = (training, traces.mean_training)
+    errors = (traces.mean_training.standard_error**2 + traces.mean_held_out.standard_error**2) ** 0.5
+    apart = (training - held_out, replace(traces.mean_training, standard_error=errors))
+    return [
+        row("closed form", found.closed_form, *alone, RETRAINING),
+        row("logarithmic form", found.logarithmic, *alone, RETRAINING),
+        row("Neu et al., without sensitivity", found.neu, *alone, RETRAINING),
+        row("end point", found.end_point, *alone, RETRAINING),
+        row("closed form, difference of traces", found.closed_form_difference, *apart, HELD_OUT_CURVATURE),
+        row("end point, difference of traces", found.end_point_difference, *apart, HELD_OUT_CURVATURE),
+    ]
+
+
+def vacuous(value: float, R: float) -> list[str]:
+    """The sentence that a bound deserves that lies above the range of a bounded loss, 2 R."""
+    return [] if value < 2 * R else ["above the range of the loss: it says nothing"]
+
+
+def _self_certified(row: Row, R: float) -> NamedBound:
+    against = (*warnings(asdict(row)), *vacuous(row.value, R))
+    name = f"self-certified, lambda {row.lam:g}"
+    return NamedBound(name, row.value, row.standard_error, row.sigma, RETRAINING, PERTURBED, against, row)
+
+
+def _omniscient(row: Row, R: float) -> NamedBound:
+    read_off = ["more than half of it is read off held-out losses"] if row.holdout_share > MOST_READ_OFF else []
+    against = (*warnings(asdict(row)), *vacuous(row.value, R), *read_off)
+    name = f"omniscient, lambda {row.lam:g}"
+    return NamedBound(name, row.value, row.standard_error, row.sigma, HELD_OUT_GRADIENTS, "loss", against, row)
+
+
+def _counted(train_errors: Tensor, test_errors: Tensor) -> NamedBound:
+    found = supersample.counted(train_errors, test_errors)
+    against = tuple(vacuous(found.value, ZeroOneError().R))
+    error = found.standard_error
+    return NamedBound("counted", found.value, error, None, HELD_OUT_LOSSES, "0-1 error", against, found)
+
+
+def _langevin(incoherence: Tensor, n: int) -> NamedBound:
+    R = ZeroOneError().R
+    value = langevin.leave_one_out(langevin.expected(incoherence), n=n, R=R)
+    against = tuple(vacuous(value, R))
+    return NamedBound("Langevin, leave one out", value, None, None, NOTHING, "0-1 error", against, None)

@@ -1,0 +1,174 @@
+"""Every bound on runs of one's own: each number is that of its module, and each warning follows from its cause."""
+
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from instances import CLIPPED, network, sample
+
+import helpers
+from helpers import curvature, langevin, measurement, models, omniscient, supersample, training, wang_mao
+from helpers.curvature import Estimate
+
+LAMBDAS = (3.0, 300.0)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Three runs of a small network, with all their data."""
+    *train, val, val2, test = (sample(40, seed=seed) for seed in range(6))
+    run = training.train_ensemble(network, train, epochs=4, batch_size=10, lr=0.1, seed=0)
+    return run, train, {"val": val, "val2": val2, "test": test}
+
+
+@pytest.fixture(scope="module")
+def table(trained):
+    run, train, data = trained
+    return helpers.bounds(run, data["val"], data["val2"], data["test"], train=train, loss=CLIPPED, lambdas=LAMBDAS)
+
+
+def test_every_value_is_that_of_its_module(trained, table):
+    run, train, data = trained
+    trace, held_out = (
+        sum(curvature.trace(m, CLIPPED, s).value for m, s in zip(run.models, splits, strict=True)) / 3
+        for splits in (train, [data["val2"]] * 3)
+    )
+    sizes = {"n": 40, "steps": run.steps, "R": CLIPPED.R}
+    d = len(models.weights(run.models[0]))
+    expected = {
+        "closed form": wang_mao.closed_form(run.dispersion, trace, **sizes).value,
+        "logarithmic form": wang_mao.log_form(run.step_dispersion, trace, n=40, d=d, R=CLIPPED.R).value,
+        "Neu et al., without sensitivity": wang_mao.closed_form(2 * run.dispersion, trace, **sizes).value,
+        "end point": wang_mao.terminal(run.models, trace, **sizes).value,
+        "closed form, difference of traces": wang_mao.closed_form(run.dispersion, abs(trace - held_out), **sizes).value,
+        "end point, difference of traces": wang_mao.terminal(run.models, trace - held_out, **sizes).value,
+    }
+    path = {"loss": CLIPPED, "lambdas": LAMBDAS, "steps": run.steps}
+    for row in omniscient.estimate(run.models, train, data["val"], data["val2"], **path):
+        expected[f"omniscient, lambda {row.lam:g}"] = row.value
+    for row in omniscient.self_certified(run.models, train, **path):
+        expected[f"self-certified, lambda {row.lam:g}"] = row.value
+    expected["counted"] = supersample.counted(table.train_errors, table.test_errors).value
+    assert {row.name: row.value for row in table} == pytest.approx(expected, rel=1e-12)
+    gap = omniscient.gap(run.models, train, data["test"], loss=CLIPPED)
+    assert (table.gap.value, table.gap.standard_error) == (gap.value, gap.standard_error)
+    assert table.holdout_gap.value == omniscient.gap(run.models, train, data["val2"], loss=CLIPPED).value
+    assert len(table) == len(expected)
+
+
+def test_data_go_by_their_names_and_the_loss_by_the_classes(trained, table):
+    run, train, data = trained
+    again = helpers.bounds(run, **data, train=iter(train), lambdas=LAMBDAS)
+    assert [row.value for row in again] == [row.value for row in table]
+
+
+def test_a_row_says_what_it_needs(table):
+    needs = {row.name: row.needs for row in table}
+    assert needs["closed form"] == needs["self-certified, lambda 3"] == "retrainings"
+    assert needs["counted"] == "retrainings, held-out losses"
+    assert "gradients" in needs["omniscient, lambda 3"]
+    assert table["counted"].loss == "0-1 error"
+    assert table["self-certified, lambda 3"].loss == "loss, perturbed network"
+    for row in table:
+        if row.name.startswith("omniscient"):
+            assert ("read off" in " ".join(row.warnings)) == (row.result.penalty > row.value / 2)
+    assert "read off" in " ".join(table["omniscient, lambda 300"].warnings)
+    with pytest.raises(KeyError, match="there is no bound 'best'; there are closed form"):
+        table["best"]
+
+
+def test_the_error_of_an_isotropic_bound_is_the_delta_method(trained):
+    """A bound proportional to the cube root of the trace has a third of the trace's relative error."""
+    run, train, _ = trained
+    traces = measurement.Traces(
+        tuple(Estimate(v, 0.0, 1, "exact") for v in (1.0, 2.0, 4.5)), (Estimate(9.0, 0, 1, ""),) * 3
+    )
+    rows = {
+        row.name: row
+        for row in helpers.comparison.isotropic_rows(run, omniscient.Runs(run.models, train, CLIPPED), traces)
+    }
+    relative = torch.tensor([1.0, 2.0, 4.5]).std().item() / 3**0.5 / 2.5
+    for name in ("closed form", "end point", "Neu et al., without sensitivity"):
+        assert rows[name].standard_error / rows[name].value == pytest.approx(relative / 3, rel=1e-6)
+    up, down = (
+        wang_mao.log_form(run.step_dispersion, 2.5 * (1 + e), n=40, d=39, R=CLIPPED.R).value for e in (1e-5, -1e-5)
+    )
+    assert rows["logarithmic form"].standard_error == pytest.approx((up - down) / 2e-5 * relative, rel=1e-4)
+
+
+def test_a_negative_trace_is_a_row_that_says_why_it_is_none(trained):
+    run, train, _ = trained
+    traces = measurement.Traces((Estimate(-1.0, 0.2, 9, "hutchinson"),) * 3, (Estimate(1.0, 1.8, 9, "hutchinson"),) * 3)
+    rows = {
+        row.name: row
+        for row in helpers.comparison.isotropic_rows(run, omniscient.Runs(run.models, train, CLIPPED), traces)
+    }
+    for name in ("closed form", "logarithmic form", "Neu et al., without sensitivity"):
+        assert rows[name].value != rows[name].value
+        assert "negative" in rows[name].warnings[0]
+    assert not any("trace error" in warning for warning in rows["end point"].warnings)
+    noisy = rows["end point, difference of traces"]  # pooled: 1.8 / sqrt(3) against 2
+    assert any("trace error" in warning for warning in noisy.warnings)
+
+
+def test_what_lies_above_the_range_is_said_to_say_nothing(trained):
+    run, train, data = trained
+    far = replace(run, step_dispersion=1e9 * run.step_dispersion)
+    rows = {row.name: row for row in helpers.bounds(far, **data, train=train, loss=CLIPPED, lambdas=[3.0])}
+    assert rows["closed form"].value > 2 * CLIPPED.R
+    assert rows["closed form"].warnings[-1].startswith("above the range")
+    assert not any("above the range" in reason for reason in rows["end point"].warnings)
+    assert helpers.comparison.vacuous(0.99, 0.5) == []
+    assert len(helpers.comparison.vacuous(1.0, 0.5)) == 1
+
+
+def test_runs_with_noise_of_their_own_have_their_own_bound(trained):
+    run, train, data = trained
+    incoherence = torch.full((3, 40), 0.25)
+    table = helpers.bounds(run, **data, train=train, lambdas=[3.0], incoherence=incoherence)
+    row = table["Langevin, leave one out"]
+    assert row.value == pytest.approx(langevin.leave_one_out(incoherence, n=40, R=0.5)) == 0.5 / 40 * 0.5
+    assert row.needs == "none"
+    assert row.name in table._repr_html_()
+
+
+def test_the_forms_of_the_table_hold_the_same_rows(table, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=lambda lines: lines))
+    lines = table.frame()
+    assert [line["name"] for line in lines] == [row.name for row in table]
+    assert lines[0]["value"] == table["closed form"].value
+    assert "result" not in lines[0]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"a frame needs pandas.*pip install pandas"):
+        table.frame()
+    assert [row["name"] for row in table.to_dict()["bounds"]] == [row.name for row in table]
+    assert table.to_dict()["bounds"][0]["result"]["sigma"] == table["closed form"].sigma
+    html = table._repr_html_()
+    assert html.startswith('<table class="results">')
+    for row in table:
+        assert row.name in html
+        assert repr(float(row.value)) in html
+    assert "gap, measured" in repr(table)
+
+
+def test_overlap_with_the_test_sample_is_refused(trained):
+    run, train, data = trained
+    with pytest.raises(ValueError, match="share"):
+        helpers.bounds(run, **data | {"test": data["val2"]}, train=train, loss=CLIPPED)
+    with pytest.raises(ValueError, match="one split a model"):
+        helpers.bounds(run, **data, train=train[:2], loss=CLIPPED)
+    with pytest.raises(ValueError, match="k >= 2"):
+        helpers.bounds(replace(run, models=run.models[:1]), **data, train=train[:1], loss=CLIPPED)
+
+
+def test_the_recipe_of_the_read_me_runs(capsys):
+    text = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    (recipe,) = re.findall(r"```python\n(.*?helpers\.bounds.*?)```", text, flags=re.DOTALL)
+    exec(recipe, {})
+    printed = capsys.readouterr().out
+    for name in ("gap, measured", "closed form", "omniscient, lambda 10", "counted", "self-certified, lambda 1000"):
+        assert name in printed
