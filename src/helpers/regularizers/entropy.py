@@ -17,8 +17,8 @@ class EntropySGD(Wrapper):
 
     (Chaudhari et al. 2017, algorithm 1). A long walk of a small rate has a density proportional to exp(-b U(y)), with
     U(y) = L(y) + gamma ||y - w||^2 / 2 and b = 2 / noise^2, and gamma (w - E y) is the gradient of F(w) = -(1 / b) log
-    of the integral of exp(-b U): F is minus the local entropy. Without noise F(w) is the least U(y), the Moreau envelope.
-    Costs ``steps`` gradients a step.
+    of the integral of exp(-b U): F is minus the local entropy. Without noise F(w) is the least U(y), the Moreau
+    envelope. Costs ``steps`` gradients a step.
 
     A base of learning rate 1 / gamma goes to mu itself. The closure may take another batch at every call, as the source
     does; buffers see the first, at w.

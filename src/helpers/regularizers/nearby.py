@@ -127,12 +127,12 @@ class SAM(Wrapper):
 
 
 class AMP(SAM):
-    """Adversarial model perturbation: the base sees grad L(w + d), with d = rate grad L(w) cut to the ball ||d|| <= rho.
+    """Adversarial model perturbation: the base sees grad L(w + d), d = rate grad L(w) cut to the ball ||d|| <= rho.
 
     One ascent step, projected onto the ball: the algorithm of Zheng et al. (2021) with one inner step, as Wang & Mao's
-    tables have it. Where the step leaves the ball this is ``SAM``. Where the gradient is small it is less: near a minimum
-    SAM still goes the whole radius, and AMP comes to rest. Costs two gradients a step, which can be taken in halves like
-    SAM's.
+    tables have it. Where the step leaves the ball this is ``SAM``. Where the gradient is small it is less: near a
+    minimum SAM still goes the whole radius, and AMP comes to rest. Costs two gradients a step, which can be taken in
+    halves like SAM's.
 
     Args:
         base_optimizer: an optimiser; or parameters, followed by the class of one, its options given by name.
