@@ -2,19 +2,22 @@
 
 import torch
 
-from helpers.regularizers import GMP, SAM, AbsoluteGMP, DynamicClipping, LaggedClipping
+from helpers.regularizers import AMP, GMP, NVRM, SAM, AbsoluteGMP, DynamicClipping, EntropySGD, LaggedClipping
 
 H = torch.tensor([[3.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
 START = torch.tensor([1.0, -2.0], dtype=torch.float64)
 
 WRAPPERS = {
     "SAM": lambda base: SAM(base, rho=0.1),
+    "AMP": lambda base: AMP(base, rho=0.1, rate=0.02),
     "GMP": lambda base: GMP(base, sigma=0.1, rho=0.5, draws=2, seed=3),
     "AbsoluteGMP": lambda base: AbsoluteGMP(base, sigma=0.1, rho=0.5, draws=2, seed=3),
+    "NVRM": lambda base: NVRM(base, sigma=0.1, seed=3),
+    "EntropySGD": lambda base: EntropySGD(base, gamma=0.5, steps=3, rate=0.02, noise=0.1, seed=3),
     "DynamicClipping": lambda base: DynamicClipping(base, alpha=0.5, start=2),
     "LaggedClipping": lambda base: LaggedClipping(base, alpha=0.5, lag=2),
 }
-EVALUATE_MORE = ["SAM", "GMP", "AbsoluteGMP"]
+EVALUATE_MORE = ["SAM", "AMP", "GMP", "AbsoluteGMP", "EntropySGD"]
 
 
 def closure_of(w: torch.Tensor, loss):

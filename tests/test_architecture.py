@@ -171,7 +171,6 @@ def test_definitions_are_seen():
 FOR_READERS = {
     "gauss_newton_operator": "the product with the Gauss-Newton matrix, for solvers of a reader's own",
     "check_deterministic": "whether a network of a reader's own can be measured at all",
-    "trace_by_layer": "which layer is sharp, for a reader's own network",
     "PerSequence": "a loss for sequences; refusals of other shapes recommend it",
     "split_half": "a centre that the theorem allows, to compare leave_one_out with",
     "recorded_gradients": "gradients from a reader's own recorded path, for neu.sensitivity",

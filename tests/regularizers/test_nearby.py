@@ -1,4 +1,4 @@
-"""SAM and GMP against their update rules written out."""
+"""SAM, AMP, GMP and NVRM against their update rules written out."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from optimisers import START, H, closure_of, gradient, noise, quadratic, wavy
 from torch import nn
 
-from helpers.regularizers import GMP, SAM, AbsoluteGMP, NotFinite
+from helpers.regularizers import AMP, GMP, NVRM, SAM, AbsoluteGMP, NotFinite
 
 anytime = settings(deadline=None)  # a busy machine is not a failure
 
@@ -96,6 +96,58 @@ def test_adaptive_sam_where_every_weight_is_zero_takes_the_bases_step():
     w = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     SAM([w], torch.optim.SGD, adaptive=True, lr=0.1).step(closure_of(w, lambda w: (w - START).square().sum()))
     assert torch.allclose(w.detach(), 0.2 * START)
+
+
+# --- AMP ---
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.05, 10.0])
+def test_amp_steps_up_and_is_cut_to_the_ball(rate):
+    """||g|| is sqrt(10): the first two rates stay inside the ball of radius 0.3, the last is cut to it."""
+    w = START.clone().requires_grad_()
+    loss = AMP(torch.optim.SGD([w], lr=0.1), rho=0.3, rate=rate).step(closure_of(w, quadratic))
+    up = rate * (H @ START)
+    if up.norm() > 0.3:
+        up = 0.3 * up / up.norm()
+    assert torch.allclose(w.detach(), START - 0.1 * H @ (START + up), atol=1e-14)
+    assert loss.item() == pytest.approx(quadratic(START).item(), abs=1e-14)
+
+
+def test_amp_is_sam_where_the_ascent_leaves_the_ball():
+    ends = []
+    for wrap in (lambda base: AMP(base, rho=0.2, rate=1e6), lambda base: SAM(base, rho=0.2)):
+        w = START.clone().requires_grad_()
+        optimizer = wrap(torch.optim.SGD([w], lr=0.02, momentum=0.9))
+        for _ in range(4):
+            optimizer.step(closure_of(w, wavy))
+        ends.append(w.detach())
+    assert torch.equal(*ends)
+
+
+def test_near_a_minimum_sam_jitters_and_amp_comes_to_rest():
+    """L = h w^2 / 2: SAM ends in a cycle of two points, |w| = lr h rho / (2 - lr h); AMP's steps shrink with w."""
+    h, lr, rho = 2.0, 0.1, 0.3
+    ends = {}
+    for name, wrap in {"SAM": lambda b: SAM(b, rho), "AMP": lambda b: AMP(b, rho, rate=0.5)}.items():
+        w = torch.tensor([1.0], dtype=torch.float64).requires_grad_()
+        optimizer = wrap(torch.optim.SGD([w], lr=lr))
+        for _ in range(300):
+            optimizer.step(closure_of(w, lambda w: h / 2 * w.square().sum()))
+        ends[name] = abs(w.item())
+    assert ends["SAM"] == pytest.approx(lr * h * rho / (2 - lr * h), rel=1e-9)
+    assert ends["AMP"] < 1e-20
+
+
+def test_amp_at_a_zero_gradient_takes_the_bases_step_and_groups_have_their_own_radius():
+    w = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    AMP(torch.optim.SGD([w], lr=0.1)).step(closure_of(w, quadratic))
+    assert w.tolist() == [0, 0]
+    a, b = START[:1].clone().requires_grad_(), START[1:].clone().requires_grad_()
+    groups = [{"params": [a], "rho": 0.1}, {"params": [b], "rho": 0.4}]
+    AMP(torch.optim.SGD(groups, lr=0.1), rate=100.0).step(closure_of(a, lambda _: quadratic(torch.cat([a, b]))))
+    g = H @ START
+    up = torch.tensor([0.1, 0.4], dtype=torch.float64) * g / g.norm()
+    assert torch.allclose(torch.cat([a, b]).detach(), START - 0.1 * H @ (START + up), atol=1e-14)
 
 
 # --- a step in two halves ---
@@ -232,6 +284,54 @@ def test_gmp_draws_afresh_each_step_and_leaves_the_global_state_alone():
     assert torch.equal(torch.rand(1), expected)
     d = noise(5, 2)
     assert torch.allclose(torch.stack(seen), (START + d) @ H, atol=1e-13)
+
+
+# --- NVRM ---
+
+
+def test_nvrm_is_the_gradient_at_the_perturbed_weights():
+    w = START.clone().requires_grad_()
+    loss = NVRM(torch.optim.SGD([w], lr=0.1), sigma=0.1, seed=5).step(closure_of(w, wavy))
+    (d,) = noise(5, 1)
+    assert torch.allclose(w.detach(), START - 0.1 * gradient(wavy, START + d), atol=1e-14)
+    assert loss.item() == pytest.approx(wavy(START + d).item(), abs=1e-14)
+
+
+def test_nvrm_is_gmp_with_all_weight_on_one_draw_at_half_the_price():
+    ends, calls = [], {}
+    for name, wrap in {"NVRM": lambda b: NVRM(b, 0.1, seed=2), "GMP": lambda b: GMP(b, 0.1, 1.0, 1, seed=2)}.items():
+        w = START.clone().requires_grad_()
+        optimizer = wrap(torch.optim.SGD([w], lr=0.02, momentum=0.9))
+        seen = calls.setdefault(name, [])
+
+        def counted(w, seen=seen):
+            seen.append(1)
+            return wavy(w)
+
+        for _ in range(4):
+            optimizer.step(closure_of(w, counted))
+        ends.append(w.detach())
+    assert torch.allclose(*ends, atol=1e-13)
+    assert len(calls["NVRM"]) * 2 == len(calls["GMP"])
+
+
+def test_nvrm_adds_the_noise_and_takes_it_out_again():
+    """As its source writes it: the walk of the noisy weights, read without their noise."""
+    w = START.clone().requires_grad_()
+    optimizer, noisy = NVRM(torch.optim.SGD([w], lr=0.05), sigma=0.1, seed=7), START.clone()
+    draws = noise(7, 3)
+    for step, d in enumerate(draws):
+        noisy = noisy + d if step == 0 else noisy - draws[step - 1] + d
+        noisy = noisy - 0.05 * gradient(quadratic, noisy)
+        optimizer.step(closure_of(w, quadratic))
+    assert torch.allclose(w.detach(), noisy - draws[-1], atol=1e-13)
+
+
+def test_nvrm_puts_the_weights_back_when_the_loss_is_not_finite():
+    w = START.clone().requires_grad_()
+    with pytest.raises(NotFinite):
+        NVRM(torch.optim.SGD([w], lr=0.1), sigma=0.1).step(closure_of(w, lambda w: w.sum() * torch.inf))
+    assert torch.equal(w.detach(), START)
 
 
 # --- a gradient that is missing is zero ---

@@ -7,7 +7,7 @@ import torch
 from optimisers import START, WRAPPERS, closure_of, quadratic, wavy
 from torch import nn
 
-from helpers.regularizers import GMP, SAM, AbsoluteGMP, DynamicClipping, LaggedClipping
+from helpers.regularizers import AMP, GMP, NVRM, SAM, AbsoluteGMP, DynamicClipping, EntropySGD, LaggedClipping
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
@@ -71,7 +71,15 @@ def test_a_state_goes_back_to_its_own_class():
     ("wrap", "message"),
     [
         (lambda base: SAM(base, rho=-1.0), "rho must be"),
+        (lambda base: AMP(base, rho=-1.0), "rho must be"),
+        (lambda base: AMP(base, rate=0.0), "rate must be"),
         (lambda base: GMP(base, sigma=0.0), "sigma must be"),
+        (lambda base: NVRM(base, sigma=0.0), "sigma must be"),
+        (lambda base: EntropySGD(base, gamma=0.0), "gamma must be"),
+        (lambda base: EntropySGD(base, 1.0, rate=0.0), "rate must be"),
+        (lambda base: EntropySGD(base, 1.0, noise=-1.0), "noise must be"),
+        (lambda base: EntropySGD(base, 1.0, steps=0), "steps must be"),
+        (lambda base: EntropySGD(base, 1.0, alpha=0.0), r"alpha must lie in \(0, 1\]"),
         (lambda base: GMP(base, sigma=0.1, rho=-0.1), "rho must be"),
         (lambda base: GMP(base, sigma=0.1, draws=0), "draws must be"),
         (lambda base: DynamicClipping(base, 0.0, 1), r"alpha must lie in \(0, 1\]"),
@@ -81,6 +89,8 @@ def test_a_state_goes_back_to_its_own_class():
         (lambda base: LaggedClipping(base, 0.1, 0), "lag must be"),
         (lambda base: SAM(base).step(), r"SAM evaluates a batch more than once; call step\(closure\)"),
         (lambda base: GMP(base, 0.1).step(), "GMP evaluates a batch more than once"),
+        (lambda base: NVRM(base, 0.1).step(lambda: torch.ones(())), "no parameter has a gradient"),
+        (lambda base: EntropySGD(base, 1.0).step(lambda: torch.ones(())), "no parameter has a gradient"),
         (lambda base: DynamicClipping(base, 0.1, 1).step(), "no parameter has a gradient"),
         (lambda base: LaggedClipping(base, 0.1, 1).step(), "no parameter has a gradient"),
         (lambda base: SAM(base).step(lambda: torch.ones(())), "no parameter has a gradient"),
@@ -128,6 +138,18 @@ FORMS = {
     "GMP": (
         lambda base: GMP(base, 0.1, rho=0.3, seed=4),
         lambda w: GMP([w], torch.optim.SGD, 0.1, lr=0.02, momentum=0.9, rho=0.3, seed=4),
+    ),
+    "AMP": (
+        lambda base: AMP(base, 0.1, 0.02),
+        lambda w: AMP([w], torch.optim.SGD, 0.1, rate=0.02, lr=0.02, momentum=0.9),
+    ),
+    "NVRM": (
+        lambda base: NVRM(base, 0.1, seed=4),
+        lambda w: NVRM([w], torch.optim.SGD, 0.1, lr=0.02, momentum=0.9, seed=4),
+    ),
+    "EntropySGD": (
+        lambda base: EntropySGD(base, 0.5, steps=2, rate=0.01),
+        lambda w: EntropySGD([w], torch.optim.SGD, 0.5, steps=2, rate=0.01, lr=0.02, momentum=0.9),
     ),
     "AbsoluteGMP": (
         lambda base: AbsoluteGMP(base, sigma=0.1, draws=2),

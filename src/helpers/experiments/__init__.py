@@ -14,10 +14,12 @@
 Every other module is an experiment, or what several have in common (``resnet18``).
 """
 
+from helpers.experiments.complexity import EXPERIMENT as _complexity
 from helpers.experiments.convex_rates import EXPERIMENT as _convex
 from helpers.experiments.digits_dispersion import EXPERIMENT as _digits_dispersion
 from helpers.experiments.double_descent import EXPERIMENT as _dispersion
 from helpers.experiments.escape import EXPERIMENT as _escape
+from helpers.experiments.flat_networks import EXPERIMENT as _flat_networks
 from helpers.experiments.flat_training import EXPERIMENT as _flat_training
 from helpers.experiments.gap_predictors import EXPERIMENT as _soft_rank
 from helpers.experiments.label_noise_clipping import CNN_CLIPPING, MLP_CLIPPING
@@ -58,10 +60,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         MLP_CLIPPING,
         CNN_CLIPPING,
         _flat_training,
+        _flat_networks,
         _stability,
         _alignment,
         _escape,
         _soft_rank,
+        _complexity,
         _convex,
         _supersample,
         _langevin,

@@ -8,6 +8,7 @@ n; the gap is per example.
 The labels of the test sample are as noisy as those of the training sample: the gap is that of the noisy problem.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,15 +28,16 @@ from helpers.experiments.predictions import UNCLIPPED, example_gradients
 from helpers.experiments.samples import default_device, edition, images
 from helpers.losses import ZeroOneError
 from helpers.models import mlp
-from helpers.training import Diverged, train_ensemble
+from helpers.training import Diverged, Run, train_ensemble
 
+Observer = Callable[[int, list[nn.Module]], None]
 BINS = 15  # of the calibration error
 TOO_LARGE = 1e3  # a training loss above this counts as diverged
 
 
 @dataclass(frozen=True)
-class SoftRank(Config):
-    """Settings of the experiment.
+class Family(Config):
+    """A family of networks, one for each choice of four settings and a seed.
 
     Attributes:
         dataset: name for ``data.load``.
@@ -46,7 +48,6 @@ class SoftRank(Config):
         epochs: passes over the data: few leave a model under-trained, many make it over-confident.
         batch_size, lr: of SGD.
         seeds: each draws samples, initial weights and batches.
-        lambdas: of soft rank and TIC.
     """
 
     memory = ("widths", "n", "n_test")
@@ -61,7 +62,6 @@ class SoftRank(Config):
     batch_size: int
     lr: float
     seeds: tuple[int, ...]
-    lambdas: tuple[float, ...]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,6 +73,17 @@ class SoftRank(Config):
     @property
     def may_be_zero(self) -> frozenset[str]:
         return super().may_be_zero | {"noise_levels", "weight_decays"}
+
+
+@dataclass(frozen=True)
+class SoftRank(Family):
+    """Settings of the experiment: the family, and
+
+    Attributes:
+        lambdas: of soft rank and TIC.
+    """
+
+    lambdas: tuple[float, ...]
 
 
 LAMBDAS = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 10.0)
@@ -93,7 +104,7 @@ PROFILES = {
 }  # fmt: skip
 
 
-def points(config: SoftRank) -> list[Json]:
+def points(config: Family) -> list[Json]:
     """Every width, noise level, weight decay and number of epochs with every seed."""
     return [
         {"width": width, "noise": noise, "weight_decay": decay, "epochs": epochs, "seed": seed}
@@ -112,17 +123,10 @@ def row(config: SoftRank, point: Json) -> Json:
     """
     train, test = noisy_samples(config, point["noise"], point["seed"])
     try:
-        run = train_ensemble(
-            partial(small_classifier, train, point["width"]), [train], epochs=point["epochs"],
-            batch_size=config.batch_size, lr=config.lr,
-            weight_decay=point["weight_decay"], seed=point["seed"], device=default_device(),
-        )  # fmt: skip
+        run = fitted(config, point, train)
     except Diverged as error:
         return {"status": f"diverged: {error}"}
-    model = run.models[0].eval()
-    reached = values(model, UNCLIPPED, train).mean().item()
-    if reached > TOO_LARGE:  # all answers certain and wrong: F is zero
-        return {"status": f"diverged: the training loss is {reached:.3g}"}
+    model = run.models[0]
     return {
         "status": "ok",
         "d": len(run.initial),
@@ -136,7 +140,23 @@ def row(config: SoftRank, point: Json) -> Json:
     }
 
 
-def noisy_samples(config: SoftRank, noise: float, seed: int) -> tuple[Split, Split]:
+def fitted(config: Family, point: Json, train: Split, observe: Observer | None = None) -> Run:
+    """One network of the family, in evaluation mode; ``observe`` is that of ``train_ensemble``.
+
+    Raises:
+        Diverged: if training diverges, or ends at a loss above 1,000, where all answers are certain and wrong.
+    """
+    run = train_ensemble(
+        partial(small_classifier, train, point["width"]), [train], epochs=point["epochs"], batch_size=config.batch_size,
+        lr=config.lr, weight_decay=point["weight_decay"], seed=point["seed"], device=default_device(), observe=observe,
+    )  # fmt: skip
+    reached = values(run.models[0].eval(), UNCLIPPED, train).mean().item()
+    if reached > TOO_LARGE:
+        raise Diverged(f"the training loss is {reached:.3g}")
+    return run
+
+
+def noisy_samples(config: Family, noise: float, seed: int) -> tuple[Split, Split]:
     """A training and a test sample; the same examples whatever the noise."""
     parts = [data.with_label_noise(images(config.dataset, part), noise, seed=2 * seed + part) for part in (True, False)]
     sizes = config.n, config.n_test

@@ -3,8 +3,11 @@
 ===================  =====================================================================================
 ``SAM``              the gradient at the worst point nearby (Foret et al. 2021; Wu's slides, eq. 1), or, adaptive,
                      at the worst by the weights' own size (Kwon et al. 2021)
+``AMP``              the gradient after one ascent step, cut to a ball (Zheng et al. 2021)
 ``GMP``              the mean gradient at random points nearby (Wang & Mao 2022, Section 6, Algorithm 2)
 ``AbsoluteGMP``      the same for losses that change either way (Wang & Mao 2022, E.7, Table 3)
+``NVRM``             the gradient at one random point nearby (Xie et al. 2021)
+``EntropySGD``       the way to the mean of a walk nearby (Chaudhari et al. 2017)
 ``DynamicClipping``  clips to a running minimum of gradient norms (Wang & Mao 2022, Algorithm 1)
 ``LaggedClipping``   clips to the norm of some steps earlier (Wang & Mao 2022, Section 5, main text)
 ===================  =====================================================================================
@@ -26,7 +29,7 @@ The same can be had in one line from parameters and the class of the base, whose
 
     optimizer = SAM(model.parameters(), torch.optim.SGD, rho=0.05, lr=0.1, momentum=0.9)
 
-SAM and GMP evaluate the batch at several points. Afterwards the weights are where they were, to the bit, and
+All but the clipping rules evaluate the batch elsewhere. Afterwards the weights are where they were, to the bit, and
 buffers (running statistics of BatchNorm) have seen the batch once, at the unperturbed weights: buffers of
 every module that runs in a further evaluation are put back. Random layers draw anew at every evaluation.
 A loss or gradient that is NaN or infinite ends a step with ``NotFinite`` and leaves weights and buffers as they were.
@@ -35,10 +38,23 @@ A loss or gradient that is NaN or infinite ends a step with ``NotFinite`` and le
 from torch import Tensor
 
 from helpers.regularizers.clipping import DynamicClipping, LaggedClipping
-from helpers.regularizers.nearby import GMP, SAM, AbsoluteGMP
+from helpers.regularizers.entropy import EntropySGD
+from helpers.regularizers.nearby import AMP, GMP, NVRM, SAM, AbsoluteGMP
 from helpers.regularizers.wrapper import NotFinite
 
-__all__ = ["GMP", "SAM", "AbsoluteGMP", "DynamicClipping", "LaggedClipping", "NotFinite", "flooding", "mixup"]
+__all__ = [
+    "AMP",
+    "GMP",
+    "NVRM",
+    "SAM",
+    "AbsoluteGMP",
+    "DynamicClipping",
+    "EntropySGD",
+    "LaggedClipping",
+    "NotFinite",
+    "flooding",
+    "mixup",
+]
 
 
 def flooding(loss: Tensor, level: float) -> Tensor:

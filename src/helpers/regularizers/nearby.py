@@ -1,32 +1,19 @@
-"""Gradients from other points nearby: SAM takes the worst, GMP random ones.
+"""Gradients from other points nearby: SAM and AMP take the worst, GMP and NVRM random ones.
 
 A gradient that an evaluation leaves out is zero there; a parameter without one at w is not perturbed. A loss or
 gradient that is NaN or infinite, in any evaluation, ends the step with ``NotFinite``: weights and buffers are then what
 they were (in halves, the buffers are what the caller's own forward pass has left).
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor
 
 from helpers._checks import non_negative, positive, whole
 from helpers.regularizers.buffers import buffers_kept_on_error, frozen_buffers
+from helpers.regularizers.moving import moved
 from helpers.regularizers.wrapper import Closure, Wrapper, either_form, finite_norm
-
-
-@contextmanager
-def _moved(shifts: dict[Tensor, Tensor]) -> Iterator[None]:
-    """Every parameter at w + its shift inside the block, and back at w afterwards, to the bit."""
-    before = {p: p.detach().clone() for p in shifts}
-    try:
-        for p, shift in shifts.items():
-            p.add_(shift)
-        yield
-    finally:
-        for p, old in before.items():
-            p.copy_(old)
 
 
 class SAM(Wrapper):
@@ -78,7 +65,7 @@ class SAM(Wrapper):
             loss = self._evaluate(closure)
             gradients = self._gradients()
             if shifts := self._ascent(gradients):
-                with _moved(shifts), frozen_buffers(self.parameters):
+                with moved(shifts), frozen_buffers(self.parameters):
                     self._evaluate(closure)
                     self._finish(gradients)
         self.base.step()
@@ -91,7 +78,7 @@ class SAM(Wrapper):
         self._first = self._gradients()
         shifts = self._ascent(self._first)
         self._perturbed = ExitStack()
-        self._perturbed.enter_context(_moved(shifts))
+        self._perturbed.enter_context(moved(shifts))
         self._perturbed.enter_context(frozen_buffers(self.parameters))
         if zero_grad:
             self.zero_grad()
@@ -137,6 +124,37 @@ class SAM(Wrapper):
         for p in first:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
+
+
+class AMP(SAM):
+    """Adversarial model perturbation: the base sees grad L(w + d), d = rate grad L(w) cut to the ball ||d|| <= rho.
+
+    One ascent step, projected onto the ball: the algorithm of Zheng et al. (2021) with one inner step, as Wang & Mao's
+    tables have it. Where the step leaves the ball this is ``SAM``. Where the gradient is small it is less: near a
+    minimum SAM still goes the whole radius, and AMP comes to rest. Costs two gradients a step, which can be taken in
+    halves like SAM's.
+
+    Args:
+        base_optimizer: an optimiser; or parameters, followed by the class of one, its options given by name.
+        rho: radius of the ball; a parameter group may have its own, under "rho".
+        rate: size of the ascent step.
+
+    Raises:
+        ValueError: if rho is negative or rate not positive, and as for ``SAM``.
+        NotFinite: in a step whose loss or gradient is NaN or infinite.
+    """
+
+    @either_form
+    def __init__(self, base_optimizer: torch.optim.Optimizer, rho: float = 0.5, rate: float = 1.0) -> None:
+        super().__init__(base_optimizer, rho)
+        self.rate = positive("rate", rate)
+
+    def _ascent(self, gradients: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]:
+        norm = finite_norm(gradients)
+        if norm == 0:
+            return {}
+        radius = {p: group.get("rho", self.rho) for group in self.param_groups for p in group["params"]}
+        return {p: g * min(self.rate, radius[p] / norm) for p, g in gradients.items()}
 
 
 class GMP(Wrapper):
@@ -195,7 +213,7 @@ class GMP(Wrapper):
             finite_norm(plain)
             mixed = {p: g.clone() for p, g in plain.items()}
             for _ in range(self.draws):
-                with _moved({p: self.sigma * self._normal_like(p) for p in plain}), frozen_buffers(self.parameters):
+                with moved({p: self.sigma * self._normal_like(p) for p in plain}), frozen_buffers(self.parameters):
                     change = float(self._evaluate(closure)) - float(loss)
                     nearby = self._gradients()
                     finite_norm(nearby)
@@ -226,3 +244,35 @@ class AbsoluteGMP(GMP):
 
     def _share_of(self, change: float) -> float:
         return self.rho / self.draws * ((change > 0) - (change < 0))
+
+
+class NVRM(GMP):
+    """Neural variable risk minimisation: the base sees grad L(w + d) alone, a fresh d ~ N(0, sigma^2 I) each step.
+
+    ``GMP`` with rho = 1 and one draw, at the price of one gradient: the mean step descends E L(w + d), with no share of
+    L(w) itself (Xie et al. 2021, who add the noise before a step and take it out after). What a step sees, buffers
+    included, is the network at w + d: running statistics of BatchNorm are those of perturbed weights.
+
+    Args:
+        base_optimizer: an optimiser; or parameters, followed by the class of one, its options given by name.
+        sigma: standard deviation of the perturbation of every weight.
+        seed: of the perturbations, which do not touch the global random state.
+
+    Raises:
+        ValueError: if sigma is not positive; in ``step``, without a closure, or if no parameter has a gradient.
+        NotFinite: in ``step``, if a loss or gradient is NaN or infinite.
+    """
+
+    @either_form
+    def __init__(self, base_optimizer: torch.optim.Optimizer, sigma: float, *, seed: int = 0) -> None:
+        super().__init__(base_optimizer, sigma, rho=1.0, draws=1, seed=seed)
+
+    @torch.no_grad()
+    def step(self, closure: Closure | None = None) -> Tensor | float:  # type: ignore[override]
+        """One step; returns the loss at the perturbed weights, the only ones that are seen."""
+        noise = {p: self.sigma * self._normal_like(p) for p in self.parameters if p.requires_grad}
+        with buffers_kept_on_error(self.parameters), moved(noise):
+            loss = self._evaluate(closure)
+            finite_norm(self._gradients())
+        self.base.step()
+        return loss
