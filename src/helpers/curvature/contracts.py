@@ -16,15 +16,17 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from helpers.curvature.trials import architecture, beside, is_derivative, places, spread, steps_of, tells
+from helpers._generators import shared_generators, unchanged
+from helpers.curvature.keys import Key, architecture, settings
+from helpers.curvature.trials import beside, is_derivative, lent, places, spread, steps_of, tells
 from helpers.data import Split, as_split
 from helpers.data.inputs import tensors
-from helpers.losses import Demanding, Loss, per_example
-from helpers.models import at, outputs, trainable, weights
+from helpers.losses import Demanding, Loss, check_callable, per_example
+from helpers.models import outputs, trainable, weights
 
 EXACT_TYPES = (torch.float32, torch.float64)
-_independent: "WeakKeyDictionary[nn.Module, tuple[str, ...]]" = WeakKeyDictionary()
-_derived: "WeakKeyDictionary[nn.Module, tuple[str, ...]]" = WeakKeyDictionary()
+_independent: "WeakKeyDictionary[nn.Module, Key]" = WeakKeyDictionary()
+_derived: "WeakKeyDictionary[nn.Module, Key]" = WeakKeyDictionary()
 _separable: "WeakKeyDictionary[Any, set[Hashable]]" = WeakKeyDictionary()
 _smooth: "WeakKeyDictionary[Any, set[Hashable]]" = WeakKeyDictionary()
 
@@ -34,14 +36,15 @@ def admitted(model: nn.Module, loss: Loss, examples: Any, *, name: str = "split"
 
     Raises:
         ValueError: in one sentence, if the model is in training mode, in low precision or on several devices; if model
-            or loss depends on the batch or on chance; if inputs or targets are not finite; if targets, outputs and loss
-            do not fit.
+            or loss depends on the batch or on chance, or changes what it is given; if inputs or targets are not finite;
+            if targets, outputs and loss do not fit.
     """
     split = finite_split(examples, name)
     check_model(model)
+    check_callable(loss)
     with torch.no_grad():
         check_independence(model, split)
-        few = on_model(model, split, slice(2))
+        few = _few(model, split).take(slice(2))
         pair = outputs(model, few.inputs)
         if isinstance(loss, Demanding):
             loss.check(pair, split.targets.to(pair.device))
@@ -58,7 +61,7 @@ def differentiable(model: nn.Module, loss: Loss, examples: Any, *, name: str = "
         ValueError: as ``admitted``; if model or loss cuts the graph; if a gradient is not the derivative.
     """
     split = admitted(model, loss, examples, name=name)
-    few = on_model(model, split, slice(2))
+    few = _few(model, split).take(slice(2))
     z = check_graph(model, loss, few)
     check_gradient(model, split)
     if not _tried(_smooth, loss, z, few.targets):
@@ -79,6 +82,13 @@ def check_model(model: nn.Module) -> None:
     """Refuse a model whose Hessian would mean nothing: in training mode, in low precision, in parts."""
     check_evaluation_mode(model)
     parameters = trainable(model)
+    if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
+        raise ValueError(
+            "the model was made under torch.inference_mode(), so its weights can have no gradient; make it outside, or "
+            "give copy.deepcopy(model)"
+        )
+    if not any(p.numel() for p in parameters):
+        raise ValueError("the model's trainable parameters have no entries (a layer of width zero?), so there is no W")
     types = {p.dtype for p in parameters}
     if len(types) > 1 or types.isdisjoint(EXACT_TYPES):
         raise ValueError(
@@ -117,15 +127,15 @@ def check_independence(model: nn.Module, split: Split) -> None:
     told = False
     for place, few in places(model, _few(model, split)):
         rows = [few.take(slice(i, i + 1)) for i in range(len(few))]
-        state = torch.random.get_rng_state()
-        together, again = outputs(place, few.inputs), outputs(place, few.inputs)
-        drawn = not torch.equal(torch.random.get_rng_state(), state)
-        torch.random.set_rng_state(state)
-        scale = together.abs().max() * torch.finfo(together.dtype).eps ** 0.5
-        if drawn or (together - again).abs().max() > scale:
+        with unchanged(shared_generators(trainable(place)[0].device)) as drawn:
+            together = _first_outputs(place, few)
+            again = outputs(place, few.inputs)
+            by_chance = drawn()
+        scale = _scale(together)
+        if by_chance or (together - again).abs().max() > scale:
             raise ValueError(
-                "the model draws at random in evaluation mode (dropout that is always on?), so two passes over the "
-                "same examples may differ; the curvature of a random function is not defined"
+                "the model draws at random in evaluation mode (dropout that is always on?), or remembers what it has "
+                "seen, so two passes over the same examples may differ; such a function has no curvature"
             )
         try:
             alone = torch.cat([outputs(place, row.inputs) for row in rows])
@@ -140,6 +150,32 @@ def check_independence(model: nn.Module, split: Split) -> None:
         _independent[model] = layout
 
 
+def _first_outputs(model: nn.Module, few: Split) -> Tensor:
+    """The outputs, once it is known that the model takes the inputs, leaves them alone and returns real numbers."""
+    given = tensors(few.inputs)
+    versions = [tensor._version for tensor in given]
+    try:
+        z = outputs(model, few.inputs)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, IndexError) as error:
+        shapes = ", ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in given)
+        raise ValueError(f"the model does not take these inputs, {shapes} ({str(error).splitlines()[0]})") from error
+    if versions != [tensor._version for tensor in given]:
+        raise ValueError("the model changes its inputs in place, so a second pass sees others; let it make a new tensor")
+    if not z.is_floating_point() or z.numel() == 0:
+        raise ValueError(
+            f"the model must return real floating numbers, but returns {z.dtype} of shape {tuple(z.shape)}; give real "
+            "and imaginary parts as outputs of their own, and logits instead of classes"
+        )
+    return z
+
+
+def _scale(values: Tensor) -> Tensor:
+    """What two computations of the same values may differ by."""
+    return values.detach().abs().max() * torch.finfo(values.dtype).eps ** 0.5
+
+
 _DEPENDS_ON_BATCH = (
     "an example's output depends on the rest of its batch, even in evaluation mode (BatchNorm without running "
     "statistics?), so the loss is no mean over examples; give the model running statistics or another normalisation"
@@ -150,13 +186,16 @@ def check_separable(model: nn.Module, loss: Loss, split: Split) -> None:
     """Refuse a loss whose value for an example depends on the rest of the batch or on chance."""
     few = _few(model, split)
     z = outputs(model, few.inputs)
-    state = torch.random.get_rng_state()
-    together, again = per_example(loss, z, few.targets), per_example(loss, z, few.targets)
-    drawn = not torch.equal(torch.random.get_rng_state(), state)
-    torch.random.set_rng_state(state)
+    versions = z._version, few.targets._version
+    with unchanged(shared_generators(z.device)) as drawn:
+        together = per_example(loss, z, few.targets)
+        if versions != (z._version, few.targets._version):
+            raise ValueError("the loss changes outputs or targets in place; let it make new tensors")
+        again = per_example(loss, z, few.targets)
+        by_chance = drawn()
     alone = torch.cat([per_example(loss, z[i : i + 1], few.targets[i : i + 1]) for i in range(len(z))])
-    scale = together.abs().max() * torch.finfo(together.dtype).eps ** 0.5
-    if drawn or (together - again).abs().max() > scale:
+    scale = _scale(together)
+    if by_chance or (together - again).abs().max() > scale:
         raise ValueError("the loss draws at random, so it is no function of the weights; take the randomness out of it")
     if (together - alone).abs().max() > scale:
         raise ValueError(
@@ -172,7 +211,7 @@ def check_separable(model: nn.Module, loss: Loss, split: Split) -> None:
 
 
 def check_graph(model: nn.Module, loss: Loss, few: Split) -> Tensor:
-    """Refuse a model or loss that cuts the graph between weights and loss, as ``detach`` does; else the outputs."""
+    """The outputs, unless the graph from weights to loss is cut, as by ``detach``, or there is one past the outputs."""
     with torch.enable_grad():
         z = outputs(model, few.inputs)
         value = per_example(loss, z, few.targets)
@@ -181,6 +220,17 @@ def check_graph(model: nn.Module, loss: Loss, few: Split) -> Tensor:
         raise ValueError(
             f"the {part} cuts the graph between weights and loss (detach, numpy or no_grad inside it?), so its "
             "derivative would be zero without being so; compute it in differentiable operations"
+        )
+    with torch.enable_grad():
+        beside_outputs = per_example(loss, z.detach(), few.targets)
+    if beside_outputs.requires_grad and any(
+        slope is not None
+        for slope in torch.autograd.grad(beside_outputs.sum(), trainable(model), allow_unused=True)
+    ):
+        raise ValueError(
+            "the loss depends on the weights past the outputs (weight decay inside it, or a penalty that the model "
+            "keeps?), but curvature is that of a loss of outputs and targets; let the model return the penalty as one "
+            "more output of each example, and the loss add that"
         )
     return z.detach()
 
@@ -220,7 +270,7 @@ _NO_GRADIENT = (
 
 
 def _summed(model: nn.Module, few: Split, w: Tensor) -> Tensor:
-    with torch.no_grad(), at(model, w):
+    with torch.no_grad(), lent(model, w):
         return projection(outputs(model, few.inputs)).sum()
 
 
@@ -274,19 +324,19 @@ def _few(model: nn.Module, split: Split) -> Split:
     return on_model(model, few, slice(len(few)))
 
 
-def _layout(z: Tensor, targets: Tensor) -> Hashable:
-    return z.shape[1:], z.dtype, targets.shape[1:], targets.dtype
+def _layout(loss: Loss, z: Tensor, targets: Tensor) -> Hashable:
+    return settings(loss), z.shape[1:], z.dtype, targets.shape[1:], targets.dtype
 
 
 def _tried(tried: "WeakKeyDictionary[Any, set[Hashable]]", loss: Loss, z: Tensor, targets: Tensor) -> bool:
     with suppress(TypeError):  # a loss that cannot be a key is tried every time
-        return _layout(z, targets) in tried.get(loss, set())
+        return _layout(loss, z, targets) in tried.get(loss, set())
     return False
 
 
 def _note(tried: "WeakKeyDictionary[Any, set[Hashable]]", loss: Loss, z: Tensor, targets: Tensor) -> None:
     with suppress(TypeError):
-        tried.setdefault(loss, set()).add(_layout(z, targets))
+        tried.setdefault(loss, set()).add(_layout(loss, z, targets))
 
 
 def on_model(model: nn.Module, split: Split, rows: slice) -> Split:

@@ -21,11 +21,12 @@ from helpers.curvature.batches import batches, over_batches, total, usual_batch
 from helpers.curvature.contracts import admitted, differentiable
 from helpers.curvature.precision import precise, precisely
 from helpers.curvature.routes import (
+    PlainOperations,
     by_differences,
     derivative,
     summed_loss,
     trusted_product,
-    with_plain_weight_norm,
+    with_plain_operations,
 )
 from helpers.data import Split
 from helpers.losses import Loss, per_example
@@ -138,10 +139,11 @@ def gauss_newton_operator(model: nn.Module, loss: Loss, split: Split) -> Callabl
     parameters = trainable(model)
 
     def product(batch: Split, v: Tensor) -> Tensor:
-        z = outputs(model, batch.inputs)
-        pushed = _pushed(z, parameters, split_like(model, v))
-        curved = _output_curvature(loss, z.detach(), batch.targets, pushed)
-        return derivative((z * curved).sum(), parameters)
+        with PlainOperations():
+            z = outputs(model, batch.inputs)
+            pushed = _pushed(z, parameters, split_like(model, v))
+            curved = _output_curvature(loss, z.detach(), batch.targets, pushed)
+            return derivative((z * curved).sum(), parameters)
 
     return _operator(model, lambda v: total(over_batches(lambda b: product(b, v), model, split)) / len(split))
 
@@ -201,7 +203,7 @@ def hessian(model: nn.Module, loss: Loss, split: Split) -> Tensor:
     """
     eye = _identity(model)
     split = differentiable(model, loss, split)
-    if trusted_product(model, split) in (with_plain_weight_norm, by_differences):
+    if trusted_product(model, split) in (with_plain_operations, by_differences):
         columns = [summed_product(model, loss, split, column) for column in eye]
         H = torch.stack(columns, dim=1)
     else:

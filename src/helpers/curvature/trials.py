@@ -16,27 +16,10 @@ from torch import Tensor, nn
 
 from helpers.data import Split
 from helpers.data.inputs import each, tensors
-from helpers.models import at, copied, outputs, split_like, trainable, weights
+from helpers.models import copied, outputs, split_like, trainable, weights
 
 EXAMPLES = 4
 NOISE = 0.1  # relative to a tensor's root mean square; absolute where that is zero
-PLAIN = (bool, int, float, str, type(None))
-
-
-def architecture(model: nn.Module) -> tuple[str, ...]:
-    """What a verdict may rely on: the modules' names, types and settings, and the weights' names and types."""
-    modules = [f"{name}:{type(module).__qualname__}:{_settings(module)}" for name, module in model.named_modules()]
-    return (*modules, *(f"{name}:{p.dtype}:{p.requires_grad}" for name, p in model.named_parameters()))
-
-
-def _settings(module: nn.Module) -> list[tuple[str, object]]:
-    """Attributes that decide what a module computes: plain values, and functions by identity."""
-    public = [(name, value) for name, value in vars(module).items() if not name.startswith("_")]
-    return [
-        (name, value if isinstance(value, PLAIN) else id(value))
-        for name, value in public
-        if isinstance(value, PLAIN) or callable(value)
-    ]
 
 
 def spread(split: Split) -> Split:
@@ -63,13 +46,11 @@ def doubled(model: nn.Module) -> nn.Module:
 def places(model: nn.Module, few: Split) -> Iterator[tuple[nn.Module, Split]]:
     """The model as it is with the examples; then its ``doubled`` twin, both with noise, inside the step alone.
 
-    The second has two examples at least where inputs are floating numbers. It is left out where the model cannot be
-    copied, the outputs there are not finite, or the operations do not take such weights or inputs.
+    The second has two examples at least where inputs are floating numbers. It is left out where the outputs there are
+    not finite, or the operations do not take such weights or inputs.
     """
     yield model, few
     twin = doubled(model)
-    if twin is model:
-        return
     with _noisy(twin):
         noisy = _with_noise(few).to(dtype=trainable(twin)[0].dtype)
         if _takes(twin, noisy):
@@ -79,8 +60,25 @@ def places(model: nn.Module, few: Split) -> Iterator[tuple[nn.Module, Split]]:
 @contextmanager
 def _noisy(model: nn.Module) -> Iterator[None]:
     pieces = [beside(piece, seed).reshape(-1) for seed, piece in enumerate(split_like(model, weights(model)))]
-    with at(model, torch.cat(pieces)):
+    with lent(model, torch.cat(pieces)):
         yield
+
+
+@contextmanager
+def lent(model: nn.Module, vector: Tensor) -> Iterator[None]:
+    """The model placed at ``vector`` (d,) inside the block, in other memory.
+
+    Unlike ``models.at`` it changes no tensor, so that a backward pass which its owner still has to make through the
+    model goes on afterwards as if nothing had been.
+    """
+    before = [p.data for p in trainable(model)]
+    try:
+        for p, piece in zip(trainable(model), split_like(model, vector), strict=True):
+            p.data = torch.empty_like(p).copy_(piece)
+        yield
+    finally:
+        for p, data in zip(trainable(model), before, strict=True):
+            p.data = data
 
 
 def _with_noise(few: Split) -> Split:
@@ -109,13 +107,16 @@ def _takes(model: nn.Module, few: Split) -> bool:
 # --- Whether a slope is a derivative ----------------------------------------------------------------------------------
 
 
-STEPS = (1e-5, 1e-6, 1e-7)  # of central differences, in proportion to the size of what is moved
+STEPS = {  # of central differences, in proportion to the size of what is moved
+    torch.float64: (1e-5, 1e-6, 1e-7),
+    torch.float32: (3e-2, 1e-2, 3e-3),
+}
 AGREE = 1e-4  # relative, of a slope and a difference; two differences have settled at a tenth of it
 
 
 def steps_of(values: Tensor) -> list[float]:
-    """Steps of central differences of a function of these float64 values."""
-    return [step * (1 + values.detach().abs().max().item()) for step in STEPS]
+    """Steps of central differences of a function of these values."""
+    return [step * (1 + values.detach().abs().max().item()) for step in STEPS[values.dtype]]
 
 
 def is_derivative(slope: Tensor, differences: Tensor, noise: Tensor) -> bool:
@@ -124,7 +125,7 @@ def is_derivative(slope: Tensor, differences: Tensor, noise: Tensor) -> bool:
     A kink between the points spoils a difference, and spoils those at other steps in another way.
 
     Args:
-        slope: shape (m,), per unit of the direction, float64 as all.
+        slope: shape (m,), per unit of the direction.
         differences: at several steps, shape (steps, m).
         noise: what rounding leaves of each, shape (steps, m).
     """
