@@ -6,10 +6,7 @@ those of the book only if what PyTorch calls the gradient is the derivative: ``d
 depends on the architecture alone is tried once a model (``trials``), what depends on the loss once a loss.
 """
 
-from collections.abc import Hashable
-from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,18 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from helpers._generators import shared_generators, unchanged
-from helpers.curvature.keys import Key, architecture, settings
-from helpers.curvature.trials import beside, is_derivative, lent, places, spread, steps_of, tells
+from helpers.curvature.derivatives import check_gradient, check_graph, check_smooth
+from helpers.curvature.keys import Key, Losses, architecture
+from helpers.curvature.trials import places, spread, tells
 from helpers.data import Split, as_split
 from helpers.data.inputs import tensors
 from helpers.losses import Demanding, Loss, check_callable, per_example
-from helpers.models import outputs, trainable, weights
+from helpers.models import outputs, trainable
 
 EXACT_TYPES = (torch.float32, torch.float64)
 _independent: "WeakKeyDictionary[nn.Module, Key]" = WeakKeyDictionary()
-_derived: "WeakKeyDictionary[nn.Module, Key]" = WeakKeyDictionary()
-_separable: "WeakKeyDictionary[Any, set[Hashable]]" = WeakKeyDictionary()
-_smooth: "WeakKeyDictionary[Any, set[Hashable]]" = WeakKeyDictionary()
+_separable = Losses()
 
 
 def admitted(model: nn.Module, loss: Loss, examples: Any, *, name: str = "split") -> Split:
@@ -44,12 +40,12 @@ def admitted(model: nn.Module, loss: Loss, examples: Any, *, name: str = "split"
     check_callable(loss)
     with torch.no_grad():
         check_independence(model, split)
-        few = _few(model, split).take(slice(2))
+        few = few_of(model, split).take(slice(2))
         pair = outputs(model, few.inputs)
         if isinstance(loss, Demanding):
             loss.check(pair, split.targets.to(pair.device))
         per_example(loss, pair, few.targets)
-        if not _tried(_separable, loss, pair, few.targets):
+        if not _separable.holds(loss, pair, few.targets):
             check_separable(model, loss, split)
     return split
 
@@ -61,11 +57,10 @@ def differentiable(model: nn.Module, loss: Loss, examples: Any, *, name: str = "
         ValueError: as ``admitted``; if model or loss cuts the graph; if a gradient is not the derivative.
     """
     split = admitted(model, loss, examples, name=name)
-    few = _few(model, split).take(slice(2))
-    z = check_graph(model, loss, few)
-    check_gradient(model, split)
-    if not _tried(_smooth, loss, z, few.targets):
-        check_smooth(model, loss, split)
+    few = few_of(model, split)
+    check_graph(model, loss, few.take(slice(2)))
+    check_gradient(model, few)
+    check_smooth(model, loss, few)
     return split
 
 
@@ -125,7 +120,7 @@ def check_independence(model: nn.Module, split: Split) -> None:
     if _independent.get(model) == layout:
         return
     told = False
-    for place, few in places(model, _few(model, split)):
+    for place, few in places(model, few_of(model, split)):
         rows = [few.take(slice(i, i + 1)) for i in range(len(few))]
         with unchanged(shared_generators(trainable(place)[0].device)) as drawn:
             together = _first_outputs(place, few)
@@ -162,7 +157,9 @@ def _first_outputs(model: nn.Module, few: Split) -> Tensor:
         shapes = ", ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in given)
         raise ValueError(f"the model does not take these inputs, {shapes} ({str(error).splitlines()[0]})") from error
     if versions != [tensor._version for tensor in given]:
-        raise ValueError("the model changes its inputs in place, so a second pass sees others; let it make a new tensor")
+        raise ValueError(
+            "the model changes its inputs in place, so a second pass sees others; let it make a new tensor"
+        )
     if not z.is_floating_point() or z.numel() == 0:
         raise ValueError(
             f"the model must return real floating numbers, but returns {z.dtype} of shape {tuple(z.shape)}; give real "
@@ -173,7 +170,8 @@ def _first_outputs(model: nn.Module, few: Split) -> Tensor:
 
 def _scale(values: Tensor) -> Tensor:
     """What two computations of the same values may differ by."""
-    return values.detach().abs().max() * torch.finfo(values.dtype).eps ** 0.5
+    result: Tensor = values.detach().abs().max() * torch.finfo(values.dtype).eps ** 0.5
+    return result
 
 
 _DEPENDS_ON_BATCH = (
@@ -184,7 +182,7 @@ _DEPENDS_ON_BATCH = (
 
 def check_separable(model: nn.Module, loss: Loss, split: Split) -> None:
     """Refuse a loss whose value for an example depends on the rest of the batch or on chance."""
-    few = _few(model, split)
+    few = few_of(model, split)
     z = outputs(model, few.inputs)
     versions = z._version, few.targets._version
     with unchanged(shared_generators(z.device)) as drawn:
@@ -204,139 +202,16 @@ def check_separable(model: nn.Module, loss: Loss, split: Split) -> None:
             "example its own value"
         )
     if len(together) > 1 and bool((together != together[0]).any()):
-        _note(_separable, loss, z, few.targets)
+        _separable.note(loss, z, few.targets)
 
 
-# --- Derivatives ------------------------------------------------------------------------------------------------------
+# --- Examples as the model takes them ---------------------------------------------------------------------------------
 
 
-def check_graph(model: nn.Module, loss: Loss, few: Split) -> Tensor:
-    """The outputs, unless the graph from weights to loss is cut, as by ``detach``, or there is one past the outputs."""
-    with torch.enable_grad():
-        z = outputs(model, few.inputs)
-        value = per_example(loss, z, few.targets)
-    if not z.requires_grad or not (value.requires_grad or getattr(loss, "piecewise_constant", False)):
-        part = "loss" if z.requires_grad else "model"
-        raise ValueError(
-            f"the {part} cuts the graph between weights and loss (detach, numpy or no_grad inside it?), so its "
-            "derivative would be zero without being so; compute it in differentiable operations"
-        )
-    with torch.enable_grad():
-        beside_outputs = per_example(loss, z.detach(), few.targets)
-    if beside_outputs.requires_grad and any(
-        slope is not None
-        for slope in torch.autograd.grad(beside_outputs.sum(), trainable(model), allow_unused=True)
-    ):
-        raise ValueError(
-            "the loss depends on the weights past the outputs (weight decay inside it, or a penalty that the model "
-            "keeps?), but curvature is that of a loss of outputs and targets; let the model return the penalty as one "
-            "more output of each example, and the loss add that"
-        )
-    return z.detach()
-
-
-def check_gradient(model: nn.Module, split: Split) -> None:
-    """Refuse a model whose gradient is not the derivative of its outputs; tried once a model.
-
-    Only at the place with noise: where the model is, an activation may sit on its kink to the bit.
-    """
-    layout = architecture(model)
-    if _derived.get(model) == layout:
-        return
-    if not all(_slope_is_right(*place) for place in islice(places(model, _few(model, split)), 1, None)):
-        raise ValueError(_NO_GRADIENT)
-    _derived[model] = layout
-
-
-def _slope_is_right(model: nn.Module, few: Split) -> bool:
-    with torch.enable_grad():
-        scalars = projection(outputs(model, few.inputs))
-        slopes = torch.autograd.grad(scalars.sum(), trainable(model), materialize_grads=True)
-    w = weights(model)
-    slope = torch.cat([piece.reshape(-1) for piece in slopes]).to(w)
-    v = torch.randn(w.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(w)
-    v /= v.abs().max()
-    differences = [(_summed(model, few, w + h * v) - _summed(model, few, w - h * v)) / (2 * h) for h in steps_of(w)]
-    noise = [4 * torch.finfo(w.dtype).eps * scalars.detach().abs().sum().to(w) / h for h in steps_of(w)]
-    return is_derivative(
-        torch.dot(slope, v)[None], torch.stack(differences)[:, None].to(w), torch.stack(noise)[:, None]
-    )
-
-
-_NO_GRADIENT = (
-    "the model's gradient is not the derivative of its loss: an operation drops, scales or replaces a derivative "
-    "(detach, F.embedding with padding_idx, gradient reversal, straight-through rounding?); replace that operation"
-)
-
-
-def _summed(model: nn.Module, few: Split, w: Tensor) -> Tensor:
-    with torch.no_grad(), lent(model, w):
-        return projection(outputs(model, few.inputs)).sum()
-
-
-def check_smooth(model: nn.Module, loss: Loss, split: Split) -> None:
-    """Refuse a loss whose gradient in the outputs is not its derivative, where it has one.
-
-    Tried in float64 beside the outputs, where no kink is hit; not at all where the loss does not take those.
-    """
-    few = _few(model, split)
-    with torch.no_grad():
-        seen = outputs(model, few.inputs)
-    z = beside(seen.double())
-    targets = few.targets.double() if few.targets.is_floating_point() else few.targets
-    v = torch.randn(z.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(z)
-    try:
-        with torch.enable_grad():
-            losses = per_example(loss, z.requires_grad_(), targets)
-            if not losses.requires_grad:
-                return  # piecewise constant, and says so: see ``check_graph``
-            (slopes,) = torch.autograd.grad(losses.sum(), z, materialize_grads=True)
-        z = z.detach()
-        with torch.no_grad():
-            sides = [
-                (per_example(loss, z + h * v, targets), per_example(loss, z - h * v, targets)) for h in steps_of(z)
-            ]
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:  # probabilities beyond 1, class weights in float32: in whatever words
-        return
-    differences = torch.stack([(up - down) / (2 * h) for (up, down), h in zip(sides, steps_of(z), strict=True)])
-    noise = torch.stack([4 * torch.finfo(z.dtype).eps * losses.detach().abs() / h for h in steps_of(z)])
-    if not is_derivative((slopes * v).reshape(len(z), -1).sum(1), differences, noise):
-        raise ValueError(
-            "the loss's gradient is not its derivative (a part of it is detached, scaled or rounded?), so its "
-            "curvature would be that of another loss; compute all of it in differentiable operations"
-        )
-    _note(_smooth, loss, seen, few.targets)
-
-
-def projection(rows: Tensor) -> Tensor:
-    """A scalar an example that every output enters, (n,): its curvature is the network's own."""
-    rows = rows.reshape(len(rows), -1)
-    return torch.mv(rows, torch.linspace(1, 2, rows.shape[1], dtype=rows.dtype, device=rows.device))
-
-
-# --- What was tried ---------------------------------------------------------------------------------------------------
-
-
-def _few(model: nn.Module, split: Split) -> Split:
+def few_of(model: nn.Module, split: Split) -> Split:
+    """Some examples from all over the split, in memory of their own."""
     few = spread(split)
     return on_model(model, few, slice(len(few)))
-
-
-def _layout(loss: Loss, z: Tensor, targets: Tensor) -> Hashable:
-    return settings(loss), z.shape[1:], z.dtype, targets.shape[1:], targets.dtype
-
-
-def _tried(tried: "WeakKeyDictionary[Any, set[Hashable]]", loss: Loss, z: Tensor, targets: Tensor) -> bool:
-    with suppress(TypeError):  # a loss that cannot be a key is tried every time
-        return _layout(loss, z, targets) in tried.get(loss, set())
-    return False
-
-
-def _note(tried: "WeakKeyDictionary[Any, set[Hashable]]", loss: Loss, z: Tensor, targets: Tensor) -> None:
-    with suppress(TypeError):
-        tried.setdefault(loss, set()).add(_layout(loss, z, targets))
 
 
 def on_model(model: nn.Module, split: Split, rows: slice) -> Split:

@@ -8,12 +8,13 @@ to anything, so that it is tried every time.
 """
 
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from enum import Enum
 from functools import partial
 from pathlib import PurePath
 from types import FunctionType, MethodType
 from typing import Any
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import torch
@@ -71,6 +72,26 @@ def settings(function: Any) -> Key:
         return (walk.enclosed(function), walk.of(getattr(function, "__dict__", None)))
     except TooMany:
         return (object(),)
+
+
+class Losses:
+    """Losses that were tried, with outputs and targets of one layout."""
+
+    def __init__(self) -> None:
+        self._tried: WeakKeyDictionary[Any, set[Hashable]] = WeakKeyDictionary()
+
+    def holds(self, loss: Any, z: Tensor, targets: Tensor) -> bool:
+        """Whether the loss was tried as it is, on such outputs and targets."""
+        with suppress(TypeError):  # a loss that cannot be a key is tried every time
+            return self._layout(loss, z, targets) in self._tried.get(loss, set())
+        return False
+
+    def note(self, loss: Any, z: Tensor, targets: Tensor) -> None:
+        with suppress(TypeError):
+            self._tried.setdefault(loss, set()).add(self._layout(loss, z, targets))
+
+    def _layout(self, loss: Any, z: Tensor, targets: Tensor) -> Hashable:
+        return settings(loss), z.shape[1:], z.dtype, targets.shape[1:], targets.dtype
 
 
 class _Walk:

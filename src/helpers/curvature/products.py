@@ -91,7 +91,7 @@ def hvp(model: nn.Module, loss: Loss, split: Split, v: Tensor) -> Tensor:
     """Hessian of the mean loss times ``v``; v is (d,) or a block (d, m), and so is the result.
 
     Raises:
-        ValueError: if v does not have d rows, or a product is not finite.
+        ValueError: if v is no floating tensor of d rows, or a product is not finite.
     """
     return hessian_operator(model, loss, split)(v)
 
@@ -117,8 +117,12 @@ def _operator(model: nn.Module, product: Callable[[Tensor], Tensor]) -> Callable
     """The product of a vector (d,) as one of vectors and blocks (d, m), computed precisely."""
 
     def matvec(v: Tensor) -> Tensor:
+        if not isinstance(v, Tensor) or not v.is_floating_point():
+            kind = v.dtype if isinstance(v, Tensor) else type(v).__name__
+            raise ValueError(f"v must be a real floating tensor of shape (d,) or (d, m), got a {kind}")
         if v.ndim == 2:
-            return torch.stack([matvec(column) for column in v.unbind(1)], dim=1)
+            columns = [matvec(column) for column in v.unbind(1)]
+            return torch.stack(columns, dim=1) if columns else v.clone()
         with precisely(model):
             return _finite("a Hessian product", product(v))
 

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
-from helpers.curvature.contracts import on_model, projection
+from helpers.curvature.contracts import on_model
+from helpers.curvature.derivatives import projection
 from helpers.curvature.keys import Key, architecture
 from helpers.curvature.trials import EXAMPLES, doubled, lent, places, spread
 from helpers.data import Split

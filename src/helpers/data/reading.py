@@ -31,7 +31,7 @@ def items_of(dataset: Any) -> list[Part]:
     """
     with _generators_kept(dataset):
         items = [part(dataset[i]) for i in range(len(dataset))]
-        few = list(range(0, len(items), max(len(items) // LOOKS, 1)))
+        few = list(range(0, len(items), max(len(items) // LOOKS, 1)))[:LOOKS]
         _check_same(lambda: [part(dataset[i]) for i in few])
     return items
 
@@ -40,13 +40,14 @@ def batches_of(loader: Any) -> list[Part]:
     """Every batch of a loader, read once.
 
     Raises:
-        ValueError: if examples are left out or taken by chance; if a batch has no target; if the examples, or what joins
-            them to batches, differ from one reading to the next.
+        ValueError: if examples are left out or taken by chance; if a batch has no target; if the examples, or what
+            joins them to batches, differ from one reading to the next.
     """
     _check_whole(loader)
     with _generators_kept(loader):
         batches = [part(batch) for batch in loader]
-        dataset, join = getattr(loader, "dataset", None), getattr(loader, "collate_fn", None)
+        dataset: Any = getattr(loader, "dataset", None)
+        join = getattr(loader, "collate_fn", None)
         if join is not None and hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset):
             batch = getattr(loader, "batch_sampler", None)
             few = list(islice(loader.sampler if batch is None else next(iter(batch), []), LOOKS))
@@ -83,16 +84,22 @@ def _check_whole(loader: Any) -> None:
 
 def _check_same(read: Callable[[], list[Part]]) -> None:
     """Refuse what draws while it is read, or gives something else the second time."""
-    state = random.getstate(), np.random.get_state()[1:]
+    before = _states_elsewhere()
     with unchanged(shared_generators()) as drawn:
         first = _tensors(read())
-        by_chance = drawn() or repr((random.getstate(), np.random.get_state()[1:])) != repr(state)
+        by_chance = drawn() or _states_elsewhere() != before
     second = _tensors(read())
     if by_chance or len(first) != len(second) or not all(map(_equal, first, second)):
         raise ValueError(
-            "an example changes whenever it is read (random transforms, a mixing collate_fn?), so there is no one sample "
-            "to measure; give the data without them, and to a training by augment="
+            "an example changes whenever it is read (random transforms, a mixing collate_fn?), so there is no one "
+            "sample; give the data without them, and to a training by augment="
         )
+
+
+def _states_elsewhere() -> tuple[Any, ...]:
+    """Where the generators of Python and of NumPy stand, which transforms may draw from."""
+    state: Any = np.random.get_state()  # noqa: NPY002
+    return random.getstate(), state[1].tobytes(), state[2:]
 
 
 def _tensors(parts: Iterable[Any]) -> list[Tensor]:
@@ -121,7 +128,7 @@ def _generators_kept(source: Any) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(unchanged(shared_generators() | generators))
         stack.callback(random.setstate, random.getstate())
-        stack.callback(np.random.set_state, np.random.get_state())
+        stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002
         yield
 
 

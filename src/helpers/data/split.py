@@ -93,8 +93,8 @@ class Split:
         """All batches of a loader, read once and joined. Items as in ``from_dataset``.
 
         Raises:
-            ValueError: if the loader drops a last batch that is not full, takes examples by chance, is empty, or a batch
-                has no target; if the examples or their joining to batches change from one reading to the next.
+            ValueError: if the loader drops a last batch that is not full, takes examples by chance, is empty, or a
+                batch has no target; if the examples or their joining change from one reading to the next.
         """
         source = getattr(loader, "dataset", None) or loader
         return cls._joined(torch.cat, batches_of(loader), source, classes, edition)
