@@ -16,8 +16,8 @@ _derived: "WeakKeyDictionary[nn.Module, Key]" = WeakKeyDictionary()
 _smooth = Losses()
 
 
-def check_graph(model: nn.Module, loss: Loss, few: Split) -> None:
-    """Refuse a graph between weights and loss that is cut, as ``detach`` does, or that goes past the outputs."""
+def check_graph(model: nn.Module, loss: Loss, few: Split) -> Tensor:
+    """Refuse a graph between weights and loss that is cut, as ``detach`` does, or goes past the outputs; these else."""
     with torch.enable_grad():
         z = outputs(model, few.inputs)
         value = per_example(loss, z, few.targets)
@@ -37,6 +37,7 @@ def check_graph(model: nn.Module, loss: Loss, few: Split) -> None:
             "keeps?), but curvature is that of a loss of outputs and targets; let the model return the penalty as one "
             "more output of each example, and the loss add that"
         )
+    return z.detach()
 
 
 def check_gradient(model: nn.Module, few: Split) -> None:
@@ -78,13 +79,11 @@ def _summed(model: nn.Module, few: Split, w: Tensor) -> Tensor:
         return projection(outputs(model, few.inputs)).sum()
 
 
-def check_smooth(model: nn.Module, loss: Loss, few: Split) -> None:
+def check_smooth(loss: Loss, seen: Tensor, few: Split) -> None:
     """Refuse a loss whose gradient in the outputs is not its derivative, where it has one; tried once a loss.
 
-    Tried in float64 beside the outputs, where no kink is hit; not at all where the loss does not take those.
+    Tried in float64 beside the outputs that were seen, where no kink is hit; not at all where it does not take those.
     """
-    with torch.no_grad():
-        seen = outputs(model, few.inputs)
     if _smooth.holds(loss, seen, few.targets):
         return
     z = beside(seen.double())

@@ -24,8 +24,10 @@ def precisely(model: nn.Module) -> Iterator[None]:
     (``_plain_embeddings``, ``_without_hooks``), and buffers that ``forward`` changes are put back (``_kept_buffers``).
 
     Raises:
-        ValueError: if the model is no module.
+        ValueError: if the model is no module; inside a transform of ``torch.func``.
     """
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise ValueError("curvature cannot be computed inside torch.func's grad, vmap or jvp; call it outside of them")
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module, got a {type(model).__name__}; wrap it in one")
     with ExitStack() as stack:
