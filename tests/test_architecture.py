@@ -98,7 +98,9 @@ def test_modules_do_not_import_one_another_in_a_circle():
 
 
 def test_every_module_that_a_reader_may_import_has_a_place_in_the_plan():
-    assert set().union(*LAYERS) - {"_checks", "_generators", "_precision", "__main__", "__init__"} == set(helpers.__all__)
+    assert set().union(*LAYERS) - {"_checks", "_generators", "_precision", "__main__", "__init__"} == set(
+        helpers.__all__
+    )
 
 
 def test_the_house_has_few_doors_and_no_long_rooms():

@@ -20,7 +20,7 @@ from helpers.curvature.trials import places, spread, tells
 from helpers.data import Split, as_split
 from helpers.data.inputs import tensors
 from helpers.losses import Demanding, Loss, check_callable, per_example
-from helpers.models import outputs, trainable
+from helpers.models import outputs, set_weights, trainable, weights
 
 EXACT_TYPES = (torch.float32, torch.float64)
 _independent: "WeakKeyDictionary[nn.Module, Key]" = WeakKeyDictionary()
@@ -146,9 +146,9 @@ def check_independence(model: nn.Module, split: Split) -> None:
 
 
 def _first_outputs(model: nn.Module, few: Split) -> Tensor:
-    """The outputs, once it is known that the model takes the inputs, leaves them alone and returns real numbers."""
-    given = tensors(few.inputs)
-    versions = [tensor._version for tensor in given]
+    """The outputs, once it is known that the model takes the inputs, changes nothing and returns real numbers."""
+    given, parameters = tensors(few.inputs), trainable(model)
+    versions, at_first = [[tensor._version for tensor in part] for part in (given, parameters)], weights(model)
     try:
         z = outputs(model, few.inputs)
     except torch.OutOfMemoryError:
@@ -156,7 +156,13 @@ def _first_outputs(model: nn.Module, few: Split) -> Tensor:
     except (RuntimeError, TypeError, IndexError) as error:
         shapes = ", ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in given)
         raise ValueError(f"the model does not take these inputs, {shapes} ({str(error).splitlines()[0]})") from error
-    if versions != [tensor._version for tensor in given]:
+    if versions[1] != [p._version for p in parameters]:
+        set_weights(model, at_first)
+        raise ValueError(
+            "the model changes its weights whenever it is called (F.embedding with max_norm?), so that W is not the point "
+            "that the loss belongs to; let it leave them as they are"
+        )
+    if versions[0] != [tensor._version for tensor in given]:
         raise ValueError(
             "the model changes its inputs in place, so a second pass sees others; let it make a new tensor"
         )

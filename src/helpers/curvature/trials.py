@@ -111,7 +111,7 @@ STEPS = {  # of central differences, in proportion to the size of what is moved
     torch.float64: (1e-5, 1e-6, 1e-7),
     torch.float32: (3e-2, 1e-2, 3e-3),
 }
-AGREE = 1e-4  # relative, of a slope and a difference; two differences have settled at a tenth of it
+AGREE = {torch.float64: 1e-4, torch.float32: 1e-2}  # relative; two differences have settled at a tenth of it
 
 
 def steps_of(values: Tensor) -> list[float]:
@@ -129,11 +129,11 @@ def is_derivative(slope: Tensor, differences: Tensor, noise: Tensor) -> bool:
         differences: at several steps, shape (steps, m).
         noise: what rounding leaves of each, shape (steps, m).
     """
-    size = slope.abs() + differences.abs()
-    right = ((differences - slope).abs() <= AGREE * size + noise).any(0)
+    size, agree = slope.abs() + differences.abs(), AGREE[slope.dtype]
+    right = ((differences - slope).abs() <= agree * size + noise).any(0)
     settled = torch.stack(
         [
-            (differences[i] - differences[j]).abs() <= 0.1 * AGREE * size[i] + noise[i] + noise[j]
+            (differences[i] - differences[j]).abs() <= 0.1 * agree * size[i] + noise[i] + noise[j]
             for i, j in combinations(range(len(differences)), 2)
         ]
     ).any(0)
