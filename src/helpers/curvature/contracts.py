@@ -159,8 +159,8 @@ def _first_outputs(model: nn.Module, few: Split) -> Tensor:
     if versions[1] != [p._version for p in parameters]:
         set_weights(model, at_first)
         raise ValueError(
-            "the model changes its weights whenever it is called (F.embedding with max_norm?), so that W is not the point "
-            "that the loss belongs to; let it leave them as they are"
+            "the model changes its weights whenever it is called (F.embedding with max_norm?), so that W is not the "
+            "point that the loss belongs to; let it leave them as they are"
         )
     if versions[0] != [tensor._version for tensor in given]:
         raise ValueError(

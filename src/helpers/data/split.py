@@ -70,10 +70,10 @@ class Split:
             ValueError: as ``Split``.
         """
         inputs, targets = each(array, X), array(y)
-        if classes is None:
-            whole = not targets.is_floating_point() and targets.numel() > 0
-            classes = int(targets.max()) + 1 if whole else 0
-        return cls(inputs, targets, classes, edition, origin)
+        split = cls(inputs, targets, classes or 0, edition, origin)
+        if classes is None and not targets.is_floating_point() and targets.numel() > 0:
+            return replace(split, classes=int(targets.max()) + 1)
+        return split
 
     @classmethod
     def from_dataset(cls, dataset: Any, *, classes: int | None = None, edition: str | None = None) -> "Split":
