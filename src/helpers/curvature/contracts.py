@@ -38,7 +38,7 @@ def admitted(model: nn.Module, loss: Loss, examples: Any, *, name: str = "split"
     split = finite_split(examples, name)
     check_model(model)
     check_callable(loss)
-    with torch.no_grad():
+    with torch.no_grad(), unchanged(shared_generators(trainable(model)[0].device)):
         check_independence(model, split)
         few = few_of(model, split).take(slice(2))
         pair = outputs(model, few.inputs)
