@@ -45,11 +45,19 @@ class Demanding(Protocol):
     def check(self, outputs: Tensor, targets: Tensor, /) -> None: ...
 
 
+def check_callable(loss: object) -> None:
+    """Refuse what is no function of outputs and targets: the name of a loss, or a class that was not called."""
+    if isinstance(loss, type) or not callable(loss):
+        what = f"the class {loss.__name__}; make an instance of it" if isinstance(loss, type) else repr(loss)[:60]
+        raise ValueError(f"loss must be a function of outputs and targets, got {what}")
+
+
 def per_example(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor) -> Tensor:
     """The loss of every example, shape (n,).
 
     Raises:
-        ValueError: if the loss returns anything else, such as the mean that ``nn.CrossEntropyLoss()`` takes.
+        ValueError: if the loss returns anything else, such as the mean that ``nn.CrossEntropyLoss()`` takes, or numbers
+            that are not floating.
     """
     values = loss(outputs, targets)
     n = len(targets)
@@ -59,6 +67,8 @@ def per_example(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targe
             f"loss must return one value an example, shape ({n},), but returned {shape}; take no mean or sum over "
             "examples (reduction='none', losses.ClippedCrossEntropy, or losses.PerSequence for sequences)"
         )
+    if not values.is_floating_point():
+        raise ValueError(f"loss must return real floating numbers, but returned {values.dtype}; convert them")
     return values
 
 

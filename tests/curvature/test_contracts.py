@@ -207,7 +207,7 @@ def test_weight_normalisation_has_the_right_curvature():
         model.weight_g.fill_(2.0)
         model.weight_v.copy_(torch.tensor([[3.0, 4.0]]))
     split = data.Split(torch.tensor([[1.0, 0.0]] * 2).double(), torch.zeros(2).double(), 0, "one")
-    assert routes.trusted_product(model, split) is routes.with_plain_weight_norm
+    assert routes.trusted_product(model, split) is routes.with_plain_operations
     H = curvature.hessian(model, HalfSquaredError(), split)
     assert H.trace().item() == pytest.approx(0.4048, abs=1e-10)
     assert curvature.trace(model, HalfSquaredError(), split).value == pytest.approx(0.4048, abs=1e-10)

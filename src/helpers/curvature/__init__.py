@@ -2,6 +2,7 @@
 
 ===============  ==================================================================================
 ``contracts``    what is asked of a model, a loss and a sample, checked where they enter
+``derivatives``  is PyTorch's gradient the derivative?
 ``batches``      a sample in batches that fit the device
 ``routes``       three routes to a Hessian product, and which of them a network may be trusted to
 ``products``     gradient, Hessian products, dense Hessian and Gauss-Newton matrix

@@ -6,13 +6,14 @@ import torch
 from torch import nn
 
 from helpers.curvature.contracts import check_model, on_model
+from helpers.curvature.keys import Key, architecture
 from helpers.curvature.precision import precise
-from helpers.curvature.routes import _PlainWeightNorm
-from helpers.curvature.trials import EXAMPLES, architecture, places, spread
+from helpers.curvature.routes import PlainOperations
+from helpers.curvature.trials import EXAMPLES, places, spread
 from helpers.data import Split, as_split
 from helpers.models import flat, outputs, trainable
 
-_verdicts: "WeakKeyDictionary[nn.Module, tuple[tuple[str, ...], tuple[bool, str]]]" = WeakKeyDictionary()
+_verdicts: "WeakKeyDictionary[nn.Module, tuple[Key, tuple[bool, str]]]" = WeakKeyDictionary()
 
 
 @precise
@@ -29,7 +30,7 @@ def is_piecewise_affine(model: nn.Module, split: Split, *, seed: int = 0) -> tup
     check_model(model)
     layout = architecture(model)
     if model not in _verdicts or _verdicts[model][0] != layout:
-        with _PlainWeightNorm():
+        with PlainOperations():
             few = on_model(model, spread(as_split(split)), slice(EXAMPLES))
             verdicts = [_tried(*place, seed) for place in places(model, few)]
             _verdicts[model] = (layout, min(verdicts, key=lambda verdict: verdict[0]))

@@ -6,27 +6,25 @@ those of the book only if what PyTorch calls the gradient is the derivative: ``d
 depends on the architecture alone is tried once a model (``trials``), what depends on the loss once a loss.
 """
 
-from collections.abc import Hashable
-from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from helpers.curvature.trials import architecture, beside, is_derivative, places, spread, steps_of, tells
+from helpers._generators import shared_generators, unchanged
+from helpers.curvature.derivatives import check_gradient, check_graph, check_smooth
+from helpers.curvature.keys import Key, Losses, architecture
+from helpers.curvature.trials import places, spread, tells
 from helpers.data import Split, as_split
 from helpers.data.inputs import tensors
-from helpers.losses import Demanding, Loss, per_example
-from helpers.models import at, outputs, trainable, weights
+from helpers.losses import Demanding, Loss, check_callable, per_example
+from helpers.models import outputs, set_weights, trainable, weights
 
 EXACT_TYPES = (torch.float32, torch.float64)
-_independent: "WeakKeyDictionary[nn.Module, tuple[str, ...]]" = WeakKeyDictionary()
-_derived: "WeakKeyDictionary[nn.Module, tuple[str, ...]]" = WeakKeyDictionary()
-_separable: "WeakKeyDictionary[Any, set[Hashable]]" = WeakKeyDictionary()
-_smooth: "WeakKeyDictionary[Any, set[Hashable]]" = WeakKeyDictionary()
+_independent: "WeakKeyDictionary[nn.Module, Key]" = WeakKeyDictionary()
+_separable = Losses()
 
 
 def admitted(model: nn.Module, loss: Loss, examples: Any, *, name: str = "split") -> Split:
@@ -34,19 +32,20 @@ def admitted(model: nn.Module, loss: Loss, examples: Any, *, name: str = "split"
 
     Raises:
         ValueError: in one sentence, if the model is in training mode, in low precision or on several devices; if model
-            or loss depends on the batch or on chance; if inputs or targets are not finite; if targets, outputs and loss
-            do not fit.
+            or loss depends on the batch or on chance, or changes what it is given; if inputs or targets are not finite;
+            if targets, outputs and loss do not fit.
     """
     split = finite_split(examples, name)
     check_model(model)
-    with torch.no_grad():
+    check_callable(loss)
+    with torch.no_grad(), unchanged(shared_generators(trainable(model)[0].device)):
         check_independence(model, split)
-        few = on_model(model, split, slice(2))
+        few = few_of(model, split).take(slice(2))
         pair = outputs(model, few.inputs)
         if isinstance(loss, Demanding):
             loss.check(pair, split.targets.to(pair.device))
         per_example(loss, pair, few.targets)
-        if not _tried(_separable, loss, pair, few.targets):
+        if not _separable.holds(loss, pair, few.targets):
             check_separable(model, loss, split)
     return split
 
@@ -58,11 +57,10 @@ def differentiable(model: nn.Module, loss: Loss, examples: Any, *, name: str = "
         ValueError: as ``admitted``; if model or loss cuts the graph; if a gradient is not the derivative.
     """
     split = admitted(model, loss, examples, name=name)
-    few = on_model(model, split, slice(2))
+    few = few_of(model, split)
     z = check_graph(model, loss, few)
-    check_gradient(model, split)
-    if not _tried(_smooth, loss, z, few.targets):
-        check_smooth(model, loss, split)
+    check_gradient(model, few)
+    check_smooth(loss, z, few)
     return split
 
 
@@ -79,6 +77,13 @@ def check_model(model: nn.Module) -> None:
     """Refuse a model whose Hessian would mean nothing: in training mode, in low precision, in parts."""
     check_evaluation_mode(model)
     parameters = trainable(model)
+    if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
+        raise ValueError(
+            "the model was made under torch.inference_mode(), so its weights can have no gradient; make it outside, or "
+            "give copy.deepcopy(model)"
+        )
+    if not any(p.numel() for p in parameters):
+        raise ValueError("the model's trainable parameters have no entries (a layer of width zero?), so there is no W")
     types = {p.dtype for p in parameters}
     if len(types) > 1 or types.isdisjoint(EXACT_TYPES):
         raise ValueError(
@@ -115,17 +120,17 @@ def check_independence(model: nn.Module, split: Split) -> None:
     if _independent.get(model) == layout:
         return
     told = False
-    for place, few in places(model, _few(model, split)):
+    for place, few in places(model, few_of(model, split)):
         rows = [few.take(slice(i, i + 1)) for i in range(len(few))]
-        state = torch.random.get_rng_state()
-        together, again = outputs(place, few.inputs), outputs(place, few.inputs)
-        drawn = not torch.equal(torch.random.get_rng_state(), state)
-        torch.random.set_rng_state(state)
-        scale = together.abs().max() * torch.finfo(together.dtype).eps ** 0.5
-        if drawn or (together - again).abs().max() > scale:
+        with unchanged(shared_generators(trainable(place)[0].device)) as drawn:
+            together = _first_outputs(place, few)
+            again = outputs(place, few.inputs)
+            by_chance = drawn()
+        scale = _scale(together)
+        if by_chance or (together - again).abs().max() > scale:
             raise ValueError(
-                "the model draws at random in evaluation mode (dropout that is always on?), so two passes over the "
-                "same examples may differ; the curvature of a random function is not defined"
+                "the model draws at random in evaluation mode (dropout that is always on?), or remembers what it has "
+                "seen, so two passes over the same examples may differ; such a function has no curvature"
             )
         try:
             alone = torch.cat([outputs(place, row.inputs) for row in rows])
@@ -140,6 +145,41 @@ def check_independence(model: nn.Module, split: Split) -> None:
         _independent[model] = layout
 
 
+def _first_outputs(model: nn.Module, few: Split) -> Tensor:
+    """The outputs, once it is known that the model takes the inputs, changes nothing and returns real numbers."""
+    given, parameters = tensors(few.inputs), trainable(model)
+    versions, at_first = [[tensor._version for tensor in part] for part in (given, parameters)], weights(model)
+    try:
+        z = outputs(model, few.inputs)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, IndexError) as error:
+        shapes = ", ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in given)
+        raise ValueError(f"the model does not take these inputs, {shapes} ({str(error).splitlines()[0]})") from error
+    if versions[1] != [p._version for p in parameters]:
+        set_weights(model, at_first)
+        raise ValueError(
+            "the model changes its weights whenever it is called (F.embedding with max_norm?), so that W is not the "
+            "point that the loss belongs to; let it leave them as they are"
+        )
+    if versions[0] != [tensor._version for tensor in given]:
+        raise ValueError(
+            "the model changes its inputs in place, so a second pass sees others; let it make a new tensor"
+        )
+    if not z.is_floating_point() or z.numel() == 0:
+        raise ValueError(
+            f"the model must return real floating numbers, but returns {z.dtype} of shape {tuple(z.shape)}; give real "
+            "and imaginary parts as outputs of their own, and logits instead of classes"
+        )
+    return z
+
+
+def _scale(values: Tensor) -> Tensor:
+    """What two computations of the same values may differ by."""
+    result: Tensor = values.detach().abs().max() * torch.finfo(values.dtype).eps ** 0.5
+    return result
+
+
 _DEPENDS_ON_BATCH = (
     "an example's output depends on the rest of its batch, even in evaluation mode (BatchNorm without running "
     "statistics?), so the loss is no mean over examples; give the model running statistics or another normalisation"
@@ -148,15 +188,18 @@ _DEPENDS_ON_BATCH = (
 
 def check_separable(model: nn.Module, loss: Loss, split: Split) -> None:
     """Refuse a loss whose value for an example depends on the rest of the batch or on chance."""
-    few = _few(model, split)
+    few = few_of(model, split)
     z = outputs(model, few.inputs)
-    state = torch.random.get_rng_state()
-    together, again = per_example(loss, z, few.targets), per_example(loss, z, few.targets)
-    drawn = not torch.equal(torch.random.get_rng_state(), state)
-    torch.random.set_rng_state(state)
+    versions = z._version, few.targets._version
+    with unchanged(shared_generators(z.device)) as drawn:
+        together = per_example(loss, z, few.targets)
+        if versions != (z._version, few.targets._version):
+            raise ValueError("the loss changes outputs or targets in place; let it make new tensors")
+        again = per_example(loss, z, few.targets)
+        by_chance = drawn()
     alone = torch.cat([per_example(loss, z[i : i + 1], few.targets[i : i + 1]) for i in range(len(z))])
-    scale = together.abs().max() * torch.finfo(together.dtype).eps ** 0.5
-    if drawn or (together - again).abs().max() > scale:
+    scale = _scale(together)
+    if by_chance or (together - again).abs().max() > scale:
         raise ValueError("the loss draws at random, so it is no function of the weights; take the randomness out of it")
     if (together - alone).abs().max() > scale:
         raise ValueError(
@@ -165,128 +208,16 @@ def check_separable(model: nn.Module, loss: Loss, split: Split) -> None:
             "example its own value"
         )
     if len(together) > 1 and bool((together != together[0]).any()):
-        _note(_separable, loss, z, few.targets)
+        _separable.note(loss, z, few.targets)
 
 
-# --- Derivatives ------------------------------------------------------------------------------------------------------
+# --- Examples as the model takes them ---------------------------------------------------------------------------------
 
 
-def check_graph(model: nn.Module, loss: Loss, few: Split) -> Tensor:
-    """Refuse a model or loss that cuts the graph between weights and loss, as ``detach`` does; else the outputs."""
-    with torch.enable_grad():
-        z = outputs(model, few.inputs)
-        value = per_example(loss, z, few.targets)
-    if not z.requires_grad or not (value.requires_grad or getattr(loss, "piecewise_constant", False)):
-        part = "loss" if z.requires_grad else "model"
-        raise ValueError(
-            f"the {part} cuts the graph between weights and loss (detach, numpy or no_grad inside it?), so its "
-            "derivative would be zero without being so; compute it in differentiable operations"
-        )
-    return z.detach()
-
-
-def check_gradient(model: nn.Module, split: Split) -> None:
-    """Refuse a model whose gradient is not the derivative of its outputs; tried once a model.
-
-    Only at the place with noise: where the model is, an activation may sit on its kink to the bit.
-    """
-    layout = architecture(model)
-    if _derived.get(model) == layout:
-        return
-    if not all(_slope_is_right(*place) for place in islice(places(model, _few(model, split)), 1, None)):
-        raise ValueError(_NO_GRADIENT)
-    _derived[model] = layout
-
-
-def _slope_is_right(model: nn.Module, few: Split) -> bool:
-    with torch.enable_grad():
-        scalars = projection(outputs(model, few.inputs))
-        slopes = torch.autograd.grad(scalars.sum(), trainable(model), materialize_grads=True)
-    w = weights(model)
-    slope = torch.cat([piece.reshape(-1) for piece in slopes]).to(w)
-    v = torch.randn(w.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(w)
-    v /= v.abs().max()
-    differences = [(_summed(model, few, w + h * v) - _summed(model, few, w - h * v)) / (2 * h) for h in steps_of(w)]
-    noise = [4 * torch.finfo(w.dtype).eps * scalars.detach().abs().sum().to(w) / h for h in steps_of(w)]
-    return is_derivative(
-        torch.dot(slope, v)[None], torch.stack(differences)[:, None].to(w), torch.stack(noise)[:, None]
-    )
-
-
-_NO_GRADIENT = (
-    "the model's gradient is not the derivative of its loss: an operation drops, scales or replaces a derivative "
-    "(detach, F.embedding with padding_idx, gradient reversal, straight-through rounding?); replace that operation"
-)
-
-
-def _summed(model: nn.Module, few: Split, w: Tensor) -> Tensor:
-    with torch.no_grad(), at(model, w):
-        return projection(outputs(model, few.inputs)).sum()
-
-
-def check_smooth(model: nn.Module, loss: Loss, split: Split) -> None:
-    """Refuse a loss whose gradient in the outputs is not its derivative, where it has one.
-
-    Tried in float64 beside the outputs, where no kink is hit; not at all where the loss does not take those.
-    """
-    few = _few(model, split)
-    with torch.no_grad():
-        seen = outputs(model, few.inputs)
-    z = beside(seen.double())
-    targets = few.targets.double() if few.targets.is_floating_point() else few.targets
-    v = torch.randn(z.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(z)
-    try:
-        with torch.enable_grad():
-            losses = per_example(loss, z.requires_grad_(), targets)
-            if not losses.requires_grad:
-                return  # piecewise constant, and says so: see ``check_graph``
-            (slopes,) = torch.autograd.grad(losses.sum(), z, materialize_grads=True)
-        z = z.detach()
-        with torch.no_grad():
-            sides = [
-                (per_example(loss, z + h * v, targets), per_example(loss, z - h * v, targets)) for h in steps_of(z)
-            ]
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:  # probabilities beyond 1, class weights in float32: in whatever words
-        return
-    differences = torch.stack([(up - down) / (2 * h) for (up, down), h in zip(sides, steps_of(z), strict=True)])
-    noise = torch.stack([4 * torch.finfo(z.dtype).eps * losses.detach().abs() / h for h in steps_of(z)])
-    if not is_derivative((slopes * v).reshape(len(z), -1).sum(1), differences, noise):
-        raise ValueError(
-            "the loss's gradient is not its derivative (a part of it is detached, scaled or rounded?), so its "
-            "curvature would be that of another loss; compute all of it in differentiable operations"
-        )
-    _note(_smooth, loss, seen, few.targets)
-
-
-def projection(rows: Tensor) -> Tensor:
-    """A scalar an example that every output enters, (n,): its curvature is the network's own."""
-    rows = rows.reshape(len(rows), -1)
-    return torch.mv(rows, torch.linspace(1, 2, rows.shape[1], dtype=rows.dtype, device=rows.device))
-
-
-# --- What was tried ---------------------------------------------------------------------------------------------------
-
-
-def _few(model: nn.Module, split: Split) -> Split:
+def few_of(model: nn.Module, split: Split) -> Split:
+    """Some examples from all over the split, in memory of their own."""
     few = spread(split)
     return on_model(model, few, slice(len(few)))
-
-
-def _layout(z: Tensor, targets: Tensor) -> Hashable:
-    return z.shape[1:], z.dtype, targets.shape[1:], targets.dtype
-
-
-def _tried(tried: "WeakKeyDictionary[Any, set[Hashable]]", loss: Loss, z: Tensor, targets: Tensor) -> bool:
-    with suppress(TypeError):  # a loss that cannot be a key is tried every time
-        return _layout(z, targets) in tried.get(loss, set())
-    return False
-
-
-def _note(tried: "WeakKeyDictionary[Any, set[Hashable]]", loss: Loss, z: Tensor, targets: Tensor) -> None:
-    with suppress(TypeError):
-        tried.setdefault(loss, set()).add(_layout(z, targets))
 
 
 def on_model(model: nn.Module, split: Split, rows: slice) -> Split:

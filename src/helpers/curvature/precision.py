@@ -20,10 +20,20 @@ def precisely(model: nn.Module) -> Iterator[None]:
     """Gradients on, whatever surrounds the block; no autocast, no TF32, attention by its mathematical kernel.
 
     TF32 rounds to 10 bits: harmless for training, an error of a hundredth in a Hessian product. Fused attention has no
-    second derivative, its mathematical kernel has. Embeddings have their derivative (``_plain_embeddings``).
+    second derivative, its mathematical kernel has. Embeddings and hooked weights have their derivative
+    (``_plain_embeddings``, ``_without_hooks``), and buffers that ``forward`` changes are put back (``_kept_buffers``).
+
+    Raises:
+        ValueError: if the model is no module; inside a transform of ``torch.func``.
     """
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise ValueError("curvature cannot be computed inside torch.func's grad, vmap or jvp; call it outside of them")
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a torch.nn.Module, got a {type(model).__name__}; wrap it in one")
     with ExitStack() as stack:
         stack.enter_context(_plain_embeddings(model))
+        stack.enter_context(_without_hooks(model))
+        stack.enter_context(_kept_buffers(model))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         for device in ("cpu", "cuda"):
@@ -67,3 +77,37 @@ def _plain_embeddings(model: nn.Module) -> Iterator[None]:
                 stack.callback(vars(layer).update, before)
                 vars(layer).update(plain)
         yield
+
+
+@contextmanager
+def _without_hooks(model: nn.Module) -> Iterator[None]:
+    """Weights without the hooks that replace their gradient in training by another (a mask, a scale, a clip)."""
+    with ExitStack() as stack:
+        for p in model.parameters():
+            if hooks := p._backward_hooks:
+                stack.callback(hooks.update, dict(hooks))
+                hooks.clear()
+        yield
+
+
+@contextmanager
+def _kept_buffers(model: nn.Module) -> Iterator[None]:
+    """Buffers that a forward pass changes, in place or for new ones, are afterwards those of before."""
+    modules = [(module, dict(module._buffers.items())) for module in model.modules()]
+    values = [
+        (buffer, buffer.clone(), buffer._version)
+        for _, buffers in modules
+        for buffer in buffers.values()
+        if buffer is not None and not buffer.is_inference()
+    ]
+    try:
+        yield
+    finally:
+        for module, buffers in modules:
+            if not isinstance(module, torch.jit.ScriptModule):  # whose buffers can only be changed in place
+                module._buffers.clear()
+                module._buffers.update(buffers)
+        with torch.no_grad():
+            for buffer, before, version in values:
+                if buffer._version != version:
+                    buffer.copy_(before)

@@ -21,11 +21,12 @@ from helpers.curvature.batches import batches, over_batches, total, usual_batch
 from helpers.curvature.contracts import admitted, differentiable
 from helpers.curvature.precision import precise, precisely
 from helpers.curvature.routes import (
+    PlainOperations,
     by_differences,
     derivative,
     summed_loss,
     trusted_product,
-    with_plain_weight_norm,
+    with_plain_operations,
 )
 from helpers.data import Split
 from helpers.losses import Loss, per_example
@@ -90,7 +91,7 @@ def hvp(model: nn.Module, loss: Loss, split: Split, v: Tensor) -> Tensor:
     """Hessian of the mean loss times ``v``; v is (d,) or a block (d, m), and so is the result.
 
     Raises:
-        ValueError: if v does not have d rows, or a product is not finite.
+        ValueError: if v is no floating tensor of d rows, or a product is not finite.
     """
     return hessian_operator(model, loss, split)(v)
 
@@ -116,8 +117,12 @@ def _operator(model: nn.Module, product: Callable[[Tensor], Tensor]) -> Callable
     """The product of a vector (d,) as one of vectors and blocks (d, m), computed precisely."""
 
     def matvec(v: Tensor) -> Tensor:
+        if not isinstance(v, Tensor) or not v.is_floating_point():
+            kind = v.dtype if isinstance(v, Tensor) else type(v).__name__
+            raise ValueError(f"v must be a real floating tensor of shape (d,) or (d, m), got a {kind}")
         if v.ndim == 2:
-            return torch.stack([matvec(column) for column in v.unbind(1)], dim=1)
+            columns = [matvec(column) for column in v.unbind(1)]
+            return torch.stack(columns, dim=1) if columns else v.clone()
         with precisely(model):
             return _finite("a Hessian product", product(v))
 
@@ -138,10 +143,11 @@ def gauss_newton_operator(model: nn.Module, loss: Loss, split: Split) -> Callabl
     parameters = trainable(model)
 
     def product(batch: Split, v: Tensor) -> Tensor:
-        z = outputs(model, batch.inputs)
-        pushed = _pushed(z, parameters, split_like(model, v))
-        curved = _output_curvature(loss, z.detach(), batch.targets, pushed)
-        return derivative((z * curved).sum(), parameters)
+        with PlainOperations():
+            z = outputs(model, batch.inputs)
+            pushed = _pushed(z, parameters, split_like(model, v))
+            curved = _output_curvature(loss, z.detach(), batch.targets, pushed)
+            return derivative((z * curved).sum(), parameters)
 
     return _operator(model, lambda v: total(over_batches(lambda b: product(b, v), model, split)) / len(split))
 
@@ -201,7 +207,7 @@ def hessian(model: nn.Module, loss: Loss, split: Split) -> Tensor:
     """
     eye = _identity(model)
     split = differentiable(model, loss, split)
-    if trusted_product(model, split) in (with_plain_weight_norm, by_differences):
+    if trusted_product(model, split) in (with_plain_operations, by_differences):
         columns = [summed_product(model, loss, split, column) for column in eye]
         H = torch.stack(columns, dim=1)
     else:

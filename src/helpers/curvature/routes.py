@@ -15,20 +15,23 @@ from weakref import WeakKeyDictionary
 
 import torch
 import torch.autograd.forward_ad as forward_ad
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
-from helpers.curvature.contracts import on_model, projection
-from helpers.curvature.trials import EXAMPLES, architecture, doubled, places, spread
+from helpers.curvature.contracts import on_model
+from helpers.curvature.derivatives import projection
+from helpers.curvature.keys import Key, architecture
+from helpers.curvature.trials import EXAMPLES, doubled, lent, places, spread
 from helpers.data import Split
 from helpers.losses import per_example
-from helpers.models import at, flat, outputs, split_like, trainable, weights
+from helpers.models import flat, outputs, split_like, trainable, weights
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 BatchProduct = Callable[[nn.Module, LossFunction, Split, Tensor], Tensor]
 
-_trusted: "WeakKeyDictionary[nn.Module, tuple[tuple[str, ...], BatchProduct]]" = WeakKeyDictionary()
+_trusted: "WeakKeyDictionary[nn.Module, tuple[Key, BatchProduct]]" = WeakKeyDictionary()
 
 
 # --- The routes -------------------------------------------------------------------------------------------------------
@@ -65,9 +68,9 @@ def reverse_over_forward(model: nn.Module, loss: LossFunction, batch: Split, v: 
     return derivative((slope * dz).sum(), list(named.values()))
 
 
-def with_plain_weight_norm(model: nn.Module, loss: LossFunction, batch: Split, v: Tensor) -> Tensor:
-    """``reverse_over_reverse`` with weight normalisation written out: its fused form has a wrong second derivative."""
-    with _PlainWeightNorm():
+def with_plain_operations(model: nn.Module, loss: LossFunction, batch: Split, v: Tensor) -> Tensor:
+    """``reverse_over_reverse`` with operations written out whose fused form has a wrong second derivative, or none."""
+    with PlainOperations():
         return reverse_over_reverse(model, loss, batch, v)
 
 
@@ -98,19 +101,21 @@ def _difference(model: nn.Module, loss: LossFunction, batch: Split, w: Tensor, s
     """(gradient at w + shift - gradient at w - shift) / 2 of the summed loss, shape (d,)."""
     sides = []
     for sign in (1, -1):
-        with at(model, w + sign * shift):
+        with lent(model, w + sign * shift):
             sides.append(derivative(summed_loss(model, loss, batch), trainable(model)))
     return (sides[0] - sides[1]) / 2
 
 
-class _PlainWeightNorm(TorchFunctionMode):
-    """v g / |v| by elementary operations."""
+class PlainOperations(TorchFunctionMode):
+    """Weight normalisation is v g / |v|, the hard sigmoid relu6(x + 3) / 6, by operations with second derivatives."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch._weight_norm:
             v, g, dim = (*args, 0)[:3]
             normalised: Tensor = v * (g / torch.norm_except_dim(v, 2, dim))
             return normalised
+        if func is F.hardsigmoid:
+            return F.relu6(args[0] + 3) / 6
         return func(*args, **(kwargs or {}))
 
 
@@ -129,7 +134,7 @@ def trusted_product(model: nn.Module, split: Split) -> BatchProduct:
 
 def _first_right(model: nn.Module, split: Split) -> BatchProduct:
     few = on_model(model, spread(split), slice(EXAMPLES))
-    for route in (reverse_over_forward, reverse_over_reverse, with_plain_weight_norm):
+    for route in (reverse_over_forward, reverse_over_reverse, with_plain_operations):
         if _runs(route, model, few) and all(_is_right(route, *place) for place in _doubled_places(model, few)):
             return route
     warnings.warn(

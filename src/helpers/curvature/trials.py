@@ -6,7 +6,7 @@ head that are zero, inputs that are zero or equal. So each is also tried beside 
 where coincidences have probability zero.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import combinations
@@ -16,27 +16,10 @@ from torch import Tensor, nn
 
 from helpers.data import Split
 from helpers.data.inputs import each, tensors
-from helpers.models import at, copied, outputs, split_like, trainable, weights
+from helpers.models import copied, outputs, split_like, trainable, weights
 
 EXAMPLES = 4
 NOISE = 0.1  # relative to a tensor's root mean square; absolute where that is zero
-PLAIN = (bool, int, float, str, type(None))
-
-
-def architecture(model: nn.Module) -> tuple[str, ...]:
-    """What a verdict may rely on: the modules' names, types and settings, and the weights' names and types."""
-    modules = [f"{name}:{type(module).__qualname__}:{_settings(module)}" for name, module in model.named_modules()]
-    return (*modules, *(f"{name}:{p.dtype}:{p.requires_grad}" for name, p in model.named_parameters()))
-
-
-def _settings(module: nn.Module) -> list[tuple[str, object]]:
-    """Attributes that decide what a module computes: plain values, and functions by identity."""
-    public = [(name, value) for name, value in vars(module).items() if not name.startswith("_")]
-    return [
-        (name, value if isinstance(value, PLAIN) else id(value))
-        for name, value in public
-        if isinstance(value, PLAIN) or callable(value)
-    ]
 
 
 def spread(split: Split) -> Split:
@@ -63,13 +46,11 @@ def doubled(model: nn.Module) -> nn.Module:
 def places(model: nn.Module, few: Split) -> Iterator[tuple[nn.Module, Split]]:
     """The model as it is with the examples; then its ``doubled`` twin, both with noise, inside the step alone.
 
-    The second has two examples at least where inputs are floating numbers. It is left out where the model cannot be
-    copied, the outputs there are not finite, or the operations do not take such weights or inputs.
+    The second has two examples at least where inputs are floating numbers. It is left out where the outputs there are
+    not finite, or the operations do not take such weights or inputs.
     """
     yield model, few
     twin = doubled(model)
-    if twin is model:
-        return
     with _noisy(twin):
         noisy = _with_noise(few).to(dtype=trainable(twin)[0].dtype)
         if _takes(twin, noisy):
@@ -79,8 +60,25 @@ def places(model: nn.Module, few: Split) -> Iterator[tuple[nn.Module, Split]]:
 @contextmanager
 def _noisy(model: nn.Module) -> Iterator[None]:
     pieces = [beside(piece, seed).reshape(-1) for seed, piece in enumerate(split_like(model, weights(model)))]
-    with at(model, torch.cat(pieces)):
+    with lent(model, torch.cat(pieces)):
         yield
+
+
+@contextmanager
+def lent(model: nn.Module, vector: Tensor) -> Iterator[None]:
+    """The model placed at ``vector`` (d,) inside the block, in other memory.
+
+    Unlike ``models.at`` it changes no tensor, so that a backward pass which its owner still has to make through the
+    model goes on afterwards as if nothing had been.
+    """
+    before = [p.data for p in trainable(model)]
+    try:
+        for p, piece in zip(trainable(model), split_like(model, vector), strict=True):
+            p.data = torch.empty_like(p).copy_(piece)
+        yield
+    finally:
+        for p, data in zip(trainable(model), before, strict=True):
+            p.data = data
 
 
 def _with_noise(few: Split) -> Split:
@@ -109,13 +107,32 @@ def _takes(model: nn.Module, few: Split) -> bool:
 # --- Whether a slope is a derivative ----------------------------------------------------------------------------------
 
 
-STEPS = (1e-5, 1e-6, 1e-7)  # of central differences, in proportion to the size of what is moved
-AGREE = 1e-4  # relative, of a slope and a difference; two differences have settled at a tenth of it
+STEPS = {  # of central differences, in proportion to the size of what is moved
+    torch.float64: (1e-5, 1e-6, 1e-7),
+    torch.float32: (3e-2, 1e-2, 3e-3),
+}
+AGREE = {torch.float64: 1e-4, torch.float32: 1e-2}  # relative; two differences have settled at a tenth of it
 
 
 def steps_of(values: Tensor) -> list[float]:
-    """Steps of central differences of a function of these float64 values."""
-    return [step * (1 + values.detach().abs().max().item()) for step in STEPS]
+    """Steps of central differences of a function of these values."""
+    return [step * (1 + values.detach().abs().max().item()) for step in STEPS[values.dtype]]
+
+
+def rounding(f: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """What rounding may do to each entry of ``f(values)``: four times its change as values move by their last digits.
+
+    A result may be far smaller than what it was computed from: the cross-entropy of an example that is fitted well is a
+    difference of two logits, and as uncertain as they are; that of one fitted better yet is 0. Numbers of size 1 are
+    taken to have entered anyway.
+    """
+    drawn = torch.Generator().manual_seed(2)
+    eps, centre = torch.finfo(values.dtype).eps, f(values)
+    changes = [4 * eps * centre.abs().clamp(min=1.0)]
+    for _ in range(4):
+        tilt = torch.randn(values.shape, generator=drawn, dtype=torch.float64).to(values)
+        changes.append((f(values * (1 + 2 * eps * tilt)) - centre).abs())
+    return 4 * torch.stack(changes).amax(0)
 
 
 def is_derivative(slope: Tensor, differences: Tensor, noise: Tensor) -> bool:
@@ -124,15 +141,15 @@ def is_derivative(slope: Tensor, differences: Tensor, noise: Tensor) -> bool:
     A kink between the points spoils a difference, and spoils those at other steps in another way.
 
     Args:
-        slope: shape (m,), per unit of the direction, float64 as all.
+        slope: shape (m,), per unit of the direction.
         differences: at several steps, shape (steps, m).
         noise: what rounding leaves of each, shape (steps, m).
     """
-    size = slope.abs() + differences.abs()
-    right = ((differences - slope).abs() <= AGREE * size + noise).any(0)
+    size, agree = slope.abs() + differences.abs(), AGREE[slope.dtype]
+    right = ((differences - slope).abs() <= agree * size + noise).any(0)
     settled = torch.stack(
         [
-            (differences[i] - differences[j]).abs() <= 0.1 * AGREE * size[i] + noise[i] + noise[j]
+            (differences[i] - differences[j]).abs() <= 0.1 * agree * size[i] + noise[i] + noise[j]
             for i, j in combinations(range(len(differences)), 2)
         ]
     ).any(0)

@@ -2,6 +2,7 @@
 
 =============  ===========================================================================
 ``split``      ``Split``: examples with one role; disjoint parts; label noise
+``reading``    data sets and loaders of others, read whole, once, and found the same
 ``inputs``     one tensor, or several as a tuple or a dictionary
 ``sources``    ``load``: data sets by name, from files whose content is checked
 =============  ===========================================================================

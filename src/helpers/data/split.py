@@ -2,16 +2,15 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from helpers.data.inputs import each, flat_rows, length
+from helpers.data.inputs import each, flat_rows, length, tensors
+from helpers.data.reading import array, batches_of, items_of, joined
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,15 @@ class Split:
     indices: Tensor | None = None
 
     def __post_init__(self) -> None:
-        for name, part in (("inputs", self.inputs), ("targets", self.targets)):
-            if not isinstance(part, Tensor | tuple | Mapping):
+        for name, part in [*(("inputs", part) for part in tensors(self.inputs)), ("targets", self.targets)]:
+            if not isinstance(part, Tensor):
                 raise ValueError(f"{name} must be a tensor, got {type(part).__name__}; use Split.from_arrays")
+            if part.layout != torch.strided or part.is_nested:
+                raise ValueError(f"{name} are sparse or nested; give them dense, as with to_dense()")
+            if part.ndim == 0:
+                raise ValueError(f"{name} are a single number; the first axis counts examples, so give shape (1, ...)")
+        if self.targets.is_complex():
+            raise ValueError(f"targets must be real, got {self.targets.dtype}; torch.view_as_real makes two of each")
         n = length(self.inputs)
         if n == 0:
             raise ValueError("a split needs at least one example; this one is empty")
@@ -64,11 +69,11 @@ class Split:
         Raises:
             ValueError: as ``Split``.
         """
-        inputs, targets = each(torch.as_tensor if isinstance(X, Tensor) else _tensor, X), _tensor(y)
-        if classes is None:
-            whole = not targets.is_floating_point() and targets.numel() > 0
-            classes = int(targets.max()) + 1 if whole else 0
-        return cls(inputs, targets, classes, edition, origin)
+        inputs, targets = each(array, X), array(y)
+        split = cls(inputs, targets, classes or 0, edition, origin)
+        if classes is None and not targets.is_floating_point() and targets.numel() > 0:
+            return replace(split, classes=int(targets.max()) + 1)
+        return split
 
     @classmethod
     def from_dataset(cls, dataset: Any, *, classes: int | None = None, edition: str | None = None) -> "Split":
@@ -78,28 +83,21 @@ class Split:
         unless given.
 
         Raises:
-            ValueError: if an item has no target, or holds what is no number (give ``transform=ToTensor()``).
+            ValueError: if an item has no target, or holds what is no number (give ``transform=ToTensor()``); if items
+                differ in shape, or from one reading to the next.
         """
-        items = [_parts(dataset[i]) for i in range(len(dataset))]
-        return cls._joined(torch.stack, items, dataset, classes, edition)
+        return cls._joined(torch.stack, items_of(dataset), dataset, classes, edition)
 
     @classmethod
     def from_loader(cls, loader: Any, *, classes: int | None = None, edition: str | None = None) -> "Split":
         """All batches of a loader, read once and joined. Items as in ``from_dataset``.
 
         Raises:
-            ValueError: if the loader drops a last batch that is not full, is empty, or a batch has no target.
+            ValueError: if the loader drops a last batch that is not full, takes examples by chance, is empty, or a
+                batch has no target; if the examples or their joining change from one reading to the next.
         """
-        held, sampler = getattr(loader, "dataset", None), getattr(loader, "batch_sampler", None)
-        size = getattr(sampler, "batch_size", None) or getattr(loader, "batch_size", None)
-        if getattr(loader, "drop_last", False) or getattr(sampler, "drop_last", False):
-            dropped = len(held) % size if isinstance(held, Sized) and size else None
-            if dropped != 0:
-                number = "" if dropped is None else f" {dropped}"
-                raise ValueError(f"the loader drops the last{number} examples; make it with drop_last=False")
-        with _generators_kept(loader):
-            batches = [_parts(batch) for batch in loader]
-        return cls._joined(torch.cat, batches, held or loader, classes, edition)
+        source = getattr(loader, "dataset", None) or loader
+        return cls._joined(torch.cat, batches_of(loader), source, classes, edition)
 
     @classmethod
     def _joined(
@@ -111,14 +109,14 @@ class Split:
         columns = [piece[0] for piece in pieces]
         inputs: Any
         if isinstance(columns[0], Mapping):
-            inputs = {name: join([_tensor(one[name]) for one in columns]) for name in columns[0]}
+            inputs = {name: joined(join, [one[name] for one in columns]) for name in columns[0]}
         elif isinstance(columns[0], tuple):
-            inputs = tuple(join([_tensor(part) for part in column]) for column in zip(*columns, strict=True))
+            inputs = tuple(joined(join, column) for column in zip(*columns, strict=True))
         else:
-            inputs = join([_tensor(one) for one in columns])
+            inputs = joined(join, columns)
         names = getattr(source, "classes", None)
         count = classes if classes is not None else len(names) if names else None
-        targets = join([_tensor(piece[1]) for piece in pieces])
+        targets = joined(join, [piece[1] for piece in pieces])
         return cls.from_arrays(inputs, targets, classes=count, edition=edition or type(source).__name__)
 
     def __len__(self) -> int:
@@ -137,6 +135,8 @@ class Split:
         """The same examples on another device; ``dtype`` converts floating inputs and targets, and no others."""
 
         def moved(tensor: Tensor) -> Tensor:
+            if tensor.is_inference() and not torch.is_inference_mode_enabled():
+                tensor = tensor.clone()  # into one that autograd may save
             return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
 
         return replace(self, inputs=each(moved, self.inputs), targets=moved(self.targets))
@@ -144,6 +144,8 @@ class Split:
 
 def as_split(examples: Any) -> Split:
     """A Split as it is; a Dataset, a DataLoader, a pair (X, y) of arrays or a list of (input, target) as its Split.
+
+    A list of tuples holds examples, also when they are two; X and y come as a tuple, or as a list of two arrays.
 
     Raises:
         ValueError: if it is none of these.
@@ -154,49 +156,14 @@ def as_split(examples: Any) -> Split:
         return Split.from_loader(examples)
     if isinstance(examples, torch.utils.data.Dataset) and hasattr(examples, "__len__"):
         return Split.from_dataset(examples)
-    if isinstance(examples, tuple | list) and len(examples) == 2:
-        return Split.from_arrays(*examples)
     if isinstance(examples, list) and examples and all(isinstance(item, tuple) for item in examples):
         return Split.from_dataset(examples)
+    if isinstance(examples, tuple | list) and len(examples) == 2:
+        return Split.from_arrays(*examples)
     raise ValueError(
         "examples must be a data.Split, a Dataset, a DataLoader, a pair (X, y) or a list of (input, target), "
         f"got {type(examples).__name__}"
     )
-
-
-@contextmanager
-def _generators_kept(loader: Any) -> Iterator[None]:
-    """Reading a loader draws the order of its examples; its generators, and PyTorch's, stand afterwards as before."""
-    owners = (loader, getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None))
-    held = [getattr(owner, "generator", None) for owner in owners]
-    generators = [generator for generator in held if isinstance(generator, torch.Generator)]
-    before, state = [generator.get_state() for generator in generators], torch.get_rng_state()
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
-        for generator, was in zip(generators, before, strict=True):
-            generator.set_state(was)
-
-
-def _parts(item: Any) -> tuple[Any, Any]:
-    """Inputs and target of an item or a batch."""
-    if isinstance(item, Mapping):
-        for name in ("target", "targets", "label", "labels"):
-            if name in item:
-                return {key: value for key, value in item.items() if key != name}, item[name]
-        raise ValueError(f"an item names no target; call it 'target' or 'label' (it has {', '.join(map(str, item))})")
-    if isinstance(item, tuple | list) and len(item) >= 2:
-        return (item[0] if len(item) == 2 else tuple(item[:-1])), item[-1]
-    raise ValueError(f"an item must be (input, target) or a dictionary with a target, got {type(item).__name__}")
-
-
-def _tensor(values: Any) -> Tensor:
-    try:
-        return torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values))
-    except (TypeError, ValueError) as error:
-        kind = type(values).__name__
-        raise ValueError(f"a {kind} is no array of numbers; give tensors, for images transform=ToTensor()") from error
 
 
 def partition(split: Split, sizes: Sequence[int], *, seed: int) -> list[Split]:

@@ -5,9 +5,10 @@ parameters in the order of ``model.parameters()``: frozen parameters and buffers
 BatchNorm) are part of the model, not of W.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,19 +46,33 @@ def layers(model: nn.Module) -> dict[str, list[nn.Parameter]]:
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A deep copy, also of a model that has just run with weight normalisation in its old form.
+    """A deep copy, also of a model that has just run and keeps what it computed; the model itself is not touched.
 
-    That form leaves the normalised weight in its module, with the graph that made it; it is made anew in every forward
-    pass, and cut from its graph here, since no tensor can be copied with one.
+    What a forward pass leaves in a module with the graph that made it (a penalty, an activation, the weight that weight
+    normalisation in its old form makes) is in the copy without its graph, since no tensor can be copied with one. Hooks
+    on the gradients of weights, which PyTorch's copy loses, are registered anew.
 
     Raises:
         RuntimeError, TypeError: if a part of the model cannot be copied.
     """
-    for module in model.modules():
-        for name, value in vars(module).items():
-            if isinstance(value, Tensor) and value.grad_fn is not None:
-                setattr(module, name, value.detach())
-    return deepcopy(model)
+    made = [tensor for module in model.modules() for tensor in _with_graph(list(vars(module).values()))]
+    twin = deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in made})
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        for hook in (p._backward_hooks or {}).values():
+            q.register_hook(hook)
+    return twin
+
+
+def _with_graph(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors that were computed from others, among the values and in lists, tuples and dictionaries of them."""
+    for value in values:
+        if isinstance(value, Tensor):
+            if value.grad_fn is not None:
+                yield value
+        elif isinstance(value, Mapping):
+            yield from _with_graph(list(value.values()))
+        elif isinstance(value, list | tuple):
+            yield from _with_graph(value)
 
 
 def weights(model: nn.Module) -> Tensor:

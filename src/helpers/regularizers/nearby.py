@@ -45,10 +45,12 @@ class SAM(Wrapper):
         adaptive: whether the radius is relative to each weight.
 
     Raises:
-        ValueError: if rho is negative; in ``step`` without a closure; in ``first_step`` and ``second_step`` out of
-            turn; if no parameter has a gradient.
+        ValueError: if rho is negative, that of a parameter group in a step; in ``step`` without a closure; in
+            ``first_step`` and ``second_step`` out of turn; if no parameter has a gradient.
         NotFinite: in a step whose loss or gradient is NaN or infinite.
     """
+
+    needs_closure = True
 
     @either_form
     def __init__(self, base_optimizer: torch.optim.Optimizer, rho: float = 0.05, adaptive: bool = False) -> None:
@@ -115,7 +117,11 @@ class SAM(Wrapper):
         norm = finite_norm({p: scales[p] * g for p, g in gradients.items()})
         if norm == 0:
             return {}
-        radius = {p: group.get("rho", self.rho) for group in self.param_groups for p in group["params"]}
+        radius = {
+            p: non_negative("rho of a parameter group", group.get("rho", self.rho))
+            for group in self.param_groups
+            for p in group["params"]
+        }
         return {p: scales[p] ** 2 * g * (radius[p] / norm) for p, g in gradients.items()}
 
     def _finish(self, first: dict[Tensor, Tensor]) -> None:
@@ -177,6 +183,8 @@ class GMP(Wrapper):
             without a closure, or if no parameter has a gradient at w.
         NotFinite: in ``step``, if a loss or gradient is NaN or infinite.
     """
+
+    needs_closure = True
 
     @either_form
     def __init__(

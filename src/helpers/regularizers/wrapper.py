@@ -52,19 +52,34 @@ def _unfit(wrapper: "Wrapper", given: object) -> ValueError:
     )
 
 
+def _evaluates(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a step of the optimiser calls the closure, as LBFGS and the wrappers with draws do."""
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    asked_for = closure is not None and closure.default is inspect.Parameter.empty
+    return asked_for or getattr(optimizer, "needs_closure", False)
+
+
 class Wrapper(torch.optim.Optimizer):
     """An optimiser around a base optimiser: same parameter groups, same state, a ``step`` of its own.
 
     Attributes:
         base: the optimiser that makes the update.
+        needs_closure: whether a step evaluates the batch, as only the outermost optimiser may.
 
     Raises:
-        ValueError: if the first argument is no optimiser.
+        ValueError: if the first argument is no optimiser, or one whose step evaluates the batch itself.
     """
+
+    needs_closure = False
 
     def __init__(self, base_optimizer: torch.optim.Optimizer) -> None:
         if not isinstance(base_optimizer, torch.optim.Optimizer):
             raise _unfit(self, base_optimizer)
+        if _evaluates(base_optimizer):
+            raise ValueError(
+                f"{type(self).__name__} gives its base one gradient, but {type(base_optimizer).__name__} evaluates the "
+                "batch itself in every step; put it around a first-order optimiser such as torch.optim.SGD"
+            )
         super().__init__(base_optimizer.param_groups, base_optimizer.defaults)
         self.base = base_optimizer
         self._share()
@@ -109,18 +124,21 @@ class Wrapper(torch.optim.Optimizer):
         """The loss of the closure, and its gradients alone in ``.grad``.
 
         Raises:
-            ValueError: without a closure, or if it returns None.
+            ValueError: without a closure, or if it returns anything but one number.
             NotFinite: if the loss is NaN or infinite.
         """
         if closure is None:
             raise ValueError(f"{type(self).__name__} evaluates a batch more than once; call step(closure)")
         self.zero_grad()
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             loss = closure()
-        if loss is None:
-            raise ValueError("the closure returned None; let it return the loss")
-        if not math.isfinite(float(loss)):
-            raise NotFinite(f"the loss is {float(loss)}: training diverged; lower the learning rate")
+        try:
+            value = float(loss)
+        except (TypeError, ValueError) as error:
+            what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)[:60]
+            raise ValueError(f"the closure returned {what}; let it return the loss, one number") from error
+        if not math.isfinite(value):
+            raise NotFinite(f"the loss is {value}: training diverged; lower the learning rate")
         return loss
 
     def _gradients(self) -> dict[Tensor, Tensor]:

@@ -5,10 +5,15 @@ from math import isfinite
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from helpers._checks import non_negative, positive, whole
 from helpers.data import Split, as_split
+from helpers.data.inputs import tensors
+from helpers.losses import per_example
+from helpers.models import copied, outputs, trainable
+
+EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 
 PerExampleLoss = Callable[[Tensor, Tensor], Tensor]
 Precision = Literal["float32", "bf16"]
@@ -48,6 +53,70 @@ def _check_targets(run: int, split: Split, *, own_loss: bool) -> None:
         raise ValueError(
             f"split {run} has {split.classes} classes, so its targets must lie between 0 and {split.classes - 1}, "
             f"got values from {targets.min()} to {targets.max()}"
+        )
+
+
+def network_of(make_model: Callable[[], nn.Module]) -> nn.Module:
+    """A network that copies of can be trained, one update a step."""
+    if not callable(make_model) or isinstance(make_model, nn.Module):
+        raise ValueError("make_model must be a function without arguments that makes the network; give lambda: ...")
+    model = make_model()
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"make_model must make a torch.nn.Module, but made a {type(model).__name__}")
+    parameters = trainable(model)
+    types = {p.dtype for p in parameters}
+    if len(types) > 1 or not parameters[0].is_floating_point():
+        names = ", ".join(sorted(map(str, types)))
+        raise ValueError(f"all weights must have one real floating type, make_model gives {names}; convert the model")
+    if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
+        raise ValueError(
+            "make_model keeps tensors made under torch.inference_mode(), which cannot be trained; make them"
+        )
+    if any(getattr(layer, "max_norm", None) is not None for layer in model.modules() if isinstance(layer, EMBEDDINGS)):
+        raise ValueError(
+            "an embedding with max_norm changes its weights beside the update, so the dispersion of the updates would "
+            "miss that; leave max_norm out"
+        )
+    if any(p._post_accumulate_grad_hooks for p in parameters):
+        raise ValueError(
+            "make_model registers a hook after the accumulation of gradients, and no gradient is accumulated here; use "
+            "register_hook, which sees the gradient itself"
+        )
+    return model
+
+
+def copies_of(model: nn.Module, k: int) -> list[nn.Module]:
+    """k deep copies."""
+    try:
+        return [copied(model) for _ in range(k)]
+    except Exception as error:  # a part of somebody's model may refuse to be copied in any words
+        raise ValueError(
+            f"the network cannot be copied for each run ({str(error).splitlines()[0]}); keep what cannot be copied "
+            "outside of the network"
+        ) from error
+
+
+def check_batch(model: nn.Module, split: Split, loss: PerExampleLoss, batch_size: int) -> None:
+    """Refuse what fails on the first examples: in training mode, on a model that may be thrown away."""
+    weight = trainable(model)[0]
+    batch = split.take(torch.arange(batch_size)).to(dtype=weight.dtype).to(device=weight.device)
+    try:
+        z = outputs(model.train(), batch.inputs)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, IndexError) as error:
+        given = ", ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in tensors(batch.inputs))
+        raise ValueError(f"the network does not take a batch of {given} ({str(error).splitlines()[0]})") from error
+    except ValueError as error:
+        if batch_size == 1 and "Expected more than 1 value per channel" in str(error):
+            raise ValueError(
+                "BatchNorm cannot normalise a batch of one example; take a batch_size of at least 2, or GroupNorm"
+            ) from error
+        raise
+    if per_example(loss, z.detach(), batch.targets).requires_grad:
+        raise ValueError(
+            "the loss has weights of its own, which no run trains (a penalty that one network keeps, a temperature?); "
+            "let the network return what the loss needs of it, or detach those weights"
         )
 
 

@@ -9,11 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers.models import copied, trainable
+from helpers.losses import check_callable
+from helpers.models import trainable
 from helpers.training.arguments import (
     PerExampleLoss,
     Precision,
+    check_batch,
     check_settings,
+    copies_of,
+    network_of,
     precision_of,
     rate_of,
     splits_of,
@@ -70,6 +74,8 @@ class CrossEntropy:
         return F.cross_entropy(logits, targets, reduction="none")
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def train_ensemble(
     make_model: Callable[[], nn.Module],
     splits: Sequence[Any],
@@ -119,11 +125,14 @@ def train_ensemble(
 
     Raises:
         ValueError: if the splits are none, of unequal size or no examples, targets do not fit the classes, the loss is
-            not per example, a number is out of range, or the precision does not fit weights or device.
+            not per example, a number is out of range, the network cannot be copied or does not take a batch, or the
+            precision does not fit weights or device.
         CheckpointError: if the checkpoint is damaged, of other settings, or cannot be written.
         Diverged: if a loss or a weight stops being finite.
     """
     splits = splits_of(splits, own_loss=loss is not None)
+    if loss is not None:
+        check_callable(loss)
     loss = loss or CrossEntropy(max(split.classes for split in splits))
     check_settings(
         size=len(splits[0]), epochs=epochs, batch_size=batch_size, lr=lr, momentum=momentum,
@@ -132,10 +141,12 @@ def train_ensemble(
     epochs, batch_size, seed = int(epochs), int(batch_size), int(seed)  # whole numbers of any type, now of Python's
     random = Randomness(seed, device)
     with random.turn():
-        first = make_model().to(device)
+        first = network_of(make_model).to(device)
     precision_used = precision_of(precision, trainable(first)[0])
+    with random.aside():
+        check_batch(copies_of(first, 1)[0], splits[0], loss, batch_size)
     lockstep = Lockstep(
-        [copied(first) for _ in splits], splits, batch_size=batch_size, momentum=momentum,
+        copies_of(first, len(splits)), splits, batch_size=batch_size, momentum=momentum,
         weight_decay=weight_decay, loss=loss, autocast=torch.bfloat16 if precision_used == "bf16" else None,
     )  # fmt: skip
     initial = lockstep.weights[0].clone()

@@ -126,6 +126,7 @@ class Lockstep:
             answers = outputs(model, inputs)
         value = per_example(self.loss, answers.to(self.weights.dtype), targets).mean()
         slopes = torch.autograd.grad(value, trainable(model), allow_unused=True, materialize_grads=True)
+        slopes = tuple(slope.to_dense() if slope.is_sparse else slope for slope in slopes)
         torch.cat([slope.reshape(-1) for slope in slopes], out=self.gradients[run])
         self.losses[run] += value.detach()
 

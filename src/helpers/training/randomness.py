@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+
+from helpers._generators import place, shared_generators, states, unchanged
 
 _TURN = threading.RLock()  # one for the process, as the generators are; a thread may train within its own training
 
@@ -63,35 +64,3 @@ def seeded(seed: int, device: torch.device | str | None = None) -> Iterator[None
 def generator_of(run: int, seed: int, device: torch.device) -> torch.Generator:
     """The generator of one run's orders and augmentation, which nobody else draws from."""
     return torch.Generator(device).manual_seed(1_000_003 * seed + run)
-
-
-def shared_generators(device: torch.device | str | None) -> dict[str, torch.Generator]:
-    """The generators that modules draw from on the processor and on accelerators in use, by device."""
-    kind = "cpu" if device is None else torch.device(device).type
-    generators = [torch.default_generator]
-    if kind == "cuda":
-        torch.cuda.init()
-    if torch.cuda.is_initialized():
-        generators += torch.cuda.default_generators
-    if kind == "mps":
-        generators.append(torch.mps._get_default_mps_generator())
-    return {str(generator.device): generator for generator in generators}
-
-
-def states(generators: dict[str, torch.Generator]) -> dict[str, Tensor]:
-    return {name: generator.get_state() for name, generator in generators.items()}
-
-
-def place(generators: dict[str, torch.Generator], states: dict[str, Tensor]) -> None:
-    for name, generator in generators.items():
-        generator.set_state(states[name])
-
-
-@contextmanager
-def unchanged(generators: dict[str, torch.Generator]) -> Iterator[None]:
-    """Whatever is drawn inside, the generators stand afterwards where they stood before."""
-    before = states(generators)
-    try:
-        yield
-    finally:
-        place(generators, before)

@@ -12,8 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from helpers._generators import shared_generators, unchanged
 from helpers.training.lockstep import Lockstep
-from helpers.training.randomness import shared_generators, unchanged
 
 WARM_UP = 3  # steps before recording, in which libraries choose algorithms and allocate their workspaces
 AGREEMENT = 1e-2  # relative; atomic additions in bfloat16 differ by a few thousandths, a wrong record by all of it

@@ -1,0 +1,125 @@
+"""Is what PyTorch calls the gradient the derivative? Tried on a few examples, on the model's device and in its type."""
+
+from itertools import islice
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from helpers.curvature.keys import Key, Losses, architecture
+from helpers.curvature.trials import beside, is_derivative, lent, places, rounding, steps_of
+from helpers.data import Split
+from helpers.losses import Loss, per_example
+from helpers.models import outputs, trainable, weights
+
+_derived: "WeakKeyDictionary[nn.Module, Key]" = WeakKeyDictionary()
+_smooth = Losses()
+
+
+def check_graph(model: nn.Module, loss: Loss, few: Split) -> Tensor:
+    """Refuse a graph between weights and loss that is cut, as ``detach`` does, or goes past the outputs; these else."""
+    with torch.enable_grad():
+        z = outputs(model, few.inputs)
+        value = per_example(loss, z, few.targets)
+    if not z.requires_grad or not (value.requires_grad or getattr(loss, "piecewise_constant", False)):
+        part = "loss" if z.requires_grad else "model"
+        raise ValueError(
+            f"the {part} cuts the graph between weights and loss (detach, numpy or no_grad inside it?), so its "
+            "derivative would be zero without being so; compute it in differentiable operations"
+        )
+    with torch.enable_grad():
+        beside_outputs = per_example(loss, z.detach(), few.targets)
+    if beside_outputs.requires_grad and any(
+        slope is not None for slope in torch.autograd.grad(beside_outputs.sum(), trainable(model), allow_unused=True)
+    ):
+        raise ValueError(
+            "the loss depends on the weights past the outputs (weight decay inside it, or a penalty that the model "
+            "keeps?), but curvature is that of a loss of outputs and targets; let the model return the penalty as one "
+            "more output of each example, and the loss add that"
+        )
+    return z.detach()
+
+
+def check_gradient(model: nn.Module, few: Split) -> None:
+    """Refuse a model whose gradient is not the derivative of its outputs; tried once a model.
+
+    Only at the place with noise: where the model is, an activation may sit on its kink to the bit.
+    """
+    layout = architecture(model)
+    if _derived.get(model) == layout:
+        return
+    if not all(_slope_is_right(*place) for place in islice(places(model, few), 1, None)):
+        raise ValueError(_NO_GRADIENT)
+    _derived[model] = layout
+
+
+def _slope_is_right(model: nn.Module, few: Split) -> bool:
+    with torch.enable_grad():
+        scalars = projection(outputs(model, few.inputs))
+        slopes = torch.autograd.grad(scalars.sum(), trainable(model), materialize_grads=True)
+    w = weights(model)
+    slope = torch.cat([piece.reshape(-1) for piece in slopes]).to(w)
+    v = torch.randn(w.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(w)
+    v /= v.abs().max()
+    differences = [(_summed(model, few, w + h * v) - _summed(model, few, w - h * v)) / (2 * h) for h in steps_of(w)]
+    unsure = rounding(lambda values: _summed(model, few, values), w)
+    noise = [unsure.to(w) / h for h in steps_of(w)]
+    return is_derivative(
+        torch.dot(slope, v)[None], torch.stack(differences)[:, None].to(w), torch.stack(noise)[:, None]
+    )
+
+
+_NO_GRADIENT = (
+    "the model's gradient is not the derivative of its loss: an operation drops, scales or replaces a derivative "
+    "(detach, F.embedding with padding_idx, a backward hook, straight-through rounding?); replace that operation"
+)
+
+
+def _summed(model: nn.Module, few: Split, w: Tensor) -> Tensor:
+    with torch.no_grad(), lent(model, w):
+        return projection(outputs(model, few.inputs)).sum()
+
+
+def check_smooth(loss: Loss, seen: Tensor, few: Split) -> None:
+    """Refuse a loss whose gradient in the outputs is not its derivative, where it has one; tried once a loss.
+
+    Tried in float64 beside the outputs that were seen, where no kink is hit, and at a size of 1 at most, where a loss
+    of logits is not yet flat to the last digit; not at all where it does not take those.
+    """
+    if _smooth.holds(loss, seen, few.targets):
+        return
+    z = beside(seen.double())
+    z = z / max(1.0, z.square().mean().sqrt().item())
+    targets = few.targets.double() if few.targets.is_floating_point() else few.targets
+    v = torch.randn(z.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(z)
+    try:
+        with torch.enable_grad():
+            losses = per_example(loss, z.requires_grad_(), targets)
+            if not losses.requires_grad:
+                return  # piecewise constant, and says so: see ``check_graph``
+            (slopes,) = torch.autograd.grad(losses.sum(), z, materialize_grads=True)
+        z = z.detach()
+        with torch.no_grad():
+            sides = [
+                (per_example(loss, z + h * v, targets), per_example(loss, z - h * v, targets)) for h in steps_of(z)
+            ]
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # probabilities beyond 1, class weights in float32: in whatever words
+        return
+    differences = torch.stack([(up - down) / (2 * h) for (up, down), h in zip(sides, steps_of(z), strict=True)])
+    with torch.no_grad():
+        unsure = rounding(lambda values: per_example(loss, values, targets), z)
+    noise = torch.stack([unsure / h for h in steps_of(z)])
+    if not is_derivative((slopes * v).reshape(len(z), -1).sum(1), differences, noise):
+        raise ValueError(
+            "the loss's gradient is not its derivative (a part of it is detached, scaled or rounded?), so its "
+            "curvature would be that of another loss; compute all of it in differentiable operations"
+        )
+    _smooth.note(loss, seen, few.targets)
+
+
+def projection(rows: Tensor) -> Tensor:
+    """A scalar an example that every output enters, (n,): its curvature is the network's own."""
+    rows = rows.reshape(len(rows), -1)
+    return torch.mv(rows, torch.linspace(1, 2, rows.shape[1], dtype=rows.dtype, device=rows.device))
