@@ -57,7 +57,7 @@ FULL = Sizes(
 )  # fmt: skip
 QUICK = Sizes(
     k=2, n=8, n_val=8, width=2, epochs=1, batch_size=4, lambdas=(1.0, 1e3), iterations=1, trace_n=4, repeats=1,
-    base=(2, 4, 2, 1), growth={"k": (2,), "n": (8,), "width": (2,), "lambdas": (2,)},
+    base=(2, 4, 2, 1), growth={"k": (2, 3), "n": (4, 8), "width": (2, 3), "lambdas": (1, 2)},
 )  # fmt: skip
 
 

@@ -71,6 +71,10 @@ TESTS: dict[str, dict[str, list[str]]] = {  # group: module below src/helpers: i
         "omniscient/rows": ["omniscient/test_rows", *_OMNISCIENT],
         "omniscient/surrogate": _OMNISCIENT[::-1],
     },
+    "comparison": {
+        "comparison": ["test_comparison"],
+        "measurement": ["test_comparison", "experiments/test_measure", "experiments/test_trends"],
+    },
     "widgets": {
         "widgets/chart": ["widgets/test_widgets"],
         "widgets/curves": ["widgets/test_widgets"],
@@ -87,8 +91,11 @@ TESTS: dict[str, dict[str, list[str]]] = {  # group: module below src/helpers: i
         "experiments/matched_loss": ["experiments/test_matched_loss"],
         "experiments/measure": ["experiments/test_measure", "experiments/test_matched_loss"],
         "experiments/noise_alignment": ["experiments/test_noise_alignment"],
+        "experiments/parity": ["experiments/test_stable_minima", "experiments/test_escape"],
+        "experiments/predictions": ["experiments/test_double_descent", "experiments/test_label_noise_clipping"],
         "experiments/resnet18_grid": _RESNET,
         "experiments/resnet18_middle": ["experiments/test_resnet18_middle", *_RESNET],
+        "experiments/resumable": ["experiments/test_resumable"],
         "experiments/stable_minima": ["experiments/test_stable_minima"],
         "experiments/trends": ["experiments/test_trends"],
         "experiments/machinery/artefact": ["experiments/test_artefact"],
