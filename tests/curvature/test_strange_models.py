@@ -296,7 +296,7 @@ CASES = {
 }
 
 
-WITHOUT_SECOND = {"hard sigmoid", "bag of words", "bag of words with padding"}  # derivatives of PyTorch
+WITHOUT_SECOND = {"bag of words", "bag of words with padding"}  # derivatives of PyTorch
 
 
 def case(name):
