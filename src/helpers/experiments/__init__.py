@@ -37,6 +37,7 @@ from helpers.experiments.resnet18_lambda import EXPERIMENT as _resnet18_lambda
 from helpers.experiments.resnet18_middle import EXPERIMENT as _resnet18_middle
 from helpers.experiments.resnet18_validation import EXPERIMENT as _resnet18_validation
 from helpers.experiments.stable_minima import EXPERIMENT as _stability
+from helpers.experiments.xor import EXPERIMENT as _xor
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
@@ -58,6 +59,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         CNN_CLIPPING,
         _flat_training,
         _flat_networks,
+        _xor,
         _stability,
         _alignment,
         _escape,
