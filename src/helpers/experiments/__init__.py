@@ -11,6 +11,7 @@
 Every other module is an experiment, or what several have in common (``resnet18``).
 """
 
+from helpers.experiments.batch_sharpness import EXPERIMENT as _batch_sharpness
 from helpers.experiments.complexity import EXPERIMENT as _complexity
 from helpers.experiments.convex_rates import EXPERIMENT as _convex
 from helpers.experiments.digits_dispersion import EXPERIMENT as _digits_dispersion
@@ -65,6 +66,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         _escape,
         _soft_rank,
         _complexity,
+        _batch_sharpness,
         _convex,
         _supersample,
         _langevin,
