@@ -14,6 +14,7 @@
 Every other module is an experiment, or what several have in common (``resnet18``).
 """
 
+from helpers.experiments.batch_sharpness import EXPERIMENT as _batch_sharpness
 from helpers.experiments.complexity import EXPERIMENT as _complexity
 from helpers.experiments.convex_rates import EXPERIMENT as _convex
 from helpers.experiments.digits_dispersion import EXPERIMENT as _digits_dispersion
@@ -40,6 +41,7 @@ from helpers.experiments.resnet18_lambda import EXPERIMENT as _resnet18_lambda
 from helpers.experiments.resnet18_middle import EXPERIMENT as _resnet18_middle
 from helpers.experiments.resnet18_validation import EXPERIMENT as _resnet18_validation
 from helpers.experiments.stable_minima import EXPERIMENT as _stability
+from helpers.experiments.xor import EXPERIMENT as _xor
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
@@ -61,11 +63,13 @@ EXPERIMENTS: dict[str, Experiment] = {
         CNN_CLIPPING,
         _flat_training,
         _flat_networks,
+        _xor,
         _stability,
         _alignment,
         _escape,
         _soft_rank,
         _complexity,
+        _batch_sharpness,
         _convex,
         _supersample,
         _langevin,
