@@ -6,9 +6,9 @@ import torch
 
 from helpers import curvature, data, flatness
 from helpers.experiments import batch_sharpness
-from helpers.experiments.double_descent import UNCLIPPED
 from helpers.experiments.loop import network
 from helpers.experiments.machinery.config import ConfigError
+from helpers.experiments.predictions import UNCLIPPED
 from helpers.experiments.samples import images
 from helpers.training import seeded
 

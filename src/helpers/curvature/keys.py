@@ -65,7 +65,7 @@ def architecture(model: nn.Module) -> Key:
         return (object(),)  # equal to nothing
 
 
-def settings(function: Any) -> Key:
+def captured(function: Any) -> Key:
     """The key of a loss: what it keeps, not which one it is, for equal losses share a verdict."""
     try:
         walk = _Walk(set())
@@ -91,7 +91,7 @@ class Losses:
             self._tried.setdefault(loss, set()).add(self._layout(loss, z, targets))
 
     def _layout(self, loss: Any, z: Tensor, targets: Tensor) -> Hashable:
-        return settings(loss), z.shape[1:], z.dtype, targets.shape[1:], targets.dtype
+        return captured(loss), z.shape[1:], z.dtype, targets.shape[1:], targets.dtype
 
 
 class _Walk:

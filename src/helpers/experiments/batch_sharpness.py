@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from helpers import curvature, data, flatness
 from helpers.data import Split
-from helpers.experiments.double_descent import UNCLIPPED
 from helpers.experiments.loop import MODELS, minibatches, network
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.config import Config, ConfigError
 from helpers.experiments.machinery.runner import Experiment
+from helpers.experiments.predictions import UNCLIPPED
 from helpers.experiments.samples import default_device, edition, images
 from helpers.losses import ClippedCrossEntropy, ZeroOneError
 from helpers.models import trainable, weights

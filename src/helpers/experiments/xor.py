@@ -132,7 +132,7 @@ def corners(count: int, d: int) -> Tensor:
 
 def look(weights: Weights, biases: bool, train: tuple[Tensor, Tensor], fresh: tuple[Tensor, Tensor]) -> Json:
     """What a row records of a network, from pairs of inputs and targets."""
-    net = network(weights, biases)
+    net = two_layer(weights, biases)
     answers, truth = net(fresh[0]), fresh[1]
     return {
         "train_loss": (net(train[0]) - train[1]).square().mean().item() / 2,
@@ -143,12 +143,12 @@ def look(weights: Weights, biases: bool, train: tuple[Tensor, Tensor], fresh: tu
     }
 
 
-def network(weights: Weights, biases: bool) -> TwoLayer:
+def two_layer(weights: Weights, biases: bool) -> TwoLayer:
     a, w, b = weights
     return TwoLayer(a, w, b if biases else None)
 
 
-def gradient(weights: Weights, x: Tensor, y: Tensor, biases: bool) -> Weights:
+def slopes_of(weights: Weights, x: Tensor, y: Tensor, biases: bool) -> Weights:
     """Of (f(x) - y)^2 / 2 for one example, x of shape (d,); zero for biases that the network does not have."""
     a, w, b = weights
     active = torch.relu(w @ x + b)
@@ -159,12 +159,12 @@ def gradient(weights: Weights, x: Tensor, y: Tensor, biases: bool) -> Weights:
 
 def stepped(weights: Weights, x: Tensor, y: Tensor, lr: float, radius: float, biases: bool) -> Weights:
     """The weights after one step of SAM, or of SGD if the radius is zero."""
-    slopes = gradient(weights, x, y, biases)
+    slopes = slopes_of(weights, x, y, biases)
     if radius:
         length = sum(g.square().sum() for g in slopes) ** 0.5
         if length > 0:
             a, w, b = (p + radius / length * g for p, g in zip(weights, slopes, strict=True))
-            slopes = gradient((a, w, b), x, y, biases)
+            slopes = slopes_of((a, w, b), x, y, biases)
     a, w, b = (p - lr * g for p, g in zip(weights, slopes, strict=True))
     return a, w, b
 
