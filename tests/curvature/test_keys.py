@@ -12,7 +12,7 @@ from instances import CLIPPED, network, sample
 from torch import nn
 
 from helpers import curvature, models
-from helpers.curvature.keys import architecture
+from helpers.curvature.keys import Same, architecture
 
 
 class Kept(nn.Module):
@@ -156,17 +156,26 @@ def test_weights_and_statistics_do_not_change_the_key():
     assert architecture(model) != before
 
 
-def test_a_key_keeps_no_model_alive_and_no_address_for_another_thing():
+def test_a_key_keeps_no_model_alive():
     model = Kept("list").double().eval()
-    model.itself = [model, model.forward]
+    model.itself, model.caller = [model, model.forward], lambda x, model=model: model(x)
     curvature.hvp(model, CLIPPED, sample(), torch.ones(39).double())
     gone = weakref.ref(model)
-    first = architecture(model)
-    model.listed = None
     del model
     gc.collect()
     assert gone() is None
-    assert first != architecture(Kept("list").double().eval())
+
+
+def test_an_address_that_is_given_out_again_is_another_thing():
+    thing = Options()
+    key, address = Same(thing), id(thing)
+    assert key == Same(thing)
+    del thing
+    held = []
+    while not held or (id(held[-1]) != address and len(held) < 10_000):
+        held.append(Options())
+    assert id(held[-1]) == address
+    assert key != Same(held[-1])
 
 
 def test_a_model_that_keeps_too_much_is_tried_every_time():

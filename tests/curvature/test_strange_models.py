@@ -346,7 +346,8 @@ def test_every_quantity_of_a_strange_model_is_that_of_differences(name):
         with pytest.raises(ValueError, match="cannot be differentiated twice"):
             operator(v)
     else:
-        torch.testing.assert_close(operator(v), G @ v, rtol=1e-8, atol=1e-10)
+        rtol = 1e-6 if name == "hard sigmoid" else 1e-8  # PyTorch's own derivative of it holds 1/6 in float32
+        torch.testing.assert_close(operator(v), G @ v, rtol=rtol, atol=rtol / 100)
     found = curvature.trace(model, CLIPPED, split, method="gauss-newton", rtol=1e-12)
     assert found.value == pytest.approx(G.trace().item(), rel=1e-9)
     if curvature.is_piecewise_affine(model, split)[0]:
