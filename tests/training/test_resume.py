@@ -123,9 +123,13 @@ def test_functions_are_told_by_what_they_hold():
     assert name_of(plain).startswith(f"{plain.__module__}.plain ")
 
 
+def listed(factors):
+    return lambda outputs, targets: factors[0] * plain(outputs, targets)
+
+
 def test_what_cannot_be_compared_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"holds a list, which cannot be compared.*leave checkpoint= away"):
-        train(checkpoint=tmp_path / "state", loss=scaled([1.0]))
+        train(checkpoint=tmp_path / "state", loss=listed([1.0]))
     break_off(tmp_path / "state", loss=scaled(1.0))
     with pytest.raises(CheckpointError, match="another loss"):
         train(checkpoint=tmp_path / "state", loss=scaled(2.0))

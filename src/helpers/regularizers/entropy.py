@@ -38,6 +38,8 @@ class EntropySGD(Wrapper):
         NotFinite: in ``step``, if a loss or gradient is NaN or infinite.
     """
 
+    needs_closure = True
+
     @either_form
     def __init__(
         self,
