@@ -75,7 +75,7 @@ PROFILES = {
         most_steps=300, epsilons=(1e-3,), dimension=10, subspaces=2, seeds=(0,),
     ),
     "laptop": BatchSharpness(
-        dataset="digits", models=("mlp", "cnn"), width=16, n=500, n_test=500, batch_sizes=(5, 50, 500), lr=3e-3,
+        dataset="digits", models=("mlp", "cnn"), width=8, n=400, n_test=500, batch_sizes=(4, 40, 400), lr=3e-3,
         level=1e-3, most_steps=30_000, epsilons=(1e-3, 5e-4), dimension=100, subspaces=3, seeds=(0, 1, 2, 3, 4),
     ),
     "paper": BatchSharpness(
