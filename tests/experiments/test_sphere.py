@@ -43,7 +43,7 @@ def test_few_inputs_have_the_spectrum_of_many_weights():
     net = drawn()
     for n in (5, 40):  # below and above the number of weights, 15
         x = sphere.on_sphere(n, 4, generator(2))
-        J = sphere.jacobian(net, x)
+        J = sphere.two_layer_jacobian(net, x)
         h = torch.linalg.eigvalsh(J.T @ J / n)
         assert sphere.ratios(net, x)["spectral"] == pytest.approx(
             h[-1].item() / relu_minima.weighted_norm(net, 1.0) ** 2

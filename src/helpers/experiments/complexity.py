@@ -24,6 +24,7 @@ from helpers.experiments import gap_predictors
 from helpers.experiments.gap_predictors import Family
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.runner import Experiment
+from helpers.experiments.machinery.worker import DegenerateRow
 from helpers.experiments.predictions import UNCLIPPED, example_gradients
 from helpers.experiments.samples import edition
 from helpers.models import split_like, trainable, weights
@@ -32,12 +33,6 @@ from helpers.training import Diverged, Run
 ENDORSED = ("gradient_variance", "worst_ratio", "path_norm")
 RANGE = 2.0**-14, 2.0**6  # within which the size of a perturbation is looked for
 HALVINGS = 14  # of that range on a logarithmic scale: to less than a part in a thousand
-
-
-class Unshaken(ValueError):
-    """No perturbation of the sizes looked at raises the training error enough, so there is no ratio."""
-
-    degenerate = True  # recorded as a row, and the grid goes on
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,7 @@ def complexities(config: Complexity, run: Run, split: Split, seed: int) -> Json:
     error over draws rises by ``allowed``. ``keskar``: zeta.
 
     Raises:
-        Unshaken: if no perturbation within the range looked at raises the error so far.
+        DegenerateRow: if no perturbation within the range looked at raises the error so far.
     """
     model = run.models[0]
     w = weights(model)
@@ -133,11 +128,11 @@ def size_at(rise: Callable[[float], float], allowed: float) -> float:
     """The size at which a rise passes what is allowed, by halving a range of its logarithm.
 
     Raises:
-        Unshaken: if that does not happen within the range.
+        DegenerateRow: if that does not happen within the range.
     """
     low, high = RANGE
     if rise(low) > allowed or rise(high) <= allowed:
-        raise Unshaken(f"the training error does not rise by {allowed} between the sizes {low:.1g} and {high:g}")
+        raise DegenerateRow(f"the training error does not rise by {allowed} between the sizes {low:.1g} and {high:g}")
     for _ in range(HALVINGS):
         middle = exp((log(low) + log(high)) / 2)
         low, high = (low, middle) if rise(middle) > allowed else (middle, high)

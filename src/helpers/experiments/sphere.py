@@ -148,7 +148,7 @@ def on_sphere(n: int, d: int, generator: torch.Generator) -> Tensor:
     return inputs
 
 
-def jacobian(net: TwoLayer, x: Tensor) -> Tensor:
+def two_layer_jacobian(net: TwoLayer, x: Tensor) -> Tensor:
     """Gradients of f(x_i) in (a, w), shape (n, m (1 + d))."""
     active = net.activations(x)
     inner = ((active > 0) * net.a)[:, :, None] * x[:, None, :]
@@ -157,7 +157,7 @@ def jacobian(net: TwoLayer, x: Tensor) -> Tensor:
 
 def ratios(net: TwoLayer, x: Tensor) -> dict[str, float]:
     """Trace, Frobenius and spectral norm of G over ||theta||_{2,q}^2 with q = d, sqrt(d), 1."""
-    J, d = jacobian(net, x), x.shape[1]
+    J, d = two_layer_jacobian(net, x), x.shape[1]
     gram = J @ J.T / len(x) if len(x) < J.shape[1] else J.T @ J / len(x)
     eigenvalues = torch.linalg.eigvalsh(gram)
     sizes = {
@@ -247,7 +247,7 @@ def interpolating(net: TwoLayer, x: Tensor, y: Tensor) -> TwoLayer:
         error = net(x) - y
         if error.square().mean() / 2 < INTERPOLATES:
             break
-        J = jacobian(net, x)
+        J = two_layer_jacobian(net, x)
         step = J.T @ torch.linalg.lstsq(J @ J.T, error[:, None], driver="gelsd").solution[:, 0]
         for halving in range(20):
             part = 0.5**halving * step

@@ -23,6 +23,16 @@ from helpers.experiments.machinery.provenance import (
 from helpers.experiments.machinery.storage import Json
 
 
+class DegenerateRow(ValueError):
+    """A point at which what is measured does not exist, such as a ratio that nothing reaches: a result, not a mistake.
+
+    The row is recorded with the status "degenerate: ..." and the grid goes on. Any ValueError whose attribute
+    ``degenerate`` is true is taken so; modules that know nothing of experiments can raise one.
+    """
+
+    degenerate = True
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One computed row, and what the process that computed it says about itself.
