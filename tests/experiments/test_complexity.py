@@ -10,8 +10,8 @@ from torch import nn
 
 from helpers import curvature
 from helpers.experiments import complexity, gap_predictors
-from helpers.experiments.machinery.worker import DegenerateRow
 from helpers.experiments.double_descent import UNCLIPPED
+from helpers.experiments.machinery.worker import DegenerateRow
 from helpers.losses import ZeroOneError
 from helpers.models import at, mlp, weights
 
