@@ -181,9 +181,9 @@ def terms_path(
     rows = [mapping(row) for row in rows]
     lam = [row["lam"] for row in rows]
     terms = ("penalty", "flatness", "trajectory")
-    areas = ax.stackplot(lam, [[row[term] for row in rows] for term in terms], labels=terms, colors=PALETTE, alpha=0.55)
-    for area, pattern in zip(areas, (HATCH, "", "...."), strict=True):
-        area.set(hatch=pattern, edgecolor=GREY, linewidth=0)
+    areas = ax.stackplot(lam, [[row[term] for row in rows] for term in terms], labels=terms, colors=PALETTE)
+    for area, colour, pattern in zip(areas, PALETTE, (HATCH, "", "...."), strict=False):
+        area.set(facecolor=(colour, 0.45), hatch=pattern, edgecolor=GREY, linewidth=0)
     values = [row["value"] for row in rows]
     ax.plot(lam, values, color=GREY, marker="none", linestyle="-")
     for points, face, label in ((False, GREY, "bound"), (True, "none", "bound, with a warning")):
