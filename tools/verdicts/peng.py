@@ -29,17 +29,24 @@ FIXED = "fixed epochs"
 
 
 def credible(point: Json) -> Json:
-    """The point at credible noise; as it is where it has no best noise, which ``usable`` warns of."""
-    return dict(at_credible_noise(point)) if (point["noise_to_weight"] or inf) < inf else point
+    """The point at credible noise; as it is where it has no best noise, or does not say how large that is."""
+    return dict(at_credible_noise(point)) if (point.get("noise_to_weight") or inf) < inf else point
 
 
-def at_credible(rows: list[Json]) -> list[Json]:
-    """The rows with every bound in them at credible noise."""
+def conclusive(rows: list[Json]) -> list[Json]:
+    """The rows whose networks beat a uniform guess over ten classes, with every bound in them at credible noise.
+
+    Raises:
+        TooFew: if that leaves fewer than ``MOST`` of the rows.
+    """
+    able = [row for row in rows if row["train_loss"] + row["gap"] < log(10)]
+    if len(able) < MOST * len(rows):
+        raise TooFew(f"only {len(able)} of {len(rows)} rows have networks that are better than a uniform guess")
     return [
         row
         | {key: [credible(point) for point in row[key]] for key in ("omniscient", "self_certified") if key in row}
         | {key: credible(row[key]) for key in ("wang_mao_eq3", "terminal") if row.get(key)}
-        for row in rows
+        for row in able
     ]
 
 
@@ -84,7 +91,7 @@ def tight_but_isotropic_bounds_are_not(rows: list[Json], config: Json) -> str:
     Reproduced if it is below the isotropic bounds in every row and within a quarter of the gap on average, partly if
     more than half of it is hold-out estimate. All at credible noise; points with a warning do not count.
     """
-    rows = usable_rows(at_credible(rows))
+    rows = usable_rows(conclusive(rows))
     beats = all(smallest(row)["value"] < min(row["wang_mao_eq3"]["value"], row["terminal"]["value"]) for row in rows)
     close = sum(smallest(row)["value"] / row["gap"] for row in rows) / len(rows) < 1.25
     read_off = all(smallest(row)["holdout_share"] > 0.5 for row in rows)
@@ -94,7 +101,7 @@ def tight_but_isotropic_bounds_are_not(rows: list[Json], config: Json) -> str:
 @reading(least=ONE_SEED, regime=FIXED)
 def follows_the_gap(rows: list[Json], config: Json) -> str:
     """Directions of the bound at the smallest usable lambda and of the gap, along batch size and learning rate."""
-    rows, informed = at_an_end(at_credible(rows), 0)
+    rows, informed = at_an_end(conclusive(rows), 0)
     return agreement(
         [
             (direction(rows, informed, axis, within), direction(rows, number("gap"), axis, within))
@@ -106,7 +113,7 @@ def follows_the_gap(rows: list[Json], config: Json) -> str:
 @reading(least=ONE_SEED, regime=FIXED)
 def a_wrong_trend_means_a_wrong_lambda(rows: list[Json], config: Json) -> str:
     """Wherever the bound at the smallest usable lambda has a trend against the gap: does the largest set it right?"""
-    rows = at_credible(rows)
+    rows = conclusive(rows)
     (small_rows, informed), (large_rows, held_out) = at_an_end(rows, 0), at_an_end(rows, -1)
     cures = []
     for axis, within in AXES.items():
@@ -122,7 +129,7 @@ def certificates_are_useful(rows: list[Json], config: Json) -> str:
 
     Only networks that are themselves better than that guess can be certified to be.
     """
-    able = [row for row in at_credible(rows) if row["train_loss"] + row["gap"] < log(10)]
+    able = conclusive(rows)
     points = [[point for point in row["self_certified"] if usable(point)] for row in able]
     useful = [min(point["certificate"] for point in path) < log(10) for path in points if path]
     if not useful or len(useful) < MOST * len(rows):
@@ -133,7 +140,7 @@ def certificates_are_useful(rows: list[Json], config: Json) -> str:
 @reading(least=ONE_SEED, regime=FIXED)
 def misses_the_learning_rate(rows: list[Json], config: Json) -> str:
     """Open question 2 says that the bound moves against the gap along the learning rate: does it?"""
-    rows, informed = at_an_end(at_credible(rows), 0)
+    rows, informed = at_an_end(conclusive(rows), 0)
     bound, truth = (direction(rows, q, "lr", AXES["lr"]) for q in (informed, number("gap")))
     if truth not in CLEAR or bound == NOT_RUN:
         return NOT_RUN

@@ -45,7 +45,7 @@ class Sphere(Config):
         seeds: each draws its own target, sample and initial weights.
     """
 
-    memory = ("student", "sizes", "width", "multiples", "inputs", "n_test")
+    memory = ("student", "sizes", "width", "inputs", "n_test")
 
     inputs: tuple[int, ...]
     width: int
