@@ -86,7 +86,7 @@ PROFILES = {
         reach=1.0, points_on_line=7, points_on_side=3, seeds=(0,),
     ),
     "laptop": Skips(
-        dataset="cifar10-jpeg-16", depths=(14, 32), width=4, n=1000, n_test=2000, epochs=40, batch_size=50, lr=0.1,
+        dataset="cifar10-jpeg-16", depths=(8, 32), width=4, n=1000, n_test=2000, epochs=40, batch_size=50, lr=0.1,
         seen=500, lines=5, reach=1.0, points_on_line=31, points_on_side=15, seeds=(0, 1, 2, 3, 4),
     ),
     "paper": Skips(
