@@ -5,9 +5,9 @@ where the artefact has too few rows to say. ``tests/book/test_claims.py`` holds 
 ``python -m tools.verdicts`` lists the rows of the ledger that newer artefacts have overtaken.
 """
 
-from . import beyond, peng, shoham, wang_mao, wu
+from . import beyond, flat, peng, shoham, wang_mao, wu
 from .common import Rule
 
-RULES: dict[str, Rule] = peng.RULES | wang_mao.RULES | wu.RULES | shoham.RULES | beyond.RULES
+RULES: dict[str, Rule] = peng.RULES | wang_mao.RULES | wu.RULES | shoham.RULES | flat.RULES | beyond.RULES
 
 __all__ = ["RULES", "Rule"]

@@ -40,6 +40,7 @@ from helpers.experiments.resnet18_grid import EXPERIMENT as _resnet18_grid
 from helpers.experiments.resnet18_lambda import EXPERIMENT as _resnet18_lambda
 from helpers.experiments.resnet18_middle import EXPERIMENT as _resnet18_middle
 from helpers.experiments.resnet18_validation import EXPERIMENT as _resnet18_validation
+from helpers.experiments.skips import EXPERIMENT as _skips
 from helpers.experiments.sphere import EXPERIMENT as _sphere
 from helpers.experiments.stable_minima import EXPERIMENT as _stability
 from helpers.experiments.xor import EXPERIMENT as _xor
@@ -72,6 +73,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         _complexity,
         _batch_sharpness,
         _sphere,
+        _skips,
         _convex,
         _supersample,
         _langevin,

@@ -4,9 +4,11 @@
 ``vector``    the weight vector W of a model; a model moved to another W
 ``outputs``   a model called on one tensor, or on several
 ``zoo``       the networks of the experiments
+``deep``      residual networks of any depth, with shortcuts and without
 ============  ==========================================================
 """
 
+from helpers.models.deep import deep_resnet
 from helpers.models.outputs import outputs
 from helpers.models.vector import at, copied, flat, layers, set_weights, split_like, trainable, weights
 from helpers.models.zoo import TwoLayerReLU, cnn, linear, mlp, preact_resnet18, resnet18, vgg16
@@ -16,6 +18,7 @@ __all__ = [
     "at",
     "cnn",
     "copied",
+    "deep_resnet",
     "flat",
     "layers",
     "linear",
