@@ -7,8 +7,8 @@ from torch import nn
 
 from helpers import flatness, models
 from helpers.experiments import skips
-from helpers.experiments.double_descent import UNCLIPPED
 from helpers.experiments.machinery.config import ConfigError
+from helpers.experiments.predictions import UNCLIPPED
 
 SMOKE = skips.PROFILES["smoke"]
 POINT = {"depth": 8, "skips": True, "seed": 0}

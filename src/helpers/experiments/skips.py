@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from helpers import data, flatness
 from helpers.data import Split
-from helpers.experiments.double_descent import UNCLIPPED
 from helpers.experiments.flat_networks import settle
 from helpers.experiments.loop import minibatches
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.config import Config, ConfigError
 from helpers.experiments.machinery.runner import Experiment
+from helpers.experiments.predictions import UNCLIPPED
 from helpers.experiments.samples import default_device, edition, images
 from helpers.losses import ZeroOneError
 from helpers.models import at, deep_resnet, flat, trainable, weights
@@ -121,7 +121,7 @@ def row(config: Skips, point: Json) -> Json:
         model = deep_resnet(
             point["depth"], config.width, train.classes, channels=train.inputs.shape[1], skips=point["skips"]
         ).to(device)
-    reached = fit(config, model, train, seed)
+    reached = trained_to(config, model, train, seed)
     if not reached < TOO_LARGE:
         return {"status": f"diverged: the training loss is {reached:.3g}; lower the learning rate"}
     model.eval()
@@ -144,7 +144,7 @@ def row(config: Skips, point: Json) -> Json:
     }
 
 
-def fit(config: Skips, model: nn.Module, train: Split, seed: int) -> float:
+def trained_to(config: Skips, model: nn.Module, train: Split, seed: int) -> float:
     """SGD in place; the mean cross-entropy at the end, with BatchNorm's statistics those of the sample."""
     order = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD(
