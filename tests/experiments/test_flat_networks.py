@@ -80,7 +80,7 @@ def test_the_relative_trace_does_not_see_the_scale_in_front_of_a_normalisation()
     for factor in (1.0, 3.0):
         with torch.no_grad():
             model[0].weight.mul_(factor)
-        found.append(flat_networks.measure(replace(SMOKE, most_probes=40), model, train, train, 0))
+        found.append(flat_networks.flatness_and_gap(replace(SMOKE, most_probes=40), model, train, train, 0))
     assert found[0]["train_loss"] == pytest.approx(found[1]["train_loss"], rel=1e-3)
     assert found[0]["relative_trace"] == pytest.approx(found[1]["relative_trace"], rel=0.02)
     assert found[0]["trace"] > 1.05 * found[1]["trace"]
@@ -116,7 +116,7 @@ def test_a_network_is_measured_at_the_end_of_the_first_epoch_below_each_level(mo
         with seeded(0):
             model = network("preact-resnet18", 2, sample())
         config = replace(SMOKE, width=2, epochs=5, levels=levels)
-        return flat_networks.follow(config, SGD, model, sample(), 0, look)["at_levels"]
+        return flat_networks.course(config, SGD, model, sample(), 0, look)["at_levels"]
 
     monkeypatch.setattr(flat_networks, "settle", recorded)
     assert course((1e-6,)) == [None]
@@ -142,7 +142,7 @@ def test_entropy_sgd_walks_over_batches_of_its_own_and_goes_to_the_mean():
     (train,) = data.partition(images("digits", True), [100], seed=0)
     with seeded(0):
         model = network("vgg16", 1, train)
-    optimizer = flat_networks.optimizer_of(config, ENTROPY, model, 0)
+    optimizer = flat_networks.sgd_within(config, ENTROPY, model, 0)
     assert isinstance(optimizer, EntropySGD)
     flat_networks.set_rates(config, optimizer, 0)
     assert optimizer.rate == pytest.approx(0.2)  # 0.02 over 1 - momentum
