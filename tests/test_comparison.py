@@ -11,8 +11,9 @@ import torch
 from instances import CLIPPED, network, sample
 
 import helpers
-from helpers import curvature, langevin, measurement, models, omniscient, supersample, training, wang_mao
+from helpers import comparison, curvature, langevin, measurement, models, omniscient, supersample, training, wang_mao
 from helpers.curvature import Estimate
+from helpers.losses import HalfSquaredError
 
 LAMBDAS = (3.0, 300.0)
 
@@ -172,3 +173,69 @@ def test_the_recipe_of_the_read_me_runs(capsys):
     printed = capsys.readouterr().out
     for name in ("gap, measured", "closed form", "omniscient, lambda 10", "counted", "self-certified, lambda 1000"):
         assert name in printed
+
+
+def regression(n, seed):
+    drawn = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 4, generator=drawn, dtype=torch.float64)
+    return x, x.sum(1, keepdim=True) + 0.1 * torch.randn(n, 1, generator=drawn, dtype=torch.float64)
+
+
+def test_regression_has_every_bound_but_those_on_errors():
+    def make_model():
+        return torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Tanh(), torch.nn.Linear(6, 1)).double()
+
+    *train, val, val2, test = (regression(40, seed) for seed in range(5))
+    loss = HalfSquaredError(R=2.0)
+    run = training.train_ensemble(make_model, train, epochs=2, batch_size=10, lr=0.05, loss=loss, seed=0)
+    found = helpers.bounds(run, val, val2, test, train=train, loss=loss, lambdas=[3.0])
+    assert found.error_gap is found.train_errors is None
+    assert "counted" not in [row.name for row in found]
+    assert found["closed form"].value > 0
+    assert found.to_dict()["error_gap"] is None
+    assert "0-1 error" not in repr(found)
+    with pytest.raises(ValueError, match="not one class an example; give loss="):
+        helpers.bounds(run, val, val2, test, train=train)
+
+
+def test_the_clip_is_that_of_all_classes_and_not_of_the_test_sample_s(trained):
+    run, train, data = trained
+    test = data["test"]
+    few = test.take((test.targets < test.targets.max()).nonzero()[:, 0])
+    without = (few.inputs, few.targets)  # its own largest class is not the last
+    found = helpers.bounds(run, data["val"], data["val2"], without, train=train, lambdas=[3.0])
+    assert found.R == CLIPPED.R
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 99}, "one entry for each of the 99 steps"),
+        ({"step_dispersion": torch.ones(3)}, "got 3"),
+    ],
+)
+def test_a_run_put_together_by_hand_must_fit(trained, changes, message):
+    run, train, data = trained
+    with pytest.raises(ValueError, match=message):
+        helpers.bounds(replace(run, **changes), **data, train=train)
+
+
+def test_what_is_no_run_or_no_incoherence_of_these_runs_is_refused(trained):
+    run, train, data = trained
+    with pytest.raises(ValueError, match=r"run must be a training\.Run, of models and their record, got list"):
+        helpers.bounds(run.models, **data, train=train)
+    with pytest.raises(ValueError, match=r"a row for each of the 3 runs and a column for each of their 40 examples"):
+        helpers.bounds(run, **data, train=train, incoherence=torch.ones(2, 40))
+
+
+def test_bounds_that_need_least_come_first_and_the_table_says_what_its_numbers_are(table):
+    ranks = [comparison.BY_NEED.index(row.needs) for row in table]
+    assert ranks == sorted(ranks)
+    assert "k = 3 runs of n = 40 examples" in table.table()._repr_html_()
+    assert f"2R = {2 * CLIPPED.R:.3g}" in table.table()._repr_html_()
+
+
+def test_a_certificate_that_is_a_hold_out_estimate_says_so(trained):
+    run, train, data = trained
+    found = helpers.bounds(run, **data, train=train, loss=CLIPPED, lambdas=[1e6])
+    assert any("rise of the training loss" in words for words in found["self-certified, lambda 1e+06"].warnings)

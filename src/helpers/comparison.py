@@ -29,6 +29,7 @@ HELD_OUT_LOSSES = "retrainings, held-out losses"
 HELD_OUT_CURVATURE = "retrainings, held-out curvature"
 HELD_OUT_GRADIENTS = "retrainings, held-out losses, gradients and curvature"
 NOTHING = "none"
+BY_NEED = (NOTHING, RETRAINING, HELD_OUT_LOSSES, HELD_OUT_CURVATURE, HELD_OUT_GRADIENTS)
 PERTURBED = "loss, perturbed network"
 MOST_READ_OFF = 0.5  # share of a bound that is no bound but a hold-out estimate
 
@@ -66,21 +67,29 @@ class Comparison:
     """All bounds on the same runs, beside the gaps that they are about. Iterate over its rows, or ask by name.
 
     Attributes:
-        rows: the bounds, those that need least data after retrainings first.
-        gap, error_gap: test minus training, of the loss and of the 0-1 error.
+        rows: the bounds, those that need least data first.
+        gap: of the loss, test minus training.
+        error_gap: of the 0-1 error; None where targets are not one class an example, as in regression.
         holdout_gap: the gap of the loss as val2 shows it: what the same held-out data say without any bound.
-        train_losses, train_errors, test_errors: mean of each run, (k,), float64.
+        train_losses: mean of each run, (k,), float64.
+        train_errors, test_errors: mean of each run, (k,), float64; None as ``error_gap``.
         traces: of every run's Hessian.
+        k, n, steps: runs, examples of each, and updates.
+        R: sub-Gaussian constant of the loss; a bounded one has the range 2 R.
     """
 
     rows: tuple[NamedBound, ...]
     gap: Estimate
-    error_gap: Estimate
+    error_gap: Estimate | None
     holdout_gap: Estimate
     train_losses: Tensor
-    train_errors: Tensor
-    test_errors: Tensor
+    train_errors: Tensor | None
+    test_errors: Tensor | None
     traces: Traces
+    k: int
+    n: int
+    steps: int
+    R: float
 
     def __iter__(self) -> Iterator[NamedBound]:
         return iter(self.rows)
@@ -101,7 +110,8 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Gaps and bounds as numbers and texts; a result is a dictionary of its fields."""
-        gaps = {name: asdict(getattr(self, name)) for name in ("gap", "error_gap", "holdout_gap")}
+        estimates = {"gap": self.gap, "error_gap": self.error_gap, "holdout_gap": self.holdout_gap}
+        gaps = {name: None if one is None else asdict(one) for name, one in estimates.items()}
         rows = [asdict(row) | {"result": None if row.result is None else asdict(row.result)} for row in self.rows]
         return {**gaps, "bounds": rows}
 
@@ -125,7 +135,7 @@ class Comparison:
         measured = [
             ("gap, measured", self.gap, "loss"),
             ("gap on val2", self.holdout_gap, "loss"),
-            ("gap of the 0-1 error", self.error_gap, "0-1 error"),
+            *([("gap of the 0-1 error", self.error_gap, "0-1 error")] if self.error_gap is not None else []),
         ]
         lines: list[dict[str, Any]] = [
             {"": name, "value": found, "gap of": loss, "sigma": None, "needs beside training data": "", "warnings": ""}
@@ -143,7 +153,11 @@ class Comparison:
                     "warnings": "; ".join(row.warnings),
                 }
             )
-        return plots.table(lines)
+        return plots.table(
+            lines,
+            caption=f"k = {self.k} runs of n = {self.n} examples and {self.steps} steps; in units of the loss, of "
+            f"range 2R = {2 * self.R:.3g}; sigma is the noise of a step.",
+        )
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
@@ -171,47 +185,69 @@ def bounds(
             that were trained elsewhere: a ``training.Run`` of them and of the dispersion of each step.
         val: held-out examples that the omniscient perturbation is built on.
         val2: other held-out examples that judge it; their Hessian stands for the population's.
-        test: examples that show the gap, and nothing else but the counted bound uses.
+        test: examples that show the gap, and that nothing else but the counted bound uses.
         train: the k disjoint training samples, in the order of the models. Every sample is a ``data.Split`` or what
             ``data.as_split`` takes.
-        loss: the evaluation loss with its constant R; cross-entropy clipped for the classes unless given.
+        loss: the evaluation loss with its constant R; unless given, cross-entropy clipped for as many classes as the
+            splits together hold. Bounds on the 0-1 error are left out where targets are not one class an example.
         lambdas: trade-offs of the omniscient bound and of its self-certified variant, a row for each.
         solver: how perturbations are found and traces estimated; the defaults of ``omniscient.Solver`` unless given.
         incoherence: (k, n), of runs whose training added noise (``langevin.Walk.incoherence``), which then have a bound
             of their own.
 
     Raises:
-        ValueError: as ``omniscient.estimate``, or if test shares examples with another split.
+        ValueError: as ``omniscient.estimate``; if test shares examples with another split, the run does not hold the
+            dispersion of each of its steps, incoherence is not of shape (k, n), or targets are no classes and there is
+            no loss.
     """
-    train = list(train)
+    if not isinstance(run, Run):
+        raise ValueError(f"run must be a training.Run, of models and their record, got {type(run).__name__}")
+    recorded = len(run.step_dispersion)
+    if recorded != run.steps:
+        raise ValueError(f"run.step_dispersion must hold one entry for each of the {run.steps} steps, got {recorded}")
+    train = [finite_split(sample, f"train[{i}]") for i, sample in enumerate(train)]
     val, val2, test = (finite_split(split, name) for split, name in ((val, "val"), (val2, "val2"), (test, "test")))
-    loss = loss or ClippedCrossEntropy.per_class(test.classes)
+    classes = max(split.classes for split in (*train, val, val2, test))
+    by_class = not test.targets.is_floating_point() and test.targets.ndim == 1
+    if loss is None and not by_class:
+        raise ValueError("the targets are not one class an example; give loss=, a loss with its constant R")
+    loss = loss or ClippedCrossEntropy.per_class(classes)
     solver, wrong = solver or Solver(), ZeroOneError()
     runs = omniscient.Runs(run.models, train, loss)
+    if incoherence is not None and tuple(incoherence.shape) != (len(runs), runs.n):
+        raise ValueError(
+            f"incoherence must hold a row for each of the {len(runs)} runs and a column for each of their {runs.n} "
+            f"examples, got shape {tuple(incoherence.shape)}"
+        )
     check_disjoint(*runs.samples, val, val2, test)
     path = omniscient.surrogate.path(lambdas)
     traces = Traces.of(runs, val2, rtol=3 * solver.value_rtol, most_probes=solver.most_probes, seed=solver.seed)
-    train_errors = losses_by_run(runs.models, runs.samples, wrong)
-    test_errors = losses_by_run(runs.models, [test] * len(runs), wrong)
+    train_errors = losses_by_run(runs.models, runs.samples, wrong) if by_class else None
+    test_errors = losses_by_run(runs.models, [test] * len(runs), wrong) if by_class else None
     certified = omniscient.self_certified_on(runs, lambdas=path, steps=run.steps, solver=solver)
     estimated = omniscient.estimate_on(runs, val, val2, lambdas=path, steps=run.steps, solver=solver)
     rows = [
         *isotropic_rows(run, runs, traces),
         *(_self_certified(row, runs.R) for row in certified),
-        _counted(train_errors, test_errors),
         *(_omniscient(row, runs.R) for row in estimated),
     ]
-    if incoherence is not None:
-        rows.insert(0, _langevin(incoherence, runs.n))
+    if train_errors is not None and test_errors is not None:
+        rows.append(_counted(train_errors, test_errors))
+        if incoherence is not None:
+            rows.append(_langevin(incoherence, runs.n))
     return Comparison(
-        tuple(rows),
+        tuple(sorted(rows, key=lambda row: BY_NEED.index(row.needs))),
         gap=omniscient.gap(runs.models, runs.samples, test, loss=loss),
-        error_gap=omniscient.gap(runs.models, runs.samples, test, loss=wrong),
+        error_gap=omniscient.gap(runs.models, runs.samples, test, loss=wrong) if by_class else None,
         holdout_gap=omniscient.gap(runs.models, runs.samples, val2, loss=loss),
         train_losses=losses_by_run(runs.models, runs.samples, loss),
         train_errors=train_errors,
         test_errors=test_errors,
         traces=traces,
+        k=len(runs),
+        n=runs.n,
+        steps=run.steps,
+        R=runs.R,
     )
 
 
@@ -258,7 +294,8 @@ def vacuous(value: float, R: float) -> list[str]:
 
 
 def _self_certified(row: Row, R: float) -> NamedBound:
-    against = (*warnings(asdict(row)), *vacuous(row.value, R))
+    rises = "more than half of it is the rise of the training loss, to that of the other runs' networks"
+    against = (*warnings(asdict(row)), *vacuous(row.value, R), *([rises] if row.holdout_share > MOST_READ_OFF else []))
     name = f"self-certified, lambda {row.lam:g}"
     return NamedBound(name, row.value, row.standard_error, row.sigma, RETRAINING, PERTURBED, against, row)
 

@@ -70,7 +70,7 @@ def network_of(make_model: Callable[[], nn.Module]) -> nn.Module:
         raise ValueError(f"all weights must have one real floating type, make_model gives {names}; convert the model")
     if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
         raise ValueError(
-            "make_model keeps tensors made under torch.inference_mode(), which cannot be trained; make them"
+            "make_model keeps tensors made under torch.inference_mode(), which cannot be trained; make them outside"
         )
     if any(getattr(layer, "max_norm", None) is not None for layer in model.modules() if isinstance(layer, EMBEDDINGS)):
         raise ValueError(

@@ -195,6 +195,7 @@ def measure(
         return [_row(row.result) for row in rows if row.name.startswith(start)]
 
     counted = found["counted"].result
+    errors = [one.mean().item() for one in (found.train_errors, found.test_errors) if one is not None]
     return {
         "steps": run.steps, "n": len(data.train[0]), "d": W.shape[1], "classes": data.test.classes, "clip": loss.clip,
         "R": loss.R, "dispersion": run.dispersion, "trace": found.traces.mean_training.value,
@@ -202,7 +203,7 @@ def measure(
         "variance": trace_covariance(W).item(), "epochs": len(run.losses), "losses": run.losses.mean(1).tolist(),
         "train_loss": found.train_losses.mean().item(),
         "test_loss": found.train_losses.mean().item() + found.gap.value,
-        "train_error": found.train_errors.mean().item(), "test_error": found.test_errors.mean().item(),
+        "train_error": errors[0], "test_error": errors[1],
         "gap": _interval(found.gap), "error_gap": _interval(found.error_gap),
         "closed_form": judged("closed form"),
         "closed_form_difference": judged("closed form, difference of traces"),
