@@ -71,6 +71,8 @@ def test_links_and_anchors_lead_somewhere(name: str) -> None:
             continue
         target = (here.path.parent / unquote(parts.path)).resolve() if parts.path else here.path
         anchor = unquote(parts.fragment) if target.suffix == ".html" else ""
+        if anchor.startswith("lab?"):  # a setting, which the laboratory reads from its address
+            anchor = ""
         if not target.exists() or (anchor and anchor not in page(target).ids):
             broken.append(link)
     assert broken == []
