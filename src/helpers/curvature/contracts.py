@@ -90,6 +90,8 @@ def check_model(model: nn.Module) -> None:
             "curvature needs all weights in float32 or all in float64, the model has "
             f"{', '.join(sorted(map(str, types)))}; call model.float() or model.double()"
         )
+    if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        raise ValueError("the model lies on the meta device, where weights have no values; make it on the CPU or a GPU")
     if not all(bool(torch.isfinite(p).all()) for p in parameters):
         raise ValueError("the model's weights are not finite: the run that made them diverged")
     if any(isinstance(m, nn.Embedding | nn.EmbeddingBag) and m.max_norm is not None for m in model.modules()):

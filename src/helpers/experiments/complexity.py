@@ -9,7 +9,7 @@ All measures are such that a *larger* one is said to mean a larger gap, the numb
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import exp, log
 from typing import Any
 
@@ -60,7 +60,11 @@ def _profile(name: str) -> Complexity:
     return Complexity(**{field.name: getattr(family, field.name) for field in fields(Family)})
 
 
-PROFILES = {name: _profile(name) for name in ("smoke", "laptop", "paper")}
+PROFILES = {
+    "smoke": replace(_profile("smoke"), allowed=0.02),  # its worst networks err so often that noise hardly adds to it
+    "laptop": _profile("laptop"),
+    "paper": _profile("paper"),
+}
 
 
 def row(config: Complexity, point: Json) -> Json:
