@@ -6,10 +6,10 @@ from torch import Tensor
 from helpers._checks import non_negative, positive, whole
 from helpers.regularizers.buffers import buffers_kept_on_error, frozen_buffers
 from helpers.regularizers.moving import returned
-from helpers.regularizers.wrapper import Closure, Wrapper, either_form, finite_norm
+from helpers.regularizers.wrapper import Closure, Drawing, either_form, finite_norm
 
 
-class EntropySGD(Wrapper):
+class EntropySGD(Drawing):
     """Entropy-SGD: the base sees gamma (w - mu), mu a running mean of a Langevin walk y that is tied to w,
 
         y_0 = mu_0 = w,    y_l = y_{l-1} - rate (grad L(y_{l-1}) + gamma (y_{l-1} - w)) + sqrt(rate) noise N(0, I),
@@ -38,8 +38,6 @@ class EntropySGD(Wrapper):
         NotFinite: in ``step``, if a loss or gradient is NaN or infinite.
     """
 
-    needs_closure = True
-
     @either_form
     def __init__(
         self,
@@ -52,20 +50,12 @@ class EntropySGD(Wrapper):
         alpha: float = 0.75,
         seed: int = 0,
     ) -> None:
-        super().__init__(base_optimizer)
+        super().__init__(base_optimizer, seed)
         self.gamma, self.rate = positive("gamma", gamma), positive("rate", rate)
         self.noise, self.steps = non_negative("noise", noise), whole("steps", steps)
         if not 0 < alpha <= 1:
             raise ValueError(f"alpha must lie in (0, 1], got {alpha}")
         self.alpha = alpha
-        device = self.param_groups[0]["params"][0].device
-        self._generator = torch.Generator(device).manual_seed(seed)
-
-    def _memory(self) -> dict:
-        return {"generator": self._generator.get_state()}
-
-    def _recall(self, memory: dict) -> None:
-        self._generator.set_state(memory["generator"])
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Tensor | float:  # type: ignore[override]
@@ -94,6 +84,5 @@ class EntropySGD(Wrapper):
             drift = self.gamma * (p - w)
             if p in gradients:
                 drift += gradients[p]
-            normal = torch.randn(p.shape, dtype=p.dtype, device=p.device, generator=self._generator)
-            p.add_(drift, alpha=-self.rate).add_(normal, alpha=self.rate**0.5 * self.noise)
+            p.add_(drift, alpha=-self.rate).add_(self._normal_like(p), alpha=self.rate**0.5 * self.noise)
             mean[p].lerp_(p, self.alpha)

@@ -13,7 +13,7 @@ from torch import Tensor
 from helpers._checks import non_negative, positive, whole
 from helpers.regularizers.buffers import buffers_kept_on_error, frozen_buffers
 from helpers.regularizers.moving import moved
-from helpers.regularizers.wrapper import Closure, Wrapper, either_form, finite_norm
+from helpers.regularizers.wrapper import Closure, Drawing, Wrapper, either_form, finite_norm
 
 
 class SAM(Wrapper):
@@ -163,7 +163,7 @@ class AMP(SAM):
         return {p: g * min(self.rate, radius[p] / norm) for p, g in gradients.items()}
 
 
-class GMP(Wrapper):
+class GMP(Drawing):
     """Gaussian model perturbation: the base sees, for fresh d_j ~ N(0, sigma^2 I) and the same batch,
 
         (1 - rho) grad L(w) + (rho / k) sum_{j <= k} grad L(w + d_j).
@@ -184,8 +184,6 @@ class GMP(Wrapper):
         NotFinite: in ``step``, if a loss or gradient is NaN or infinite.
     """
 
-    needs_closure = True
-
     @either_form
     def __init__(
         self,
@@ -196,17 +194,9 @@ class GMP(Wrapper):
         *,
         seed: int = 0,
     ) -> None:
-        super().__init__(base_optimizer)
+        super().__init__(base_optimizer, seed)
         self.sigma, self.rho = positive("sigma", sigma), non_negative("rho", rho)
         self.draws = whole("draws", draws)
-        device = self.param_groups[0]["params"][0].device
-        self._generator = torch.Generator(device).manual_seed(seed)
-
-    def _memory(self) -> dict:
-        return {"generator": self._generator.get_state()}
-
-    def _recall(self, memory: dict) -> None:
-        self._generator.set_state(memory["generator"])
 
     def _share_of(self, change: float) -> float:
         """Coefficient of grad L(w + d_j) - grad L(w) where the loss changes by ``change`` on the way."""
@@ -238,9 +228,6 @@ class GMP(Wrapper):
         for p in plain | nearby:
             zero = torch.zeros_like(p)
             mixed.setdefault(p, zero.clone()).add_(nearby.get(p, zero) - plain.get(p, zero), alpha=share)
-
-    def _normal_like(self, p: Tensor) -> Tensor:
-        return torch.randn(p.shape, dtype=p.dtype, device=p.device, generator=self._generator)
 
 
 class AbsoluteGMP(GMP):

@@ -149,6 +149,29 @@ class Wrapper(torch.optim.Optimizer):
         return gradients
 
 
+class Drawing(Wrapper):
+    """A wrapper whose step evaluates the batch at places that it draws, from a generator of its own.
+
+    Args:
+        seed: of the draws, which do not touch the global random state.
+    """
+
+    needs_closure = True
+
+    def __init__(self, base_optimizer: torch.optim.Optimizer, seed: int) -> None:
+        super().__init__(base_optimizer)
+        self._generator = torch.Generator(self.parameters[0].device).manual_seed(seed)
+
+    def _memory(self) -> dict:
+        return {"generator": self._generator.get_state()}
+
+    def _recall(self, memory: dict) -> None:
+        self._generator.set_state(memory["generator"])
+
+    def _normal_like(self, p: Tensor) -> Tensor:
+        return torch.randn(p.shape, dtype=p.dtype, device=p.device, generator=self._generator)
+
+
 def finite_norm(gradients: dict[Tensor, Tensor]) -> float:
     """Euclidean norm of all gradients together.
 
