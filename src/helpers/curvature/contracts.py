@@ -20,7 +20,7 @@ from helpers.curvature.trials import places, spread, tells
 from helpers.data import Split, as_split
 from helpers.data.inputs import tensors
 from helpers.losses import Demanding, Loss, check_callable, per_example
-from helpers.models import outputs, set_weights, trainable, weights
+from helpers.models import channels_last, outputs, set_weights, trainable, weights
 
 EXACT_TYPES = (torch.float32, torch.float64)
 _independent: "WeakKeyDictionary[nn.Module, Key]" = WeakKeyDictionary()
@@ -223,12 +223,13 @@ def few_of(model: nn.Module, split: Split) -> Split:
 
 
 def on_model(model: nn.Module, split: Split, rows: slice) -> Split:
-    """The rows of a split on the model's device, floating inputs in its type, float32 images in channels_last.
+    """The rows of a split on the model's device, floating inputs in its type.
 
-    Convolutions of a processor are half as fast again in channels_last; float64 has no such kernels.
+    Images of float32 lie with channels last where that is faster (``models.channels_last``); float64 has no such kernels.
     """
     weight = trainable(model)[0]
     batch = split.take(rows).to(device=weight.device, dtype=weight.dtype)
-    if isinstance(batch.inputs, Tensor) and batch.inputs.ndim == 4 and batch.inputs.dtype == torch.float32:
+    images = isinstance(batch.inputs, Tensor) and batch.inputs.ndim == 4 and batch.inputs.dtype == torch.float32
+    if images and channels_last(model):
         return replace(batch, inputs=batch.inputs.contiguous(memory_format=torch.channels_last))
     return batch

@@ -3,12 +3,14 @@
 ============  ==========================================================
 ``vector``    the weight vector W of a model; a model moved to another W
 ``outputs``   a model called on one tensor, or on several
+``layout``    how images lie in memory for a model
 ``zoo``       the networks of the experiments
 ``deep``      residual networks of any depth, with shortcuts and without
 ============  ==========================================================
 """
 
 from helpers.models.deep import deep_resnet
+from helpers.models.layout import channels_last
 from helpers.models.outputs import outputs
 from helpers.models.vector import at, copied, flat, layers, set_weights, split_like, trainable, weights
 from helpers.models.zoo import TwoLayerReLU, cnn, linear, mlp, preact_resnet18, resnet18, vgg16
@@ -16,6 +18,7 @@ from helpers.models.zoo import TwoLayerReLU, cnn, linear, mlp, preact_resnet18, 
 __all__ = [
     "TwoLayerReLU",
     "at",
+    "channels_last",
     "cnn",
     "copied",
     "deep_resnet",

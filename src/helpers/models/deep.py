@@ -13,15 +13,18 @@ class _Block(nn.Module):
             nn.Conv2d(fan_out, fan_out, 3, 1, 1, bias=False), nn.BatchNorm2d(fan_out),
         )  # fmt: skip
         self.shortcut: nn.Module | None = None
+        self.stride = stride
         if skips:
             same = stride == 1 and fan_in == fan_out
-            projection = (nn.Conv2d(fan_in, fan_out, 1, stride, bias=False), nn.BatchNorm2d(fan_out))
+            projection = (nn.Conv2d(fan_in, fan_out, 1, bias=False), nn.BatchNorm2d(fan_out))
             self.shortcut = nn.Identity() if same else nn.Sequential(*projection)
         self.active = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        residual = self.residual(x)
-        answer: Tensor = self.active(residual if self.shortcut is None else residual + self.shortcut(x))
+        residual: Tensor = self.residual(x)
+        if self.shortcut is not None:  # its pixels are chosen first, as in ``zoo``
+            residual = residual + self.shortcut(x[..., :: self.stride, :: self.stride])
+        answer: Tensor = self.active(residual)
         return answer
 
 

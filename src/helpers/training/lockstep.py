@@ -8,8 +8,8 @@ Everything that a step reads or writes lies in tensors that keep their place in 
 learning rate included. A step is therefore the same sequence of kernels every time and can be recorded once and
 replayed (``steppers``).
 
-Images lie in memory with the channels of a pixel side by side (channels_last) where the network convolves them: that
-is the order in which fast convolutions read, and it is brought about once instead of at every step.
+Images lie in memory with the channels of a pixel side by side where that is faster (``models.channels_last``); it is
+brought about once instead of at every step.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,11 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from helpers.data import Split
 from helpers.data.inputs import each
 from helpers.losses import per_example
-from helpers.models import outputs, trainable
+from helpers.models import channels_last, outputs, trainable
 from helpers.training.arguments import PerExampleLoss
 
 
@@ -179,13 +178,8 @@ def _prepared(split: Split, model: nn.Module, weights: Tensor) -> Split:
             return tensor
         return torch.empty_like(tensor, memory_format=torch.channels_last).copy_(tensor)  # for one channel, too
 
-    fast = _convolves_fast(model, weights)
+    fast = weights.dtype != torch.float64 and channels_last(model)  # float64 has no fast convolutions in either order
     return replace(split, inputs=each(laid_out, split.inputs), targets=moved(split.targets))
-
-
-def _convolves_fast(model: nn.Module, weights: Tensor) -> bool:
-    """Whether the order of pixels in memory matters; float64 has no fast convolutions in either order."""
-    return weights.dtype != torch.float64 and any(isinstance(module, _ConvNd) for module in model.modules())
 
 
 def _is_channels_last(tensor: Tensor) -> bool:
