@@ -16,7 +16,7 @@
 """
 
 from helpers.curvature.affine import is_piecewise_affine
-from helpers.curvature.contracts import finite_split
+from helpers.curvature.contracts import admitted, check_model, finite_split
 from helpers.curvature.krylov import (
     Edge,
     Lanczos,
@@ -49,7 +49,9 @@ __all__ = [
     "NotFiniteError",
     "Shifted",
     "SpectralDensity",
+    "admitted",
     "check_deterministic",
+    "check_model",
     "choose_method",
     "eigenvectors",
     "extreme_eigenvalues",

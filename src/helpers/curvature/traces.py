@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from helpers._checks import positive, whole
 from helpers.curvature.affine import is_piecewise_affine
 from helpers.curvature.batches import over_batches
-from helpers.curvature.contracts import differentiable, on_model
+from helpers.curvature.contracts import on_model, twice_differentiable
 from helpers.curvature.per_example import SquaredNorms
 from helpers.curvature.precision import precise
 from helpers.curvature.products import Estimate, hessian, summed_product
@@ -154,7 +154,7 @@ def _measured(
     """Samples (probes, parts, layers), their number, the method and why; an exact value is (1, 1, layers), 0 probes."""
     whole("most_probes", most)
     seed = whole("seed", seed, least=0)
-    terms = [(factor, differentiable(model, loss, split)) for factor, split in terms]
+    terms = [(factor, twice_differentiable(model, loss, split)) for factor, split in terms]
     reason = ""
     if method == "auto":
         method, reason = choose_method(model, loss, terms[0][1], seed=seed)
