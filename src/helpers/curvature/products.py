@@ -12,7 +12,6 @@ sample that does not fit is refused with a ValueError of one sentence (``contrac
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -38,25 +37,6 @@ ROWS = 128  # of a dense Hessian, computed at a time
 
 class NotFiniteError(ValueError):
     """A loss or derivative that overflowed, or was never finite."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its uncertainty.
-
-    Attributes:
-        value: the estimate.
-        standard_error: of the value; 0.0 where nothing was sampled.
-        probes: number of random probes (or of runs averaged over).
-        method: how it was computed, e.g. "exact", "gauss-newton", "hutchinson".
-        reason: why ``method="auto"`` chose that method; empty where it was asked for.
-    """
-
-    value: float
-    standard_error: float
-    probes: int
-    method: str
-    reason: str = ""
 
 
 # --- Values, gradients, products --------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers._checks import whole
-from helpers.curvature import Estimate, finite_split, gradient, values
+from helpers.curvature import Estimate, finite_split, gradient, pooled_freedom, values
 from helpers.data import Split, check_disjoint
 from helpers.losses import Loss
 from helpers.omniscient.rows import Row, measured_rows
@@ -237,7 +237,8 @@ def gap(models: Sequence[nn.Module], train: Sequence[Split], test: Split, *, los
     gaps = tested.mean(1) - trained
     over_runs = gaps.var().item() / len(gaps) if len(gaps) > 1 else nan
     over_examples = tested.mean(0).var().item() / len(test) if len(test) > 1 else nan
-    return Estimate(gaps.mean().item(), sqrt(over_runs + over_examples), len(gaps), "runs")
+    freedom = pooled_freedom([over_runs, over_examples], [max(len(gaps) - 1, 1), max(len(test) - 1, 1)])
+    return Estimate(gaps.mean().item(), sqrt(over_runs + over_examples), len(gaps), "runs", freedom=freedom)
 
 
 def majorise_minimise_lambda(M: float) -> float:
