@@ -49,7 +49,7 @@ class Estimate:
 
 
 def widening(freedom: float, probability: float) -> float:
-    """Ratio of the quantiles of Student's t and of the normal distribution; 1 for infinitely many degrees of freedom."""
+    """Ratio of the quantiles of Student's t and the normal distribution; 1 for infinitely many degrees of freedom."""
     return 1.0 if isinf(freedom) else float(stdtrit(freedom, probability) / ndtri(probability))
 
 
