@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import helpers
+from helpers import experiments
 
 ROOT = Path(helpers.__file__).parent
 MOST_FLAT, MOST_LINES = 22, 350
@@ -117,6 +118,19 @@ def test_no_two_modules_have_one_name():
     names = [path.stem for path in SOURCES if path.name != "__init__.py"]
     names += [path.parent.name for path in SOURCES if path.name == "__init__.py"]
     assert {name for name in names if names.count(name) > 1} == set()
+
+
+def test_an_experiment_is_found_by_the_name_of_its_artefact():
+    """Its module has that name, or the table in ``helpers.experiments`` says which one it is."""
+    told, module = {}, ""
+    for left, right in re.findall(
+        r"^(``.*?``),?(?:  +``(\w+)``)?$", experiments.__doc__.split("\nexperiment ")[1], re.M
+    ):
+        module = right or module  # a row that goes on says it once
+        told |= dict.fromkeys(re.findall(r"``([\w-]+)``", left), module)
+    homes = {name: one.row.__module__.split(".")[-1] for name, one in experiments.EXPERIMENTS.items()}
+    files = {path.stem for path in (ROOT / "experiments").glob("*.py")}
+    assert told == {name: module for name, module in homes.items() if name.replace("-", "_") not in files}
 
 
 def test_the_map_is_that_of_the_code_and_agrees_with_the_layers():

@@ -13,6 +13,7 @@ from instances import CLIPPED, network, sample
 import helpers
 from helpers import comparison, curvature, langevin, measurement, models, omniscient, supersample, training, wang_mao
 from helpers.curvature import Estimate
+from helpers.data import Split
 from helpers.losses import HalfSquaredError
 
 LAMBDAS = (3.0, 300.0)
@@ -226,6 +227,34 @@ def test_what_is_no_run_or_no_incoherence_of_these_runs_is_refused(trained):
         helpers.bounds(run.models, **data, train=train)
     with pytest.raises(ValueError, match=r"a row for each of the 3 runs and a column for each of their 40 examples"):
         helpers.bounds(run, **data, train=train, incoherence=torch.ones(2, 40))
+
+
+WIDE = Split(torch.zeros(40, 7).double(), sample(40).targets, 3, "wide")
+FAR = Split(sample(40, seed=9).inputs, sample(40).targets + 3, 6, "far")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"val": None}, "^val: examples must be"),
+        ({"val2": ([], [])}, "^val2: a split needs at least one example"),
+        ({"val2": "val"}, r"^val and val2 share 40 examples"),
+        ({"val": "train"}, r"^train\[1\] and val share 40 examples"),
+        ({"train": None}, "^train must be a list with one sample for each run, got NoneType"),
+        ({"train": sample(40)}, "^train must be a list with one sample for each run, got Split"),
+        ({"train": [1, 2, 3]}, r"^train\[0\]: examples must be"),
+        ({"test": WIDE}, r"^test: the model does not take these inputs, torch.float64 \(2, 7\)"),
+        ({"val": FAR}, "^val: targets hold the class 5"),
+        ({"solver": 3}, r"^solver must be an omniscient\.Solver, got int"),
+        ({"incoherence": [1.0]}, "^incoherence must hold .* got list"),
+    ],
+)
+def test_a_refusal_names_the_argument(trained, changes, message):
+    run, train, data = trained
+    changes = {name: {"val": data["val"], "train": train[1]}.get(one, one) if isinstance(one, str) else one
+               for name, one in changes.items()}  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        helpers.bounds(run, **{**data, "train": train, "loss": CLIPPED, "lambdas": [3.0]} | changes)
 
 
 def test_bounds_that_need_least_come_first_and_the_table_says_what_its_numbers_are(table):

@@ -42,6 +42,22 @@ def test_one_weight_and_three_examples():
         curvature.gradient(network(), nn.CrossEntropyLoss(), sample())
 
 
+@pytest.mark.parametrize("stray", [-1, 3, 9])
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss])
+def test_a_target_that_names_no_class_is_refused_whichever_loss_is_given(loss, stray):
+    split = sample()
+    targets = torch.where(torch.arange(len(split)) == 5, stray, split.targets)
+    for quantity in (curvature.values, curvature.gradient):
+        with pytest.raises(ValueError, match=f"targets hold the class {stray}, .* classes 0 to 2"):
+            quantity(network(), loss(reduction="none"), (split.inputs, targets))
+    with pytest.raises(RuntimeError, match="mine"):  # any other failure keeps its words
+        curvature.values(network(), broken_loss, split)
+
+
+def broken_loss(outputs, targets):
+    raise RuntimeError("mine")
+
+
 def bounded(**changes):
     ensemble = [network(seed=0), network(seed=1)]
     *train, val, val2 = (sample(20, seed=seed) for seed in range(4))

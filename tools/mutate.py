@@ -57,6 +57,7 @@ TESTS: dict[str, dict[str, list[str]]] = {  # group: module below src/helpers: i
         "curvature/affine": [_CURVATURE[2], _CURVATURE[0]],
         "curvature/batches": [_CURVATURE[1]],
         "curvature/contracts": [_CURVATURE[0], _CURVATURE[1]],
+        "curvature/estimates": ["curvature/test_estimates"],
         "curvature/krylov": [_CURVATURE[3]],
         "curvature/per_example": [_CURVATURE[0], _CURVATURE[2]],
         "curvature/products": [_CURVATURE[1], _CURVATURE[0]],
@@ -73,7 +74,7 @@ TESTS: dict[str, dict[str, list[str]]] = {  # group: module below src/helpers: i
     },
     "comparison": {
         "comparison": ["test_comparison"],
-        "measurement": ["test_comparison", "experiments/test_measure", "experiments/test_trends"],
+        "measurement": ["test_comparison", "experiments/test_every_bound", "experiments/test_trends"],
     },
     "widgets": {
         "widgets/chart": ["widgets/test_widgets"],
@@ -89,7 +90,7 @@ TESTS: dict[str, dict[str, list[str]]] = {  # group: module below src/helpers: i
         "experiments/label_noise_clipping": ["experiments/test_label_noise_clipping"],
         "experiments/linear_relu": ["experiments/test_linear_relu"],
         "experiments/matched_loss": ["experiments/test_matched_loss"],
-        "experiments/measure": ["experiments/test_measure", "experiments/test_matched_loss"],
+        "experiments/every_bound": ["experiments/test_every_bound", "experiments/test_matched_loss"],
         "experiments/noise_alignment": ["experiments/test_noise_alignment"],
         "experiments/parity": ["experiments/test_stable_minima", "experiments/test_escape"],
         "experiments/predictions": ["experiments/test_double_descent", "experiments/test_label_noise_clipping"],

@@ -3,7 +3,7 @@
 ``helpers.bounds`` is the function ``bounds`` of this module.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from math import isnan, nan, sqrt
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from helpers import langevin, omniscient, plots, supersample
-from helpers.curvature import Estimate, finite_split
-from helpers.data import check_disjoint
+from helpers.curvature import Estimate, admitted, check_model, finite_split
+from helpers.data import Split, check_disjoint
 from helpers.losses import ClippedCrossEntropy, Loss, ZeroOneError
 from helpers.measurement import IsotropicBounds, Recorded, Traces, losses_by_run, noise_to_weight, warnings
 from helpers.omniscient import Row, Solver
@@ -198,13 +198,15 @@ def bounds(
     Raises:
         ValueError: as ``omniscient.estimate``; if test shares examples with another split, the run does not hold the
             dispersion of each of its steps, incoherence is not of shape (k, n), or targets are no classes and there is
-            no loss.
+            no loss. What is wrong with a sample is said with its name.
     """
     if not isinstance(run, Run):
         raise ValueError(f"run must be a training.Run, of models and their record, got {type(run).__name__}")
     recorded = len(run.step_dispersion)
     if recorded != run.steps:
         raise ValueError(f"run.step_dispersion must hold one entry for each of the {run.steps} steps, got {recorded}")
+    if isinstance(train, Split | Tensor) or not isinstance(train, Iterable):
+        raise ValueError(f"train must be a list with one sample for each run, got {type(train).__name__}")
     train = [finite_split(sample, f"train[{i}]") for i, sample in enumerate(train)]
     val, val2, test = (finite_split(split, name) for split, name in ((val, "val"), (val2, "val2"), (test, "test")))
     classes = max(split.classes for split in (*train, val, val2, test))
@@ -213,13 +215,17 @@ def bounds(
         raise ValueError("the targets are not one class an example; give loss=, a loss with its constant R")
     loss = loss or ClippedCrossEntropy.per_class(classes)
     solver, wrong = solver or Solver(), ZeroOneError()
+    if not isinstance(solver, Solver):
+        raise ValueError(f"solver must be an omniscient.Solver, got {type(solver).__name__}")
     runs = omniscient.Runs(run.models, train, loss)
-    if incoherence is not None and tuple(incoherence.shape) != (len(runs), runs.n):
+    shape = tuple(getattr(incoherence, "shape", ()))
+    if incoherence is not None and shape != (len(runs), runs.n):
         raise ValueError(
             f"incoherence must hold a row for each of the {len(runs)} runs and a column for each of their {runs.n} "
-            f"examples, got shape {tuple(incoherence.shape)}"
+            f"examples, got {f'shape {shape}' if shape else type(incoherence).__name__}"
         )
-    check_disjoint(*runs.samples, val, val2, test)
+    _check_fit(runs, {"val": val, "val2": val2, "test": test})
+    check_disjoint(*runs.samples, val, val2, test, names=[*runs.names, "val", "val2", "test"])
     path = omniscient.surrogate.path(lambdas)
     traces = Traces.of(runs, val2, rtol=3 * solver.value_rtol, most_probes=solver.most_probes, seed=solver.seed)
     train_errors = losses_by_run(runs.models, runs.samples, wrong) if by_class else None
@@ -249,6 +255,16 @@ def bounds(
         steps=run.steps,
         R=runs.R,
     )
+
+
+def _check_fit(runs: omniscient.Runs, held_out: Mapping[str, Split]) -> None:
+    """Refuse a sample that the networks or the loss do not take, by its name."""
+    check_model(runs.models[0])
+    for name, sample in {**dict(zip(runs.names, runs.samples, strict=True)), **held_out}.items():
+        try:
+            admitted(runs.models[0], runs.loss, sample)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
 
 
 def isotropic_rows(run: Recorded, runs: omniscient.Runs, traces: Traces) -> list[NamedBound]:

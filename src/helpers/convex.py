@@ -300,7 +300,7 @@ def log_log_slope(n: Iterable[float], values: Iterable[float]) -> Estimate:
     slope = float(centred @ y) / spread
     left = y - y.mean() - slope * centred
     error = math.sqrt(float(left @ left) / (len(x) - 2) / spread)
-    return Estimate(slope, error, len(x), "least squares")
+    return Estimate(slope, error, len(x), "least squares", freedom=len(x) - 2.0)
 
 
 def _mean_hinge(variance_u: float, variance_v: float, d: int) -> float:

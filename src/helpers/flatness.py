@@ -203,8 +203,7 @@ def _gaussian_response(
         with at(model, w - radius * direction):
             behind = mean_loss(model, loss, split)
         samples.append((ahead + behind - 2 * base) / radius**2)
-    values = torch.tensor(samples, dtype=torch.float64)
-    return Estimate(values.mean().item(), values.std().item() / draws**0.5, draws, method)
+    return Estimate.mean(torch.tensor(samples, dtype=torch.float64), method)
 
 
 # --- Keskar's measure and SAM's -----------------------------------------------------------------------------

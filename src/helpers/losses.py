@@ -57,9 +57,16 @@ def per_example(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targe
 
     Raises:
         ValueError: if the loss returns anything else, such as the mean that ``nn.CrossEntropyLoss()`` takes, or numbers
-            that are not floating.
+            that are not floating; if it fails on a target that names no class of the outputs.
     """
-    values = loss(outputs, targets)
+    try:
+        values = loss(outputs, targets)
+    except torch.OutOfMemoryError:
+        raise
+    except (IndexError, RuntimeError):  # as PyTorch's own losses do, each in other words
+        if not targets.is_floating_point() and targets.ndim == outputs.ndim - 1:
+            _check_classes(targets, outputs.shape[1])
+        raise
     n = len(targets)
     if not isinstance(values, Tensor) or values.shape != (n,):
         shape = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"

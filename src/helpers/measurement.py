@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers import omniscient, wang_mao
-from helpers.curvature import Estimate, trace, values
+from helpers.curvature import Estimate, pooled_freedom, trace, values
 from helpers.data import Split
 from helpers.losses import Loss
 
@@ -89,7 +89,8 @@ class Traces:
 def _mean(estimates: Sequence[Estimate]) -> Estimate:
     k = len(estimates)
     error = hypot(*(one.standard_error for one in estimates)) / k
-    return Estimate(sum(one.value for one in estimates) / k, error, k, estimates[0].method)
+    freedom = pooled_freedom([one.standard_error**2 for one in estimates], [one.freedom for one in estimates])
+    return Estimate(sum(one.value for one in estimates) / k, error, k, estimates[0].method, freedom=freedom)
 
 
 @dataclass(frozen=True)

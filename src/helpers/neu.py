@@ -290,9 +290,7 @@ def _moved(w: Tensor, variance: float, draws: int, seed: int) -> Iterable[Tensor
 
 
 def _mean(samples: list[float], method: str) -> Estimate:
-    values = torch.tensor(samples, dtype=torch.float64)
-    error = float(values.std(correction=1)) / math.sqrt(len(samples))
-    return Estimate(float(values.mean()), error, len(samples), method)
+    return Estimate.mean(torch.tensor(samples, dtype=torch.float64), method)
 
 
 def _steps(trajectory: Sequence[Tensor]) -> int:

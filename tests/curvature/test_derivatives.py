@@ -309,3 +309,105 @@ def test_networks_of_any_size_of_weights_are_taken(activation, scale):
         x = scale * torch.randn(50, 8)
         split = Split(x, model(x).argmax(1), 5, "synthetic")
         curvature.gradient(model, ClippedCrossEntropy.per_class(5), split)  # raises nothing
+
+
+# --- Second derivatives -----------------------------------------------------------------------------------------------
+
+
+class SquareOnce(torch.autograd.Function):
+    """z^2 with a right gradient, whose own derivative PyTorch takes for zero."""
+
+    @staticmethod
+    def forward(ctx, z):
+        ctx.save_for_backward(z)
+        return z**2
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, slope):
+        return 2 * ctx.saved_tensors[0] * slope
+
+
+def square_once(outputs, targets):
+    return SquareOnce.apply(outputs).sum(1)
+
+
+def ctc(outputs, targets):
+    log_p, lengths = outputs.log_softmax(1)[None].repeat(4, 1, 1), torch.ones_like(targets)
+    return F.ctc_loss(log_p, targets[:, None] % 2 + 1, 4 * lengths, lengths, reduction="none")
+
+
+def labels(outputs, targets):
+    return F.multilabel_margin_loss(outputs, F.pad(targets[:, None], (0, 2), value=-1), reduction="none")
+
+
+CURVATURES = {
+    "hvp": lambda *given: curvature.hvp(*given, torch.ones(39).double()),
+    "hessian": curvature.hessian,
+    "gauss_newton": curvature.gauss_newton,
+    "gauss_newton_operator": curvature.gauss_newton_operator,
+    "trace": curvature.trace,
+    "hutchinson": lambda *given: curvature.trace(*given, method="hutchinson", most_probes=2),
+}
+
+
+@pytest.mark.parametrize("quantity", CURVATURES)
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (nn.MultiMarginLoss(reduction="none"), "loss has no second derivative in PyTorch .*multi_margin.*write it in"),
+        (nn.MultiMarginLoss(p=2, reduction="none"), "loss has no second derivative in PyTorch"),
+        (labels, "loss has no second derivative in PyTorch"),
+        (ctc, "loss has no second derivative in PyTorch"),
+        (square_once, "loss has a gradient whose derivative PyTorch does not know"),
+    ],
+)
+def test_a_loss_without_a_second_derivative_has_a_gradient_and_no_curvature(loss, message, quantity):
+    model, split = network(), sample()
+    w, v = models.weights(model), torch.randn(39, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    slope = curvature.gradient(model, loss, split) @ v
+    ahead, behind = (curvature.values(placed(w + h * v), loss, split).mean() for h in (1e-6, -1e-6))
+    torch.testing.assert_close(slope, (ahead - behind) / 2e-6, rtol=1e-5, atol=1e-8)
+    with pytest.raises(ValueError, match=message):
+        CURVATURES[quantity](model, loss, split)
+
+
+def placed(w):
+    model = network()
+    models.set_weights(model, w)
+    return model
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.MultiLabelSoftMarginLoss(reduction="none"),
+        lambda z, y: F.relu(1 + z - z.gather(1, y[:, None])).sum(1),  # the margin in plain operations
+        lambda z, y: F.huber_loss(z, torch.zeros_like(z), reduction="none").sum(1),
+        lambda z, y: F.l1_loss(z, torch.zeros_like(z), reduction="none").sum(1),  # no curvature of its own
+        lambda z, y: F.cross_entropy(z, y, reduction="none", label_smoothing=0.1),
+    ],
+)
+def test_losses_with_a_second_derivative_keep_it(loss):
+    model, split = network(nn.Tanh), sample()
+    split = split if not isinstance(loss, nn.Module) else data.Split(split.inputs, F.one_hot(split.targets), 3, "bits")
+    H, w, v = curvature.hessian(model, loss, split), models.weights(model), torch.ones(39).double()
+    sides = []
+    for h in (1e-5, -1e-5):
+        models.set_weights(model, w + h * v)
+        sides.append(curvature.gradient(model, loss, split))
+    torch.testing.assert_close(H @ v, (sides[0] - sides[1]) / 2e-5, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.LeakyReLU, nn.ReLU6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weights_on_a_kink_are_told_so(activation, dtype):
+    """f(w) = v relu(u x): from zero, the gradient grows at one rate ahead and at another behind."""
+    model = network(activation).to(dtype)
+    models.set_weights(model, torch.zeros(39))
+    for quantity in ("hvp", "hessian", "hutchinson"):
+        with pytest.raises(ValueError, match=r"the weights lie on a kink of the model, .*take weights that were drawn"):
+            CURVATURES[quantity](model, CLIPPED, sample())
+    smooth = network(nn.Tanh).to(dtype)
+    models.set_weights(smooth, torch.zeros(39))
+    curvature.hessian(smooth, CLIPPED, sample())  # zero is no kink by itself

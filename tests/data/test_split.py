@@ -38,13 +38,13 @@ def test_partition_is_random_and_repeatable():
 
 def test_overlap_is_found_by_number_within_one_origin_and_by_content_where_an_origin_is_unknown():
     whole = numbered(10)
-    with pytest.raises(ValueError, match=r"splits 0 and 1 share 2 examples of n"):
+    with pytest.raises(ValueError, match=r"split 0 and split 1 share 2 examples of n"):
         data.check_disjoint(whole.take(torch.arange(5)), whole.take(torch.arange(3, 8)))
     elsewhere = data.Split(whole.inputs, whole.targets, 10, "other", "m", whole.indices)
     data.check_disjoint(whole, elsewhere)  # row 3 of one file is not row 3 of another
     unknown = data.Split(whole.inputs, whole.targets, 10, "unknown")
     for pair in ((unknown, unknown), (whole, unknown), (unknown.take(slice(4)), unknown.take(slice(3, 9)))):
-        with pytest.raises(ValueError, match=r"splits 0 and 1 share (10|1) examples"):
+        with pytest.raises(ValueError, match=r"split 0 and split 1 share (10|1) examples"):
             data.check_disjoint(*pair)
     data.check_disjoint(unknown.take(slice(4)), unknown.take(slice(4, 10)))
 
@@ -223,5 +223,5 @@ def test_row_numbers_say_nothing_where_an_origin_is_unknown():
             data.Split(first.inputs, first.targets, 10, "?", origin, torch.arange(5) + 5 * i)
             for i, origin in enumerate(origins)
         ]
-        with pytest.raises(ValueError, match="splits 0 and 1 share 5 examples"):
+        with pytest.raises(ValueError, match="split 0 and split 1 share 5 examples"):
             data.check_disjoint(*other_numbers)

@@ -3,6 +3,7 @@
 ===============  ==================================================================================
 ``contracts``    what is asked of a model, a loss and a sample, checked where they enter
 ``derivatives``  is PyTorch's gradient the derivative?
+``estimates``    a number with its uncertainty
 ``batches``      a sample in batches that fit the device
 ``routes``       three routes to a Hessian product, and which of them a network may be trusted to
 ``products``     gradient, Hessian products, dense Hessian and Gauss-Newton matrix
@@ -16,7 +17,8 @@
 """
 
 from helpers.curvature.affine import is_piecewise_affine
-from helpers.curvature.contracts import finite_split
+from helpers.curvature.contracts import admitted, check_model, finite_split
+from helpers.curvature.estimates import Estimate, pooled_freedom
 from helpers.curvature.krylov import (
     Edge,
     Lanczos,
@@ -25,7 +27,6 @@ from helpers.curvature.krylov import (
     spectral_density,
 )
 from helpers.curvature.products import (
-    Estimate,
     NotFiniteError,
     check_deterministic,
     gauss_newton,
@@ -49,7 +50,9 @@ __all__ = [
     "NotFiniteError",
     "Shifted",
     "SpectralDensity",
+    "admitted",
     "check_deterministic",
+    "check_model",
     "choose_method",
     "eigenvectors",
     "extreme_eigenvalues",
@@ -62,6 +65,7 @@ __all__ = [
     "hvp",
     "is_piecewise_affine",
     "per_example_gradients",
+    "pooled_freedom",
     "solve_shifted",
     "spectral_density",
     "trace",

@@ -2,8 +2,9 @@
 
 The mean loss L(w) = (1/n) sum_i loss(f(w, x_i), y_i) is a mean over examples only if model and loss treat each example
 by itself, and it is a function of w only if they do not depend on chance: ``admitted`` tests both. Its derivatives are
-those of the book only if what PyTorch calls the gradient is the derivative: ``differentiable`` tests that, too. What
-depends on the architecture alone is tried once a model (``trials``), what depends on the loss once a loss.
+those of the book only if what PyTorch calls the gradient is the derivative: ``differentiable`` tests that, too, and
+``twice_differentiable`` the second derivative of the loss. What depends on the architecture alone is tried once a model
+(``trials``), what depends on the loss once a loss.
 """
 
 from dataclasses import replace
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers._generators import shared_generators, unchanged
-from helpers.curvature.derivatives import check_gradient, check_graph, check_smooth
+from helpers.curvature.derivatives import check_curved, check_gradient, check_graph, check_smooth
 from helpers.curvature.keys import Key, Losses, architecture
 from helpers.curvature.trials import places, spread, tells
 from helpers.data import Split, as_split
@@ -41,7 +42,7 @@ def admitted(model: nn.Module, loss: Loss, examples: Any, *, name: str = "split"
     with torch.no_grad(), unchanged(shared_generators(trainable(model)[0].device)):
         check_independence(model, split)
         few = few_of(model, split).take(slice(2))
-        pair = outputs(model, few.inputs)
+        pair = _taken(model, few)
         if isinstance(loss, Demanding):
             loss.check(pair, split.targets.to(pair.device))
         per_example(loss, pair, few.targets)
@@ -56,17 +57,38 @@ def differentiable(model: nn.Module, loss: Loss, examples: Any, *, name: str = "
     Raises:
         ValueError: as ``admitted``; if model or loss cuts the graph; if a gradient is not the derivative.
     """
+    return _derived(model, loss, examples, name)[0]
+
+
+def twice_differentiable(model: nn.Module, loss: Loss, examples: Any, *, name: str = "split") -> Split:
+    """The examples as a Split, once ``differentiable``, and the loss has the right second derivative in the outputs.
+
+    That of the model is tried where a route is chosen (``routes``).
+
+    Raises:
+        ValueError: as ``differentiable``; if PyTorch has no second derivative of the loss, or a wrong one.
+    """
+    split, few, z = _derived(model, loss, examples, name)
+    check_curved(loss, z, few)
+    return split
+
+
+def _derived(model: nn.Module, loss: Loss, examples: Any, name: str) -> tuple[Split, Split, Tensor]:
+    """The split, few of its examples, and the outputs for these, once ``differentiable``."""
     split = admitted(model, loss, examples, name=name)
     few = few_of(model, split)
     z = check_graph(model, loss, few)
     check_gradient(model, few)
     check_smooth(loss, z, few)
-    return split
+    return split, few, z
 
 
 def finite_split(examples: Any, name: str) -> Split:
-    """The examples as a Split; ValueError, with ``name``, if inputs or targets are not finite."""
-    split = as_split(examples)
+    """The examples as a Split; ValueError, with ``name``, if they are none, or inputs or targets are not finite."""
+    try:
+        split = as_split(examples)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
     for part, values in (("inputs", tensors(split.inputs)), ("targets", [split.targets])):
         if not all(bool(torch.isfinite(value).all()) for value in values):
             raise ValueError(f"{name} holds {part} that are not finite; leave those examples out")
@@ -151,13 +173,7 @@ def _first_outputs(model: nn.Module, few: Split) -> Tensor:
     """The outputs, once it is known that the model takes the inputs, changes nothing and returns real numbers."""
     given, parameters = tensors(few.inputs), trainable(model)
     versions, at_first = [[tensor._version for tensor in part] for part in (given, parameters)], weights(model)
-    try:
-        z = outputs(model, few.inputs)
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, TypeError, IndexError) as error:
-        shapes = ", ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in given)
-        raise ValueError(f"the model does not take these inputs, {shapes} ({str(error).splitlines()[0]})") from error
+    z = _taken(model, few)
     if versions[1] != [p._version for p in parameters]:
         set_weights(model, at_first)
         raise ValueError(
@@ -174,6 +190,17 @@ def _first_outputs(model: nn.Module, few: Split) -> Tensor:
             "and imaginary parts as outputs of their own, and logits instead of classes"
         )
     return z
+
+
+def _taken(model: nn.Module, few: Split) -> Tensor:
+    """The outputs; a ValueError with the shapes if the model does not take the inputs."""
+    try:
+        return outputs(model, few.inputs)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, IndexError) as error:
+        shapes = ", ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in tensors(few.inputs))
+        raise ValueError(f"the model does not take these inputs, {shapes} ({str(error).splitlines()[0]})") from error
 
 
 def _scale(values: Tensor) -> Tensor:

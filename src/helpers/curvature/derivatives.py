@@ -1,5 +1,6 @@
 """Is what PyTorch calls the gradient the derivative? Tried on a few examples, on the model's device and in its type."""
 
+from collections.abc import Callable
 from itertools import islice
 from weakref import WeakKeyDictionary
 
@@ -14,6 +15,7 @@ from helpers.models import outputs, trainable, weights
 
 _derived: "WeakKeyDictionary[nn.Module, Key]" = WeakKeyDictionary()
 _smooth = Losses()
+_curved = Losses()
 
 
 def check_graph(model: nn.Module, loss: Loss, few: Split) -> Tensor:
@@ -81,42 +83,91 @@ def _summed(model: nn.Module, few: Split, w: Tensor) -> Tensor:
 
 
 def check_smooth(loss: Loss, seen: Tensor, few: Split) -> None:
-    """Refuse a loss whose gradient in the outputs is not its derivative, where it has one; tried once a loss.
-
-    Tried in float64 beside the outputs that were seen, where no kink is hit, and at a size of 1 at most, where a loss
-    of logits is not yet flat to the last digit; not at all where it does not take those.
-    """
+    """Refuse a loss whose gradient in the outputs is not its derivative, where it has one; tried once a loss."""
     if _smooth.holds(loss, seen, few.targets):
         return
-    z = beside(seen.double())
-    z = z / max(1.0, z.square().mean().sqrt().item())
-    targets = few.targets.double() if few.targets.is_floating_point() else few.targets
-    v = torch.randn(z.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(z)
-    try:
-        with torch.enable_grad():
-            losses = per_example(loss, z.requires_grad_(), targets)
-            if not losses.requires_grad:
-                return  # piecewise constant, and says so: see ``check_graph``
-            (slopes,) = torch.autograd.grad(losses.sum(), z, materialize_grads=True)
-        z = z.detach()
-        with torch.no_grad():
-            sides = [
-                (per_example(loss, z + h * v, targets), per_example(loss, z - h * v, targets)) for h in steps_of(z)
-            ]
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:  # probabilities beyond 1, class weights in float32: in whatever words
-        return
-    differences = torch.stack([(up - down) / (2 * h) for (up, down), h in zip(sides, steps_of(z), strict=True)])
-    with torch.no_grad():
-        unsure = rounding(lambda values: per_example(loss, values, targets), z)
-    noise = torch.stack([unsure / h for h in steps_of(z)])
-    if not is_derivative((slopes * v).reshape(len(z), -1).sum(1), differences, noise):
+    targets = _doubled(few.targets)
+    right = _has_right_slope(lambda z: per_example(loss, z, targets), seen)
+    if right is False:
         raise ValueError(
             "the loss's gradient is not its derivative (a part of it is detached, scaled or rounded?), so its "
             "curvature would be that of another loss; compute all of it in differentiable operations"
         )
-    _smooth.note(loss, seen, few.targets)
+    if right:
+        _smooth.note(loss, seen, few.targets)
+
+
+def check_curved(loss: Loss, seen: Tensor, few: Split) -> None:
+    """Refuse a loss that PyTorch cannot differentiate twice in the outputs, or does wrongly; tried once a loss."""
+    if _curved.holds(loss, seen, few.targets):
+        return
+    try:
+        with torch.enable_grad():
+            z = seen.detach().clone().requires_grad_()
+            slope = _slope(loss, z, few.targets)
+            if slope.requires_grad:
+                torch.autograd.grad(slope.sum(), z, allow_unused=True)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(
+            f"loss has no second derivative in PyTorch ({str(error).splitlines()[0]}), so there is no curvature to be "
+            "had of it; write it in operations that can be differentiated twice, such as F.relu for the positive part "
+            "of a margin, or give another loss"
+        ) from error
+    targets = _doubled(few.targets)
+    right = _has_right_slope(lambda z: _slope(loss, z, targets), seen)
+    if right is False:
+        raise ValueError(
+            "loss has a gradient whose derivative PyTorch does not know (a backward pass of your own, which is not "
+            "differentiable itself?), so its curvature would come out wrong; write it in operations that can be "
+            "differentiated twice"
+        )
+    if right:
+        _curved.note(loss, seen, few.targets)
+
+
+def _slope(loss: Loss, z: Tensor, targets: Tensor) -> Tensor:
+    """A scalar an example that every entry of the loss's gradient in the outputs enters, (n,), with its graph."""
+    with torch.enable_grad():
+        z = z if z.requires_grad else z.clone().requires_grad_()
+        value = per_example(loss, z, targets).sum()
+        if not value.requires_grad:
+            return z.new_zeros(len(z))  # piecewise constant, and says so: see ``check_graph``
+        (slopes,) = torch.autograd.grad(value, z, create_graph=True, materialize_grads=True)
+        return projection(slopes)
+
+
+def _doubled(targets: Tensor) -> Tensor:
+    return targets.double() if targets.is_floating_point() else targets
+
+
+def _has_right_slope(f: Callable[[Tensor], Tensor], seen: Tensor) -> bool | None:
+    """Whether the gradient of ``f``, from outputs to one scalar an example, is its derivative; None if f fails there.
+
+    Tried in float64 beside the outputs that were seen, where no kink is hit, and at a size of 1 at most, where a loss
+    of logits is not yet flat to the last digit; not at all where f does not take those.
+    """
+    z = beside(seen.double())
+    z = z / max(1.0, z.square().mean().sqrt().item())
+    v = torch.randn(z.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(z)
+    try:
+        with torch.enable_grad():
+            scalars = f(z.requires_grad_())
+            slopes = torch.zeros_like(z)
+            if scalars.requires_grad:
+                (slopes,) = torch.autograd.grad(scalars.sum(), z, materialize_grads=True)
+        z = z.detach()
+        with torch.no_grad():
+            differences = torch.stack([(f(z + h * v) - f(z - h * v)) / (2 * h) for h in steps_of(z)])
+            unsure = rounding(f, z)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # probabilities beyond 1, class weights in float32: in whatever words
+        return None
+    noise = torch.stack([unsure / h for h in steps_of(z)])
+    with torch.no_grad():
+        return is_derivative((slopes * v).reshape(len(z), -1).sum(1), differences.detach(), noise.detach())
 
 
 def projection(rows: Tensor) -> Tensor:

@@ -8,17 +8,16 @@ parameters or buffers of a model.
 
 A product is short to follow: ``hvp`` sums over batches what a route (``routes``) gives for one, and divides by n.
 Everywhere ``split`` may also be a Dataset, a DataLoader or a pair (X, y) of arrays (``data.as_split``), and a model or
-sample that does not fit is refused with a ValueError of one sentence (``contracts.admitted``, ``differentiable``).
+sample that does not fit is refused with a ValueError of one sentence (``contracts``).
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from helpers.curvature.batches import batches, over_batches, total, usual_batch
-from helpers.curvature.contracts import admitted, differentiable
+from helpers.curvature.contracts import admitted, differentiable, twice_differentiable
 from helpers.curvature.precision import precise, precisely
 from helpers.curvature.routes import (
     PlainOperations,
@@ -38,25 +37,6 @@ ROWS = 128  # of a dense Hessian, computed at a time
 
 class NotFiniteError(ValueError):
     """A loss or derivative that overflowed, or was never finite."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its uncertainty.
-
-    Attributes:
-        value: the estimate.
-        standard_error: of the value; 0.0 where nothing was sampled.
-        probes: number of random probes (or of runs averaged over).
-        method: how it was computed, e.g. "exact", "gauss-newton", "hutchinson".
-        reason: why ``method="auto"`` chose that method; empty where it was asked for.
-    """
-
-    value: float
-    standard_error: float
-    probes: int
-    method: str
-    reason: str = ""
 
 
 # --- Values, gradients, products --------------------------------------------------------------------------------------
@@ -99,7 +79,7 @@ def hvp(model: nn.Module, loss: Loss, split: Split, v: Tensor) -> Tensor:
 @precise
 def hessian_operator(model: nn.Module, loss: Loss, split: Split) -> Callable[[Tensor], Tensor]:
     """The map v -> H v of ``hvp``, for many products at the same weights: sample and route are checked once."""
-    split = differentiable(model, loss, split)
+    split = twice_differentiable(model, loss, split)
     return _operator(model, lambda v: summed_product(model, loss, split, v) / len(split))
 
 
@@ -139,7 +119,7 @@ def gauss_newton_operator(model: nn.Module, loss: Loss, split: Split) -> Callabl
     Raises:
         ValueError: if an operation of the model cannot be differentiated twice, which that derivative asks for.
     """
-    split = differentiable(model, loss, split)
+    split = twice_differentiable(model, loss, split)
     parameters = trainable(model)
 
     def product(batch: Split, v: Tensor) -> Tensor:
@@ -206,7 +186,7 @@ def hessian(model: nn.Module, loss: Loss, split: Split) -> Tensor:
         ValueError: if d is above the limit for dense work, or an entry is not finite.
     """
     eye = _identity(model)
-    split = differentiable(model, loss, split)
+    split = twice_differentiable(model, loss, split)
     if trusted_product(model, split) in (with_plain_operations, by_differences):
         columns = [summed_product(model, loss, split, column) for column in eye]
         H = torch.stack(columns, dim=1)
@@ -250,7 +230,7 @@ def gauss_newton(model: nn.Module, loss: Loss, split: Split) -> Tensor:
     """
     parameters = trainable(model)
     G = torch.zeros_like(_identity(model))
-    split = differentiable(model, loss, split)
+    split = twice_differentiable(model, loss, split)
     for example in batches(model, split, 1):
         z = outputs(model, example.inputs)
         jacobian = torch.stack([derivative(f, parameters, keep_graph=True) for f in z.reshape(-1)])
@@ -288,7 +268,7 @@ def check_deterministic(model: nn.Module, loss: Loss, split: Split) -> None:
     Raises:
         ValueError: naming what differs and by how much, relative to its size.
     """
-    split = differentiable(model, loss, split)
+    split = twice_differentiable(model, loss, split)
     turned = split.take(torch.arange(len(split) - 1, -1, -1))
     v = torch.ones(sum(p.numel() for p in trainable(model))).to(trainable(model)[0])
 

@@ -137,6 +137,11 @@ def _first_right(model: nn.Module, split: Split) -> BatchProduct:
     for route in (reverse_over_forward, reverse_over_reverse, with_plain_operations):
         if _runs(route, model, few) and all(_is_right(route, *place) for place in _doubled_places(model, few)):
             return route
+    if _on_kink(*next(_doubled_places(model, few))):
+        raise ValueError(
+            "the weights lie on a kink of the model, where it has no second derivative (the input of a ReLU is exactly "
+            "zero, as it is where all weights are zero?); take weights that were drawn or trained, or add some noise"
+        )
     warnings.warn(
         "PyTorch's second derivative of this network is wrong or missing: products are differences of gradients in "
         "float64, good to about six digits, and several times slower",
@@ -195,17 +200,42 @@ def _is_right(route: BatchProduct, twin: nn.Module, few: Split) -> bool:
         raise
     except (RuntimeError, TypeError):
         return False
-    scale = derivative(summed_loss(twin, _projected, few), trainable(twin)).norm() * v.norm() / (1 + w.norm())
-    digits, unit = DIGITS[w.dtype], (1 + w.norm()) / v.norm()
+    digits, unit, scale = DIGITS[w.dtype], (1 + w.norm()) / v.norm(), _scale(twin, few, v)
     differences = [_difference(twin, _projected, few, w, size * unit * v) / (size * unit) for size in digits.steps]
-
-    def agree(one: Tensor, other: Tensor) -> bool:
-        return bool((one - other).norm() <= digits.relative * one.norm() + digits.absolute * scale)
-
     symmetric = _symmetric(u, v, Hu, Hv, digits.symmetry, scale)
-    if any(agree(Hv, difference) for difference in differences):
+    if any(_agree(Hv, difference, scale) for difference in differences):
         return symmetric
-    return symmetric and not any(agree(one, other) for one, other in combinations(differences, 2))
+    return symmetric and not _settled(differences, scale)
+
+
+def _on_kink(twin: nn.Module, few: Split) -> bool:
+    """Whether the gradient changes at one rate along a direction and at another against it: both settle, and differ."""
+    w, (_, v) = weights(twin), _directions(twin)
+    unit, scale = (1 + w.norm()) / v.norm(), _scale(twin, few, v)
+
+    def rate(h: Tensor) -> Tensor:
+        """(gradient at w + h v - gradient at w) / h."""
+        return 2 * _difference(twin, _projected, few, w + h / 2 * v, h / 2 * v) / h
+
+    ahead, behind = ([rate(sign * size * unit) for size in DIGITS[w.dtype].steps] for sign in (1, -1))
+    differ = not any(_agree(one, other, scale) for one, other in zip(ahead, behind, strict=True))
+    return differ and _settled(ahead, scale) and _settled(behind, scale)
+
+
+def _scale(twin: nn.Module, few: Split, v: Tensor) -> Tensor:
+    """What a product of the size of the gradient, changing over the length of the weights, would measure."""
+    slope = derivative(summed_loss(twin, _projected, few), trainable(twin))
+    return slope.norm() * v.norm() / (1 + weights(twin).norm())
+
+
+def _agree(one: Tensor, other: Tensor, scale: Tensor) -> bool:
+    digits = DIGITS[one.dtype]
+    return bool((one - other).norm() <= digits.relative * one.norm() + digits.absolute * scale)
+
+
+def _settled(differences: list[Tensor], scale: Tensor) -> bool:
+    """Whether two differences, at different steps, agree."""
+    return any(_agree(one, other, scale) for one, other in combinations(differences, 2))
 
 
 def _directions(twin: nn.Module) -> tuple[Tensor, Tensor]:

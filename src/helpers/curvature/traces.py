@@ -8,7 +8,8 @@ classes, whose only noise is that between the classes of one example. *Hutchinso
 Hessian-vector product a sample, for any network.
 
 Both random estimators draw independent signs for every batch, so the spread within each batch gives a standard error
-with many degrees of freedom after two samples.
+with many degrees of freedom after two samples. A sample of one batch has one: ``Estimate.uncertainty`` widens the error
+for it, and ``Estimate.standard_error`` does not.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,16 +17,16 @@ from functools import partial
 from math import ceil, inf, isfinite
 
 import torch
-from scipy.special import ndtri, stdtrit
 from torch import Tensor, nn
 
 from helpers._checks import positive, whole
 from helpers.curvature.affine import is_piecewise_affine
 from helpers.curvature.batches import over_batches
-from helpers.curvature.contracts import differentiable, on_model
+from helpers.curvature.contracts import on_model, twice_differentiable
+from helpers.curvature.estimates import Estimate, widening
 from helpers.curvature.per_example import SquaredNorms
 from helpers.curvature.precision import precise
-from helpers.curvature.products import Estimate, hessian, summed_product
+from helpers.curvature.products import hessian, summed_product
 from helpers.data import Split
 from helpers.losses import Loss, Sketchable
 from helpers.models import flat, layers, outputs, trainable
@@ -35,7 +36,7 @@ FEW_TERMS = 64  # examples times classes up to which sampling is not worth its n
 TRACE_BATCH = 32
 BELIEVED_ZERO = 30  # samples that must agree before their spread of zero is taken for an error of zero
 MOST_SAMPLES = 300
-NORMAL_QUANTILE = float(ndtri(0.995))
+SURE = 0.995  # quantile at which the error that ends the sampling is compared
 
 Terms = Sequence[tuple[float, Split]]  # the splits whose traces are added up, each with its factor
 Tolerance = Callable[[float], float]
@@ -65,7 +66,8 @@ def trace(
         most_probes: samples, at least 1. With 1, the standard error is from the spread between examples (between
             batches for Hutchinson, of which there must be two), which bounds it from above: it counts how examples
             differ, as the error of a population's trace does. Samples that agree exactly are taken on to 30 all the
-            same, since an error of zero must not be chance.
+            same, since an error of zero must not be chance. An error of few samples is itself uncertain: for that the
+            result's ``uncertainty`` is widened, its ``standard_error`` is not.
         seed: of the random signs.
 
     Raises:
@@ -143,8 +145,8 @@ def _estimate(
 
 def _as_estimate(samples: Tensor, probes: int, method: str, reason: str) -> Estimate:
     """From samples (m, parts); without probes the single one is no sample but the value."""
-    value, error = (_summary(samples)[:2]) if probes else (samples.sum().item(), 0.0)
-    return Estimate(value, error, probes, method, reason)
+    value, error, freedom = _summary(samples) if probes else (samples.sum().item(), 0.0, inf)
+    return Estimate(value, error, probes, method, reason, freedom)
 
 
 @precise
@@ -154,7 +156,7 @@ def _measured(
     """Samples (probes, parts, layers), their number, the method and why; an exact value is (1, 1, layers), 0 probes."""
     whole("most_probes", most)
     seed = whole("seed", seed, least=0)
-    terms = [(factor, differentiable(model, loss, split)) for factor, split in terms]
+    terms = [(factor, twice_differentiable(model, loss, split)) for factor, split in terms]
     reason = ""
     if method == "auto":
         method, reason = choose_method(model, loss, terms[0][1], seed=seed)
@@ -200,7 +202,7 @@ def _sample(
         value, error, freedom = _summary(samples.sum(2))
         if not isfinite(value):
             raise ValueError("the trace is not finite; the weights or the loss diverged")
-        widened, allowed = error * float(stdtrit(freedom, 0.995) / NORMAL_QUANTILE), tolerance(value)
+        widened, allowed = error * widening(freedom, SURE), tolerance(value)
         believed = error > 0 or len(samples) >= BELIEVED_ZERO
         if believed and (len(samples) >= most or widened <= allowed):
             return samples, len(samples)

@@ -193,15 +193,19 @@ def disjoint(split: Split, k: int, n: int, *, seed: int) -> list[Split]:
     return partition(split, [n] * k, seed=seed)
 
 
-def check_disjoint(*splits: Split) -> None:
+def check_disjoint(*splits: Split, names: Sequence[str] | None = None) -> None:
     """Refuse splits that share examples: by their indices where both have one origin, else by the inputs' values.
 
     Values that repeat within a split (bits, categories) may repeat between splits, too: twice the share of examples
     that have a twin within a split may be common to two of them.
 
+    Args:
+        names: what a refusal calls each split; unless given, "split" and its position.
+
     Raises:
-        ValueError: naming the first two splits that overlap, by position.
+        ValueError: naming the first two splits that overlap.
     """
+    names = names or [f"split {i}" for i in range(len(splits))]
     content: dict[int, list[bytes]] = {}
 
     def rows(position: int) -> list[bytes]:
@@ -216,12 +220,12 @@ def check_disjoint(*splits: Split) -> None:
                 shared = len(set(first.indices.tolist()) & set(second.indices.tolist()))  # type: ignore[union-attr]
                 if shared:
                     raise ValueError(
-                        f"splits {i} and {j} share {shared} examples of {first.origin}; roles must be disjoint"
+                        f"{names[i]} and {names[j]} share {shared} examples of {first.origin}; roles must be disjoint"
                     )
             elif not (numbered and first.origin and second.origin):
                 shared = _shared(rows(i), rows(j))
                 if shared:
-                    raise ValueError(f"splits {i} and {j} share {shared} examples; roles must be disjoint")
+                    raise ValueError(f"{names[i]} and {names[j]} share {shared} examples; roles must be disjoint")
 
 
 def _shared(first: list[bytes], second: list[bytes]) -> int:

@@ -7,11 +7,27 @@
 ``resumable``    trainings that an interruption does not undo
 ``predictions``  what one network says of a sample, and how each example pulls at it
 ``parity``       one output that tells even classes from odd, by gradient descent
-``measure``      every bound on one ensemble
+``every_bound``  every bound on one ensemble
 ``trends``       whether a number rises or falls along a setting
 ===============  ================================================================================
 
-Every other module is an experiment, or what several have in common (``resnet18``).
+Every other module is an experiment, or what several have in common (``resnet18``). An experiment, and so its artefact,
+is called as its source or its chapter calls the matter; its module, as what is done there. Where the two differ:
+
+=======================================================  ======================
+experiment                                               module
+=======================================================  ======================
+``alignment``                                            ``noise_alignment``
+``convex``                                               ``convex_rates``
+``dispersion``                                           ``double_descent``
+``langevin``                                             ``noisy_descent``
+``mlp-clipping``, ``cnn-clipping``                       ``label_noise_clipping``
+``mlp-width``, ``cnn-width``, ``label-noise``,           ``matched_loss``
+``lr-batch``
+``soft-rank``                                            ``gap_predictors``
+``stability``                                            ``stable_minima``
+``supersample``                                          ``memorisation``
+=======================================================  ======================
 """
 
 from helpers.experiments.batch_sharpness import EXPERIMENT as _batch_sharpness

@@ -12,11 +12,11 @@ from functools import partial
 from itertools import product
 
 from helpers import data
+from helpers.experiments.every_bound import Measured, train_and_measure
 from helpers.experiments.loop import network
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.config import ConfigError
 from helpers.experiments.machinery.runner import Experiment
-from helpers.experiments.measure import Measured, train_and_measure
 from helpers.experiments.samples import Roles, edition
 
 MODELS = ("mlp", "cnn")

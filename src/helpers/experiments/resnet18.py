@@ -9,8 +9,8 @@ from functools import lru_cache, partial
 from typing import Any
 
 from helpers.experiments import resumable
+from helpers.experiments.every_bound import Measured, train_and_measure
 from helpers.experiments.machinery.artefact import Json
-from helpers.experiments.measure import Measured, train_and_measure
 from helpers.experiments.samples import Roles
 from helpers.models import resnet18
 from helpers.training import Run

@@ -7,9 +7,9 @@ caps are what is taken here. The training loss is not clipped, so all rows of a 
 from dataclasses import dataclass, replace
 from math import log
 
+from helpers.experiments.every_bound import diverged, measure_ensemble
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.runner import Experiment
-from helpers.experiments.measure import diverged, measure_ensemble
 from helpers.experiments.resnet18 import LAPTOP, PAPER, SMOKE, BasePoint, stations
 from helpers.experiments.samples import edition
 from helpers.training import Diverged

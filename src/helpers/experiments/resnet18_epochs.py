@@ -5,10 +5,10 @@ The rows of a seed are stations of one training.
 
 from dataclasses import dataclass
 
+from helpers.experiments.every_bound import diverged, measure_ensemble
 from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.machinery.config import ConfigError
 from helpers.experiments.machinery.runner import Experiment
-from helpers.experiments.measure import diverged, measure_ensemble
 from helpers.experiments.resnet18 import LAPTOP, PAPER, SMOKE, BasePoint, stations
 from helpers.experiments.samples import edition
 from helpers.training import Diverged

@@ -25,11 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from helpers._checks import whole
-from helpers.curvature import Estimate, finite_split, gradient, values
+from helpers.curvature import Estimate, finite_split, gradient, pooled_freedom, values
 from helpers.data import Split, check_disjoint
 from helpers.losses import Loss
 from helpers.omniscient.rows import Row, measured_rows
-from helpers.omniscient.runs import Runs
+from helpers.omniscient.runs import Runs, names_of
 from helpers.omniscient.surrogate import Perturbation, Solver, path, solve_path
 
 Centre = Callable[[Tensor], Tensor]
@@ -117,7 +117,7 @@ def estimate_on(
 ) -> list[Row]:
     """``estimate`` for runs that have been checked already; arguments and errors as there."""
     val, val2 = finite_split(val, "val"), finite_split(val2, "val2")
-    check_disjoint(*runs.samples, val, val2)
+    check_disjoint(*runs.samples, val, val2, names=[*runs.names, "val", "val2"])
     population = [gradient(model, runs.loss, val) for model in runs.models]
     return _rows(runs, centre(runs.weights), population, val2, path(lambdas), steps, solver)
 
@@ -152,7 +152,7 @@ def self_certified_on(
     solver: Solver,
 ) -> list[Row]:
     """``self_certified`` for runs that have been checked already; arguments and errors as there."""
-    check_disjoint(*runs.samples)
+    check_disjoint(*runs.samples, names=runs.names)
     centres = centre(runs.weights)
     return _rows(runs, centres, torch.zeros_like(centres), None, path(lambdas), steps, solver)
 
@@ -179,7 +179,7 @@ def evaluate(
         ValueError: as ``estimate``, or if the perturbations have another shape than the weights.
     """
     runs, solver, val2 = Runs(models, train, loss), _solver(solver, settings), finite_split(val2, "val2")
-    check_disjoint(*runs.samples, val2)
+    check_disjoint(*runs.samples, val2, names=[*runs.names, "val2"])
     whole("steps", steps)
     W = runs.weights
     if perturbations.shape != W.shape:
@@ -226,9 +226,10 @@ def gap(models: Sequence[nn.Module], train: Sequence[Split], test: Split, *, los
     """
     if len(models) != len(train):
         raise ValueError(f"there are {len(models)} models but {len(train)} training splits; give one split a model")
-    train = [finite_split(sample, f"train[{run}]") for run, sample in enumerate(train)]
+    names = names_of(len(train))
+    train = [finite_split(sample, name) for sample, name in zip(train, names, strict=True)]
     test = finite_split(test, "test")
-    check_disjoint(*train, test)
+    check_disjoint(*train, test, names=[*names, "test"])
     trained = torch.stack(
         [values(model, loss, sample).double().mean() for model, sample in zip(models, train, strict=True)]
     )
@@ -236,7 +237,8 @@ def gap(models: Sequence[nn.Module], train: Sequence[Split], test: Split, *, los
     gaps = tested.mean(1) - trained
     over_runs = gaps.var().item() / len(gaps) if len(gaps) > 1 else nan
     over_examples = tested.mean(0).var().item() / len(test) if len(test) > 1 else nan
-    return Estimate(gaps.mean().item(), sqrt(over_runs + over_examples), len(gaps), "runs")
+    freedom = pooled_freedom([over_runs, over_examples], [max(len(gaps) - 1, 1), max(len(test) - 1, 1)])
+    return Estimate(gaps.mean().item(), sqrt(over_runs + over_examples), len(gaps), "runs", freedom=freedom)
 
 
 def majorise_minimise_lambda(M: float) -> float:

@@ -48,7 +48,7 @@ class Runs:
             raise ValueError(f"the bound needs k >= 2 independent runs to estimate a variance, got {k}")
         if k != len(self.samples):
             raise ValueError(f"there are {k} models but {len(self.samples)} training splits; give one split a model")
-        samples = tuple(finite_split(sample, f"train[{run}]") for run, sample in enumerate(self.samples))
+        samples = tuple(finite_split(sample, name) for sample, name in zip(self.samples, self.names, strict=True))
         object.__setattr__(self, "samples", samples)
         sizes = [len(sample) for sample in self.samples]
         if len(set(sizes)) > 1:
@@ -61,6 +61,11 @@ class Runs:
 
     def __iter__(self) -> Iterator[tuple[nn.Module, Split]]:
         return zip(self.models, self.samples, strict=True)
+
+    @property
+    def names(self) -> list[str]:
+        """What refusals call the samples."""
+        return names_of(len(self.samples))
 
     @property
     def n(self) -> int:
@@ -79,3 +84,8 @@ class Runs:
         if len({len(vector) for vector in vectors}) > 1:
             raise ValueError("the runs have different numbers of weights; give k models of one architecture")
         return torch.stack(vectors)
+
+
+def names_of(k: int) -> list[str]:
+    """What refusals call k training samples: the entries of ``train``."""
+    return [f"train[{run}]" for run in range(k)]

@@ -10,7 +10,7 @@ from helpers.plots.tables import uncertain
 
 # Where each result lives, and the terms that add up to its value. IPython reads names, so no module is imported early.
 RESULTS: dict[tuple[str, str], tuple[str, ...]] = {
-    ("helpers.curvature.products", "Estimate"): (),
+    ("helpers.curvature.estimates", "Estimate"): (),
     ("helpers.flatness", "Ascent"): (),
     ("helpers.wang_mao.isotropic", "Isotropic"): ("trajectory", "flatness"),
     ("helpers.omniscient.rows", "Row"): ("trajectory", "flatness", "penalty"),
@@ -45,7 +45,12 @@ def result_html(result: Any) -> str:
         raise TypeError("result must be a dataclass with a value, such as curvature.Estimate")
     kind = type(result)
     numbers = {field.name: getattr(result, field.name) for field in fields(result)}
-    value, error = float(numbers.pop("value")), float(numbers.pop("standard_error", 0.0))
+    value, error = (
+        float(numbers.pop("value")),
+        float(getattr(result, "uncertainty", numbers.get("standard_error", 0.0))),
+    )
+    if numbers.get("standard_error") == error:
+        del numbers["standard_error"]  # else it is another number than the one behind the +-
     terms = {name: float(numbers[name]) for name in RESULTS.get((kind.__module__, kind.__name__), ())}
     rest = "".join(
         f"<tr><th scope='row'>{escape(name)}</th><td>{escape(_text(number))}</td></tr>"

@@ -26,7 +26,7 @@ def _number(cell: Any) -> Number | None:
     if isinstance(cell, tuple) and len(cell) == 2:
         return float(cell[0]), float(cell[1])
     if hasattr(cell, "value") and hasattr(cell, "standard_error"):
-        return float(cell.value), float(cell.standard_error)
+        return float(cell.value), float(getattr(cell, "uncertainty", cell.standard_error))
     try:
         return float(cell), None
     except (TypeError, ValueError):
@@ -175,8 +175,9 @@ def table(
 ) -> Table:
     """A table of ``rows``, one mapping each, or of a data frame.
 
-    A cell is a number, a pair (value, standard error), anything with ``value`` and ``standard_error``, or text. A
-    number with an error is rounded as the error is; the others of a column have the same decimals.
+    A cell is a number, a pair (value, standard error), anything with ``value`` and ``standard_error`` (shown with its
+    ``uncertainty`` where it has one), or text. A number with an error is rounded as the error is; the others of a
+    column have the same decimals.
 
     Args:
         rows: the rows, in order; a data frame gives one for each of its own.

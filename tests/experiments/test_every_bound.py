@@ -8,7 +8,7 @@ import torch
 from instances import CLIPPED, network, sample, traces
 
 from helpers import omniscient, wang_mao
-from helpers.experiments import measure, resnet18_lambda
+from helpers.experiments import every_bound, resnet18_lambda
 from helpers.experiments.samples import Roles
 
 CONFIG = replace(resnet18_lambda.PROFILES["smoke"], draws=3)
@@ -21,7 +21,7 @@ def bounds(training_trace, held_out_trace):
     )
     roles = Roles(train=train, val=sample(30, seed=2), val2=sample(30, seed=3), test=sample(40, seed=4))
     runs = omniscient.Runs(ensemble, train, CLIPPED)
-    return measure.isotropic_bounds(CONFIG, run, runs, roles, traces(training_trace, held_out_trace), seed=0), run
+    return every_bound.isotropic_bounds(CONFIG, run, runs, roles, traces(training_trace, held_out_trace), seed=0), run
 
 
 def test_a_negative_training_trace_gives_no_bound_and_not_that_of_its_size():
