@@ -91,6 +91,8 @@ def test_one_version_everywhere() -> None:
     assert newest is not None
     assert PROJECT["version"] == helpers.__version__ == str(citation["version"]) == newest[1]
     assert str(citation["date-released"]) == newest[2]
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]
+    assert repository["path_to_book"] == f"v{PROJECT['version']}"
 
 
 def test_import_of_the_package_is_light() -> None:

@@ -8,15 +8,19 @@
   the fonts ahead in a way that browsers refuse on pages opened from the file system; both are taken out.
 - A wide table scrolls inside its box, so the box can be reached by keyboard.
 - Lists of references get roles that assistive technology knows (those of docutils contradict each other).
-- Every page carries a content-security policy: what is not of this site is refused by the browser itself. Inline
-  scripts and styles are the theme's; ``blob:`` is how a widget's module and the laboratory's worker are loaded;
-  ``file:`` lets a page open without a server.
+- Every page carries a content-security policy: what is not of this site is refused by the browser itself. The theme's
+  inline scripts are named by their hashes, so markup that slips into a page cannot run one, and its buttons call
+  ``buttons.js`` by name; inline styles are the theme's. ``blob:`` is how a widget's module and the laboratory's worker
+  are loaded; ``file:`` lets a page open without a server. Browsers fetch the next page ahead, as the default allows.
+- A page that opens in a tab of its own learns nothing of the one that it was opened from.
 - The digits that the laboratory trains on lie in one file of the site, a classic script, which a page that is opened
   from the file system may load as well.
 - A cell output that is both a widget and HTML (``helpers.widgets``) is written as both. The HTML is what a reader
   without JavaScript sees; ``static-widgets.js`` and ``book.css`` hide it where the widget is alive.
 """
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -41,11 +45,16 @@ ICONS_TWICE = re.compile(
     r"\s*(<script [^>]*/fontawesome/[^>]*></script>|<link rel=\"preload\" [^>]*/fontawesome/[^>]*>)"
 )
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self' 'unsafe-inline' blob: file:; style-src 'self' 'unsafe-inline' file:; "
+    "default-src 'self' file:; script-src 'self' {hashes} blob: file:; style-src 'self' 'unsafe-inline' file:; "
     "img-src 'self' data: file:; font-src 'self' data: file:; connect-src 'self' file:; manifest-src 'self'; "
-    "worker-src blob:; "
+    "worker-src blob:; frame-src 'none'; media-src 'none'; object-src 'none'; "
     "base-uri 'self'; form-action 'self' file:"
 )
+# Scripts within the page that a browser would run: those with a source, and data of any kind, are none.
+INLINE_SCRIPT = re.compile(r"<script(?![^>]*\b(?:src|type)=)[^>]*>(.*?)</script>", re.DOTALL)
+HANDLER = re.compile(r' onclick="(\w[\w.]*)\(\)"')
+OTHER_HANDLER = re.compile(r"<[a-z][^<>]* (on[a-z]+)=\"")
+NEW_TAB = re.compile(r"<a (?=[^>]*target=\"_blank\")(?![^>]*\brel=)")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -99,10 +108,21 @@ def tidy_pages(app: Sphinx, exception: Exception | None) -> None:
         tidy = tidy.replace(
             'class="pst-scrollable-table-container"', 'class="pst-scrollable-table-container" tabindex="0"'
         )
-        policy = f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}">'
-        tidy = tidy.replace("<head>", f"<head>\n    {policy}", 1)
+        tidy = NEW_TAB.sub('<a rel="noopener" ', HANDLER.sub(r' data-calls="\1"', tidy))
+        if other := OTHER_HANDLER.search(tidy):
+            raise ExtensionError(
+                f"{page.name} has a script in the attribute {other[1]}: let buttons.js call it instead."
+            )
+        tidy = tidy.replace("<head>", f"<head>\n    {policy_for(tidy)}", 1)
         if tidy != text:
             page.write_text(tidy, encoding="utf-8")
+
+
+def policy_for(page: str) -> str:
+    """The content-security policy of a page, with the hash of each script that stands within it."""
+    digests = dict.fromkeys(hashlib.sha256(script.encode()).digest() for script in INLINE_SCRIPT.findall(page))
+    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    return f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY.format(hashes=hashes)}">'
 
 
 class WidgetWithFallback(SphinxPostTransform):
@@ -128,6 +148,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     mathjax_folder()
     app.add_js_file(None, body=START_IN_READERS_THEME, priority=100)
+    app.add_js_file("buttons.js", loading_method="defer")
     app.add_post_transform(WidgetWithFallback)
     app.connect("html-page-context", leave_thebe_out, priority=900)
     app.connect("build-finished", copy_mathjax)

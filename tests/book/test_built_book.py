@@ -117,5 +117,18 @@ def test_page_has_a_content_security_policy_before_anything_loads(name: str) -> 
     text = page(HTML / f"{name}.html").text
     policy = text.index('http-equiv="Content-Security-Policy"')
     assert policy < min(text.index(tag) for tag in ("<script", "<link") if tag in text)
-    assert "unsafe-eval" not in text[policy : policy + 600]
-    assert "http:" not in text[policy : policy + 600]
+    allowed = text[policy : text.index(">", policy)]
+    assert "unsafe-eval" not in allowed
+    assert "http:" not in allowed
+    scripts = re.search(r"script-src ([^;]*);", allowed)
+    assert scripts is not None
+    assert "unsafe-inline" not in scripts[1]
+    assert "'sha256-" in scripts[1]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_in_a_new_tab_has_no_opener_and_no_markup_runs_a_script(name: str) -> None:
+    text = page(HTML / f"{name}.html").text
+    tabs = re.findall(r'<a [^>]*target="_blank"[^>]*>', text)
+    assert [link for link in tabs if "noopener" not in link and "noreferrer" not in link] == []
+    assert re.findall(r'<[a-z][^<>]* on[a-z]+="', text) == []

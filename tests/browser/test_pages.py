@@ -64,3 +64,31 @@ def test_opens_from_the_file_system(visit: Callable[..., Any]) -> None:
     with visit("book/14-playground", base=HTML.as_uri()) as seen:
         assert seen.page.locator(".fi svg[role=img]").count() >= 1
         assert seen.problems == []
+
+
+def test_the_page_refuses_a_script_that_slips_into_it(visit: Callable[..., Any]) -> None:
+    """As text of an artefact would, if it were ever taken for markup."""
+    slip = """() => {
+        const box = document.createElement("div");
+        box.innerHTML = '<img src="data:," onerror="document.title = 1"><a href="javascript:document.title = 2">a</a>';
+        document.body.append(box);
+        const script = document.createElement("script");
+        script.textContent = "document.title = 3";
+        document.body.append(script);
+        box.querySelector("a").click();
+        return new Promise((done) => setTimeout(() => done(document.title), 300));
+    }"""
+    with visit("book/setup") as seen:
+        assert seen.page.evaluate(slip) == seen.page.title()
+        assert not seen.page.title().isdigit()
+        assert any("Content Security Policy" in problem for problem in seen.problems)
+
+
+def test_the_buttons_of_the_head_work(visit: Callable[..., Any]) -> None:
+    with visit("book/setup") as seen:
+        seen.page.evaluate("window.print = () => { document.body.dataset.printed = 'yes' }")
+        for name in ("window.print", "toggleFullScreen"):
+            seen.page.evaluate(f"document.querySelector('[data-calls=\"{name}\"]').click()")
+        assert seen.page.evaluate("document.body.dataset.printed") == "yes"
+        assert seen.page.evaluate("typeof toggleFullScreen") == "function"
+        assert seen.problems == []
