@@ -252,7 +252,8 @@ def few_of(model: nn.Module, split: Split) -> Split:
 def on_model(model: nn.Module, split: Split, rows: slice) -> Split:
     """The rows of a split on the model's device, floating inputs in its type.
 
-    Images of float32 lie with channels last where that is faster (``models.channels_last``); float64 has no such kernels.
+    Images of float32 lie with channels last where that is faster (``models.channels_last``); float64 has no such
+    kernels.
     """
     weight = trainable(model)[0]
     batch = split.take(rows).to(device=weight.device, dtype=weight.dtype)

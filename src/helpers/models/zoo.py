@@ -101,9 +101,9 @@ class _PreActResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.norm(x))
         residual: Tensor = self.residual(active)
-        if self.projection is None:
-            return residual + x
-        return residual + self.projection(active[..., :: self.stride, :: self.stride])
+        if self.projection is not None:
+            x = self.projection(active[..., :: self.stride, :: self.stride])
+        return residual + x
 
 
 def _stages(block: Callable[[int, int, int], nn.Module], width: int) -> list[nn.Module]:
