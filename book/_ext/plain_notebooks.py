@@ -141,12 +141,12 @@ def known(env: BuildEnvironment) -> Book:
         number = numbers.get(entry["docname"], {}).get(entry["countertype"], {}).get(label, ())
         labels[label] = (entry["docname"], label, f"{kind} {'.'.join(map(str, number))}".rstrip())
     for label, entry in getattr(env, "sphinx_exercise_registry", {}).items():
-        if number := numbers.get(entry["docname"], {}).get("exercise", {}).get(label):
-            labels[label] = (entry["docname"], label, f"Exercise {'.'.join(map(str, number))}")
+        if place := numbers.get(entry["docname"], {}).get("exercise", {}).get(label):
+            labels[label] = (entry["docname"], label, f"Exercise {'.'.join(map(str, place))}")
     works = {}
     for work in env.get_domain("cite").citations:  # type: ignore[attr-defined]
-        place = (work.bibliography_key.docname, work.citation_id)
-        works[work.key] = (_authors(work.entry), work.entry.fields["year"], *place)
+        where = (work.bibliography_key.docname, work.citation_id)
+        works[work.key] = (_authors(work.entry), work.entry.fields["year"], *where)
     macros = env.config.mathjax3_config["tex"]["macros"]
     if other := [name for name, meaning in macros.items() if not isinstance(meaning, str)]:
         raise ExtensionError(f"Plain notebooks expand macros without arguments alone, and {other[0]!r} has some.")

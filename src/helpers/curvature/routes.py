@@ -225,7 +225,8 @@ def _on_kink(twin: nn.Module, few: Split) -> bool:
 def _scale(twin: nn.Module, few: Split, v: Tensor) -> Tensor:
     """What a product of the size of the gradient, changing over the length of the weights, would measure."""
     slope = derivative(summed_loss(twin, _projected, few), trainable(twin))
-    return slope.norm() * v.norm() / (1 + weights(twin).norm())
+    scale: Tensor = slope.norm() * v.norm() / (1 + weights(twin).norm())
+    return scale
 
 
 def _agree(one: Tensor, other: Tensor, scale: Tensor) -> bool:
