@@ -11,7 +11,7 @@ def channels_last(model: nn.Module) -> bool:
 
     That is the order in which fast convolutions read, half as fast again as the usual one. But for a 1 x 1 convolution
     with a stride and fewer than 16 input channels (8 without AVX-512) oneDNN writes past its workspace when it takes
-    the gradient of the weights in this order (https://github.com/uxlfoundation/oneDNN/issues/6035, in PyTorch 2.14).
+    the gradient of the weights in this order (its issue 6035; so in PyTorch 2.14).
     The gradient may be wrong then, or the process dies. A model that holds one gets the usual order.
     """
     convolutions = [module for module in model.modules() if isinstance(module, _ConvNd)]
