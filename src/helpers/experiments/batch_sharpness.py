@@ -1,8 +1,8 @@
 """Sharpness after small and after large batches, near loss zero: Keskar et al. (2017), table 4 as Wu's slides have it.
 
 Networks are trained by Adam on batches of a hundredth, of a tenth and of all of their sample, as the source does with
-the first two, until the training loss is below a level at which the slope has all but gone. Then Keskar's zeta is
-measured in the whole space and, as in the table, in random subspaces of dimension 100.
+the first two, until the training loss of an epoch is below a level. There the slope is smaller than early on, and not
+gone. Keskar's zeta is measured in the whole space and, as in the table, in random subspaces of dimension 100.
 """
 
 from dataclasses import dataclass
