@@ -24,7 +24,7 @@ class BuildWithBook(build_py):
                 shutil.copyfile(path, copy)
 
     def _data(self) -> list[Path]:
-        return [BOOK / "claims.yml", *sorted((BOOK / "results").glob("*.json"))]
+        return [BOOK / "claims.yml", BOOK / "claims-sources.yml", *sorted((BOOK / "results").glob("*.json"))]
 
 
 setup(cmdclass={"build_py": BuildWithBook})

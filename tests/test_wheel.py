@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+DATA = ("book/claims.yml", "book/claims-sources.yml")
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def installed(tmp_path_factory):
     source, wheels, target = (tmp_path_factory.mktemp(name) for name in ("source", "wheels", "target"))
     for name in ("src", "book/results"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "book/claims.yml"):
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", *DATA):
         shutil.copyfile(ROOT / name, source / name)
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
     subprocess.run([*command, "-w", str(wheels), str(source)], check=True, capture_output=True)
@@ -72,6 +73,17 @@ def test_the_installed_commands_read_both_folders_and_write_to_the_readers(insta
     assert f"{installed / 'helpers' / '_book' / 'results' / 'dispersion.laptop.json'}: " in shown
     count = len(list((ROOT / "book" / "results").glob("*.json")))
     assert f"\n{count + 1} artefacts, 0 failed\n" in verified
+
+
+@pytest.mark.parametrize("name", ["claims", "cost", "intro"])
+def test_pages_made_of_the_books_data_run_from_a_readers_folder(installed, tmp_path, name):
+    """As a downloaded notebook does: cell by cell, with nothing of the checkout in sight."""
+    cells = json.loads((ROOT / "book" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    lines = "\n".join(source for source in code if "%pip" not in source)
+    program = f"import matplotlib; matplotlib.use('agg')\n{lines}\nprint(library.book())\n"
+    told = elsewhere(installed, tmp_path, "-c", program)
+    assert told.strip().splitlines()[-1] == str(installed / "helpers" / "_book")
 
 
 def test_the_command_has_a_name(installed):

@@ -6,6 +6,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
+from helpers.experiments import library
+from helpers.experiments.machinery.storage import sealed
+
 PAGE = Path(__file__).resolve().parents[2] / "book" / "cost.ipynb"
 GROWTH = {  # seconds in proportion to k, to n^2, not to d, and to the root of the number of lambdas
     "k": [{"k": k, "n": 4, "d": 100, "lambdas": 2, "seconds": 3.0 * k} for k in (2, 4, 8)],
@@ -23,8 +26,8 @@ FOUND = {
 
 
 def page(folder, monkeypatch):
-    """What the cells of the page define when it is read in this folder."""
-    monkeypatch.chdir(folder)
+    """What the cells of the page define when the book is this folder."""
+    monkeypatch.setattr(library, "book", lambda: folder)
     names = {}
     for cell in json.loads(PAGE.read_text())["cells"]:
         if cell["cell_type"] == "code" and "remove-cell" not in cell["metadata"].get("tags", []):
@@ -35,7 +38,7 @@ def page(folder, monkeypatch):
 @pytest.fixture
 def measured(tmp_path, monkeypatch):
     (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "bench-bound.json").write_text(json.dumps(FOUND))
+    (tmp_path / "results" / "bench-bound.json").write_text(json.dumps(sealed(FOUND)))
     yield page(tmp_path, monkeypatch)
     plt.close("all")
 
@@ -66,3 +69,12 @@ def test_what_was_not_measured_is_said_to_be_missing(tmp_path, monkeypatch):
     names = page(tmp_path, monkeypatch)
     assert names["whole"] is None
     assert "make bench" in names["MISSING"]
+
+
+def test_what_a_measurement_says_is_text(measured):
+    """A file that was made elsewhere cannot put markup into the page."""
+    slip = "<img src=x onerror=alert(1)> | cell"
+    assert "<img" not in measured["origin"]({**FOUND, "origin": {**ORIGIN, "device": slip}})
+    row = measured["table"](["head"], [[slip]]).splitlines()[-1]
+    assert "<img" not in row
+    assert row.count("|") == 2
