@@ -6,6 +6,16 @@ INSTALLED := $(VENV)/.installed
 NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
 BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# PyTorch's own index of builds for the processor alone: with CPU=1 the environment takes a quarter of the space.
+$(if $(and $(CPU),$(LOCKED)),$(error CPU=1 and LOCKED=1 exclude each other: the hashes are those of the builds for any device))
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+# An environment of another Python is no answer to a Python that is named.
+VERSION_OF := -c 'import sys; print(*sys.version_info[:2])'
+ifeq ($(origin PYTHON)$(wildcard $(BIN)/python)$(filter distclean clean help,$(MAKECMDGOALS)),command line$(BIN)/python)
+ifneq ($(shell $(PYTHON) $(VERSION_OF)),$(shell $(BIN)/python $(VERSION_OF)))
+$(error $(VENV) was made by another Python than $(PYTHON): run make distclean, then this again)
+endif
+endif
 
 .PHONY: help setup book test test-book pdf release lint format lock bench clean distclean
 .DEFAULT_GOAL := help
@@ -17,7 +27,9 @@ help:
 	@echo "make pdf        print the built book into one PDF;  make release builds wheel, book and PDF into dist/"
 	@echo "make lint       check style, types and spelling;  make format mends the style"
 	@echo "make bench      run the side-by-side measurements in benchmarks/"
-	@echo "make lock       write the versions now in .venv to constraints.txt"
+	@echo "make lock       write the versions now in .venv to constraints.txt, and with uv their hashes to requirements.lock"
+	@echo "CPU=1           with any of them: install PyTorch for the processor alone, 2 GB instead of 7"
+	@echo "LOCKED=1        with any of them: install only files whose hashes requirements.lock knows"
 	@echo "make clean      remove what the targets built;  make distclean removes .venv too"
 
 setup: $(INSTALLED)
@@ -27,6 +39,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  { echo "'$(PYTHON)' is not Python 3.11 or newer: install one and name it, for instance: make PYTHON=python3.12 book"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "'$(PYTHON)' cannot make a virtual environment: install its venv module (on Debian: apt install python3-venv)."; exit 1; }
+	$(if $(CPU),$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt --index-url $(CPU_INDEX) torch torchvision)
+	$(if $(LOCKED),$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,test,cluster]'
 	@touch $@
 
@@ -73,8 +87,12 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/python tools/normalize_notebooks.py $(NOTEBOOKS)
 
+LOCK_HEAD := '\# Every package of constraints.txt with the hashes of its files, for `make LOCKED=1`: pip then takes no other file.'
 lock: $(INSTALLED)
 	$(BIN)/python tools/write_constraints.py
+	@command -v uv >/dev/null || { echo "requirements.lock needs uv, which is not installed: pip install uv, then this again."; exit 1; }
+	(printf '%s\n' $(LOCK_HEAD) '# Written by `make lock`.'; uv pip compile --quiet pyproject.toml --all-extras -c constraints.txt \
+	  --generate-hashes --universal --python-version 3.11.9 --no-header --no-annotate) > requirements.lock
 
 bench: $(INSTALLED)
 	@for script in $(BENCHMARKS); do $(BIN)/python $$script || exit 1; done

@@ -68,6 +68,24 @@ def test_constraints_are_exact_versions_and_nothing_else() -> None:
     assert list(PINS) == sorted(PINS)
 
 
+def test_the_locked_files_are_those_of_the_pins() -> None:
+    """Of every pin that is needed on some platform the lock has the hashes, and no other version of it."""
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", " ")
+    entries = [line for line in text.splitlines() if line and not line.startswith("#")]
+    parsed = [re.fullmatch(r"([a-z0-9-]+)==(\S+)(?: ; [^\\]*?)?((?: +--hash=sha256:[0-9a-f]{64})+)", e) for e in entries]
+    assert [entry for entry, found in zip(entries, parsed, strict=True) if found is None] == []
+    locked = {found[1]: Version(found[2]) for found in parsed if found is not None}
+    assert {name: version for name, version in locked.items() if PINS.get(name, version) != version} == {}
+    assert sorted(set(closure(DIRECT, {})) - locked.keys()) == []
+
+
+def test_only_pins_of_the_installed_version_are_hosted_elsewhere() -> None:
+    """A build for the processor is a build of the same version: the index of PyTorch is asked for nothing else."""
+    lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
+    (asking,) = [line for line in lines if "$(CPU_INDEX)" in line]
+    assert "--no-deps -c constraints.txt --index-url $(CPU_INDEX) torch torchvision)" in asking
+
+
 def test_conda_users_get_the_same() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     python = next(item for item in environment["dependencies"] if str(item).startswith("python="))
@@ -80,7 +98,7 @@ def test_conda_users_get_the_same() -> None:
 
 def test_make_installs_what_conda_users_get() -> None:
     lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
-    install = next(line for line in lines if "pip install" in line)
+    install = next(line for line in lines if "pip install" in line and " -e " in line)
     assert "-c constraints.txt" in install
     assert extras_in(install) == EXTRAS.keys()
 

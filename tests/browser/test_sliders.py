@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page
 
+from helpers.widgets.chart import SCRIPT
 from tests.browser.conftest import HTML
 
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -204,4 +205,39 @@ def test_a_widget_that_needs_a_kernel_says_so(visit: Callable[..., Any], site: s
         seen.page.route("**/foreign.html", lambda route: route.fulfill(body=html, content_type="text/html"))
         seen.page.goto(f"{site}/foreign.html")
         assert "needs a running kernel" in seen.page.locator("[role=alert]").inner_text()
+        assert seen.problems == []
+
+
+RENDERED = """async ([source, chart]) => {
+    const { default: widget } = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+    const n = chart.x.count;
+    chart.x.values = Array.from({ length: n }, (_, j) => j);
+    chart.frames = [[chart.x.values.map((j) => (j === 123456 ? 9 : j === 400000 ? "inf" : Math.sin(j)))]];
+    const values = { chart, position: [], log: false };
+    const model = { get: (key) => values[key], set() {}, save_changes() {}, on() {}, off() {} };
+    const place = document.body.appendChild(document.createElement("div"));
+    widget.render({ model, el: place });
+    const keys = [...place.querySelectorAll("input, button, select, summary, [tabindex]")];
+    return {
+        d: place.querySelector("path.fi-line").getAttribute("d"),
+        open: keys.filter((node) => node.dataset.lmSuppressShortcuts !== "true").map((node) => node.outerHTML),
+        focusable: keys.length,
+    };
+}"""
+
+
+def test_a_million_points_are_thinned_with_their_peak_and_no_key_leaves_the_widget(visit: Callable[..., Any]) -> None:
+    chart = {
+        "kind": "lines", "title": "t", "description": "d", "series": ["a"], "sliders": [], "mark": False,
+        "x": {"label": "x", "log": False, "count": 1_000_000}, "y": {"label": "y", "zero": False},
+    }  # fmt: skip
+    with visit("search") as seen:
+        drawn = seen.page.evaluate(RENDERED, [SCRIPT, chart])
+        points = [tuple(map(float, pair.split())) for pair in re.split("[ML]", drawn["d"]) if pair]
+        assert 500 < len(points) < 5_000
+        assert drawn["d"].count("M") == 2, "the value that is not finite breaks the line"
+        highest, second = sorted({y for _, y in points})[:2]
+        assert second - highest > 20, "the peak is a single point, and is drawn"
+        assert drawn["focusable"] >= 3
+        assert drawn["open"] == []
         assert seen.problems == []

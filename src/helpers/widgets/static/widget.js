@@ -23,6 +23,9 @@ function make(tag, attributes = {}, ...children) {
 // ---- numbers -------------------------------------------------------------------------------------------------------
 
 const number = (value) => (value === "inf" ? Infinity : value); // JSON has no infinity
+// Least and greatest of any number of values: as arguments of Math.min too many overflow the stack.
+const least = (values) => values.reduce((a, b) => (b < a ? b : a), Infinity);
+const greatest = (values) => values.reduce((a, b) => (b > a ? b : a), -Infinity);
 const superscript = (n) => String(n).replace(/./g, (c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]));
 
 function format(value) {
@@ -62,7 +65,7 @@ function ticks(low, high, most, log) {
 // A map from values to pixels, with its range; values may be infinite or, on a logarithmic axis, not positive.
 function scale(values, [start, end], log) {
   const usable = values.filter((v) => Number.isFinite(v) && (!log || v > 0));
-  let [low, high] = usable.length ? [Math.min(...usable), Math.max(...usable)] : [log ? 0.1 : 0, 1];
+  let [low, high] = usable.length ? [least(usable), greatest(usable)] : [log ? 0.1 : 0, 1];
   if (low === high) [low, high] = log ? [low / 2, high * 2] : [low - 0.5, high + 0.5];
   const bend = log ? Math.log10 : (v) => v;
   const position = (v) => {
@@ -75,7 +78,7 @@ function scale(values, [start, end], log) {
 function padded(values, log, zero) {
   const usable = values.filter((v) => Number.isFinite(v) && (!log || v > 0));
   if (!usable.length) return values;
-  let [low, high] = [Math.min(...usable), Math.max(...usable)];
+  let [low, high] = [least(usable), greatest(usable)];
   if (log) {
     low = Math.max(low, high / 10 ** DECADES);
     return [low / 1.3, high * 1.3];
@@ -167,6 +170,26 @@ function innerLayer(svg, box, uid) {
   return inner;
 }
 
+// Which points of a line to draw: all, or of more than a screen can show the ends, and the least and the greatest of each
+// of so many stretches, so that no peak is lost; of a stretch with a gap, the gap too.
+function shown(ys, stretches) {
+  if (ys.length <= 4 * stretches) return ys.map((_, j) => j);
+  const kept = new Set([0, ys.length - 1]);
+  const size = ys.length / stretches;
+  for (let s = 0; s < stretches; s++) {
+    let [low, high, gap] = [-1, -1, -1];
+    for (let j = Math.floor(s * size); j < Math.floor((s + 1) * size); j++) {
+      if (!Number.isFinite(ys[j])) gap = j;
+      else {
+        if (low < 0 || ys[j] < ys[low]) low = j;
+        if (high < 0 || ys[j] > ys[high]) high = j;
+      }
+    }
+    for (const j of [low, high, gap]) if (j >= 0) kept.add(j);
+  }
+  return [...kept].sort((a, b) => a - b);
+}
+
 function drawLines(svg, chart, position, log, width, uid) {
   const box = frameOf(width);
   const xs = chart.x.values;
@@ -191,7 +214,8 @@ function drawLines(svg, chart, position, log, width, uid) {
   }
   chart.frames[frameIndex(chart, position)].forEach((raw, i) => {
     const ys = raw.map(number);
-    const points = ys.map((v, j) => (Number.isFinite(v) ? `${x(xs[j]).toFixed(1)} ${y(v).toFixed(1)}` : null));
+    const points = shown(ys, Math.ceil(width)).map((j) =>
+      Number.isFinite(ys[j]) ? `${x(xs[j]).toFixed(1)} ${y(ys[j]).toFixed(1)}` : null);
     // A value that is not finite breaks the line: each run of finite ones starts anew with M.
     const d = points.map((p, j) => p && `${points[j - 1] ? "L" : "M"}${p}`).filter(Boolean).join("");
     inner.append(make("path", { d, class: `fi-line fi-s${(i % 5) + 1}`, "stroke-dasharray": dashes(i), "data-series": i }));
@@ -262,9 +286,9 @@ function lineWords(chart, position) {
   const parts = chart.frames[frameIndex(chart, position)].map((raw, i) => {
     const ys = raw.map(number);
     if (at !== null) return `${chart.series[i]} ${format(ys[at])}`;
-    const least = ys.indexOf(Math.min(...ys));
-    const inside = least > 0 && least < ys.length - 1; // a least value at an end is the end of the picture, no finding
-    return inside && `${chart.series[i]} is least at ${format(chart.x.values[least])}, with ${format(ys[least])}`;
+    const place = ys.indexOf(least(ys));
+    const inside = place > 0 && place < ys.length - 1; // a least value at an end is the end of the picture, no finding
+    return inside && `${chart.series[i]} is least at ${format(chart.x.values[place])}, with ${format(ys[place])}`;
   });
   if (chart.gap) parts.push(`${chart.gapLabel} ${interval(chart.gap.map(number))}`);
   const note = at === null ? "" : (chart.notes?.[at] ?? "");
@@ -284,8 +308,9 @@ function barWords(chart, position) {
 function lineTable(chart, position) {
   const frame = chart.frames[frameIndex(chart, position)];
   const every = Math.ceil(chart.x.values.length / 24);
-  const rows = chart.x.values.map((v, j) => [format(v), ...frame.map((ys) => format(number(ys[j])))]);
-  return { head: [chart.x.label, ...chart.series], rows: rows.filter((_, j) => j % every === 0) };
+  const chosen = chart.x.values.flatMap((v, j) => (j % every === 0 ? [[v, j]] : []));
+  const rows = chosen.map(([v, j]) => [format(v), ...frame.map((ys) => format(number(ys[j])))]);
+  return { head: [chart.x.label, ...chart.series], rows };
 }
 
 function barTable(chart, position) {
@@ -409,6 +434,8 @@ function assemble(model, root) {
   const status = make("output", { class: "fi-status", for: chart.sliders.map((_, i) => `${uid}-slider${i}`).join(" ") });
   const table = make("table");
   const scroll = make("div", { class: "fi-scroll", role: "region", tabindex: 0, "aria-label": `${chart.title}: numbers` }, table);
+  const summary = make("summary", {}, "The numbers as a table");
+  for (const node of [scroll, summary]) node.dataset.lmSuppressShortcuts = "true"; // else a key would go to the notebook
   // While it plays, the sentence changes too fast to be read aloud.
   const play = chart.play && player(model, chart, (aloud) => status.setAttribute("aria-live", aloud ? "polite" : "off"));
   let nearest = null;
@@ -451,7 +478,7 @@ function assemble(model, root) {
     svg,
     legend(chart, uid),
     status,
-    make("details", {}, make("summary", {}, "The numbers as a table"), make("p", {}, chart.description), scroll),
+    make("details", {}, summary, make("p", {}, chart.description), scroll),
   );
   update();
   return { update, stop: () => play && play.stop() };
