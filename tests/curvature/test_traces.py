@@ -177,6 +177,14 @@ def test_the_error_of_one_sample_is_that_of_its_parts():
     assert error == pytest.approx((3 * 7.0) ** 0.5)
 
 
+def test_a_sample_of_one_part_is_taken_twice():
+    """One number has no spread: where all examples fit one batch, the least that has an error is two samples."""
+    model, split = RELU
+    estimate = curvature.trace(model, CLIPPED, split, method="hutchinson", most_probes=1)
+    assert estimate.probes == 2
+    assert estimate.standard_error > 0
+
+
 def test_a_sample_is_the_least():
     model, split = RELU
     with pytest.raises(ValueError, match="most_probes must be a whole number of at least 1"):

@@ -339,6 +339,12 @@ def test_the_gap_is_test_minus_training_loss_with_both_errors():
     assert gap.probes == 4
 
 
+def test_the_gap_names_the_samples_that_overlap():
+    ensemble, train, *_ = trained()
+    with pytest.raises(ValueError, match=r"train\[1\] and test share"):
+        omniscient.gap(ensemble, train, train[1], loss=LOSS)
+
+
 def test_rows_hold_plain_numbers():
     for row in rows():
         for field in fields(row):
