@@ -101,6 +101,16 @@ def test_C_and_the_limit_of_large_lambda(linear):
     assert row.value == pytest.approx(moved.value, rel=1e-5)
 
 
+@pytest.mark.parametrize("centre", [omniscient.leave_one_out, omniscient.split_half])
+def test_at_large_lambda_the_runs_are_moved_to_the_centre_that_was_asked_for(linear, centre):
+    loss, population = losses.HalfSquaredError(linear.R), linear.population
+    W = torch.stack([models.weights(model) for model in linear.models])
+    (row,) = omniscient.estimate(
+        linear.models, linear.train, population, population, loss=loss, lambdas=[1e12], centre=centre
+    )
+    assert row.delta_norm == pytest.approx((W - centre(W)).norm(dim=1).mean().item(), rel=1e-6)
+
+
 def test_the_first_order_expansion_at_large_lambda(linear):
     """Delta = -nu + (H nu - (g_emp - g_pop)) / (2 lambda C) + O(lambda^-2)."""
     model, train = linear.models[0], linear.train[0]
