@@ -143,7 +143,7 @@ def test_error_bounds_hold_when_it_stops_early():
 def test_the_tolerance_is_relative_to_the_largest_eigenvalue():
     generator = torch.Generator().manual_seed(0)
     inputs = 1e-2 * torch.randn(200, 60, generator=generator, dtype=torch.float64)
-    small = data.Split(inputs, torch.zeros(200, 1, dtype=torch.float64))
+    small = data.as_split((inputs, torch.zeros(200, 1, dtype=torch.float64)))
     model = models.linear(60, 1).double()
     edge = curvature.extreme_eigenvalues(model, HalfSquaredError(), small, rtol=1e-3)
     assert edge.largest.item() < 1e-3
