@@ -389,6 +389,8 @@ def test_runs_are_averaged_inside_the_root_and_a_symmetric_learner_s_examples_to
     outside = np.mean([langevin.leave_one_out(row, n=2, R=1) for row in rows])
     assert outside < inside < langevin.leave_one_out(langevin.expected(rows), n=2, R=1)
     assert langevin.expected(rows).tolist() == [9.0]
+    assert langevin.leave_one_out(list(rows), n=2, R=1) == inside, "as the records of several walks come"
+    assert langevin.expected(tuple(rows)).tolist() == [9.0]
 
 
 def test_the_standard_error_is_a_jackknife_over_runs():
@@ -409,6 +411,10 @@ def walk(**changes):
     return langevin.train(Constant, numbers(6), **settings | changes)
 
 
+TRAINED, PAIRS = Constant(), Supersample(numbers(6))
+WALK = {"steps": 1, "lr": 0.1, "temperature": 1.0, "seed": 0, "loss": HalfSquaredError()}
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -427,6 +433,15 @@ def walk(**changes):
         (lambda: walk(temperature=1e-323, lr=1e-3), "is 0 in rounding; raise temperature"),
         (lambda: walk(temperature=1e-309), "the noise is too small to divide by .*; raise temperature"),
         (lambda: langevin.train(Constant(), numbers(6), steps=1, lr=0.1, temperature=1, seed=0), "such as lambda"),
+        (lambda: langevin.train(lambda: TRAINED, numbers(6), steps=1, lr=0.1, temperature=1, seed=0), "got one twice"),
+        (lambda: langevin.train(lambda: nn.Sequential(TRAINED), numbers(6), **WALK), "must make a new model"),
+        (lambda: langevin.train_paired(lambda: TRAINED, PAIRS, torch.zeros(3), **WALK), "got one twice"),
+        (lambda: langevin.leave_one_out([torch.ones(3), torch.ones(2)], n=3, R=1), "one row a run, got a list"),
+        (lambda: langevin.leave_one_out([1.0], n=3, R=None), "R must be a number, got None"),
+        (lambda: langevin.leave_one_out([1.0], n=None, R=1), "n must be a number, got None"),
+        (lambda: langevin.membership([1.0], R=None), "R must be a number, got None"),
+        (lambda: langevin.whole_sample([1.0], steps=1, lr=1, sigma=1, d=1, n=6, R=None), "R must be a number"),
+        (lambda: langevin.GaussianMean(2, 1, 0.5, 0.1, mean=float("nan")), "mean must be a finite number, got nan"),
         (lambda: langevin.train_paired(Constant, numbers(6), None, steps=1, lr=0.1, temperature=1, seed=0), "Supersam"),
         (lambda: langevin.leave_one_out([1.0] * 40, n=1000, R=1), "n = 1000 entries a run, or one .* got 40"),
         (lambda: langevin.leave_one_out(torch.ones(5, 2), n=5, R=1), "got 2; a row is a run"),

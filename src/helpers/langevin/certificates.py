@@ -22,6 +22,7 @@ from torch import Tensor
 
 from helpers import xu_raginsky
 from helpers._checks import per_step, positive, whole
+from helpers.langevin.walk_arguments import number
 from helpers.supersample.family import LOG_2
 
 
@@ -61,7 +62,7 @@ def whole_sample(
     d = whole("d", d)
     walked = zip(means, rates, noises, strict=True)
     nats = fsum(d / 2 * log1p((rate / noise) ** 2 * moment / d) for moment, rate, noise in walked)
-    return xu_raginsky.bound(nats, n=n, R=R)
+    return xu_raginsky.bound(nats, n=n, R=positive("R", number("R", R)))
 
 
 def leave_one_out(incoherence: Any, *, n: int, R: float) -> float:
@@ -71,8 +72,13 @@ def leave_one_out(incoherence: Any, *, n: int, R: float) -> float:
     unbiased estimate of every incoherence_i, and the root of an estimate is too small on average: average over runs
     (k, n), and for a learner that treats its examples alike over examples, too (``expected``).
 
+    Mind what one walk gives. ``leave_one_out(walk.incoherence, ...)`` takes the root example by example, before noise
+    and example are averaged: that is smaller, and estimates no bound of the theorem. For the valid form give
+    ``expected(walk.incoherence)``, or better ``expected([walk.incoherence for walk in walks])``.
+
     Args:
-        incoherence: ``walk.incoherence``, (n,), or a row a run, (k, n); or what ``expected`` makes of them, (1,).
+        incoherence: what ``expected`` makes of the walks, (1,); or a row a run, (k, n), also as a list of
+            ``walk.incoherence``; or one ``walk.incoherence``, (n,).
         n: examples that one run is trained on.
         R: sub-Gaussian constant of the evaluation loss; 1/2 for the 0-1 error.
 
@@ -80,7 +86,7 @@ def leave_one_out(incoherence: Any, *, n: int, R: float) -> float:
         ValueError: if there is neither one entry an example nor one for all, an entry is negative or not finite, or n
             or R is not positive.
     """
-    n, R = whole("n", n), positive("R", R)
+    n, R = whole("n", number("n", n)), positive("R", number("R", R))
     mean = _averaged("incoherence", incoherence, "walk.incoherence")
     if len(mean) not in (1, n):
         raise ValueError(
@@ -102,7 +108,7 @@ def membership(information: Any, *, R: float) -> float:
         ValueError: if an entry is negative or not finite, or R is not positive.
     """
     nats = _averaged("information", information, "walk.information").clamp(max=LOG_2)
-    return 2 * positive("R", R) * (2 * nats).sqrt().mean().item()
+    return 2 * positive("R", number("R", R)) * (2 * nats).sqrt().mean().item()
 
 
 def expected(recorded: Any) -> Tensor:
@@ -112,7 +118,7 @@ def expected(recorded: Any) -> Tensor:
     what the theorems ask for.
 
     Args:
-        recorded: incoherence or information, (n,) or (k, n).
+        recorded: incoherence or information, (n,) or a row a run, (k, n); also a list of k tensors (n,).
     """
     return _averaged("recorded", recorded, "walk.incoherence").mean(0, keepdim=True)
 
@@ -122,7 +128,8 @@ def _averaged(name: str, recorded: Any, attribute: str) -> Tensor:
     if recorded is None:
         raise ValueError(f"{name} is None; only a walk that was given held_out has held-out moments")
     try:
-        values = torch.as_tensor(recorded).detach().double()
+        rows = isinstance(recorded, list | tuple) and all(isinstance(row, Tensor) for row in recorded) and recorded
+        values = (torch.stack(list(rows)) if rows else torch.as_tensor(recorded)).detach().double()
     except (TypeError, ValueError, RuntimeError) as error:
         kind = type(recorded).__name__
         raise ValueError(f"{name} must hold numbers, one row a run, got a {kind}; give {attribute}") from error

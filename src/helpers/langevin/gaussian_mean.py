@@ -7,12 +7,13 @@ every w, so the inequalities hold with R = s.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import exp, log1p, pi, sqrt
+from math import exp, isfinite, log1p, pi, sqrt
 
 import numpy as np
 from scipy.integrate import quad
 
 from helpers._checks import positive, whole
+from helpers.langevin.walk_arguments import number
 from helpers.supersample.family import LOG_2
 from helpers.xu_raginsky import ABSOLUTE_NORMAL
 
@@ -47,6 +48,8 @@ class GaussianMean:
         whole("steps", self.steps)
         for name in ("lr", "sigma", "s"):
             positive(name, getattr(self, name))
+        if not isfinite(number("mean", self.mean)):
+            raise ValueError(f"mean must be a finite number, got {self.mean}")
         if self.lr > 1:
             raise ValueError(f"lr must be at most 1, got {self.lr}; the walk overshoots the mean beyond that")
 

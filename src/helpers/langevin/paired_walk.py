@@ -18,7 +18,7 @@ from helpers.curvature.contracts import differentiable
 from helpers.curvature.precision import precisely
 from helpers.langevin.streams import stream, stream_seed
 from helpers.langevin.walk import normal
-from helpers.langevin.walk_arguments import walk_settings
+from helpers.langevin.walk_arguments import made, walk_settings
 from helpers.losses import per_example
 from helpers.models import set_weights, weights
 from helpers.supersample import Supersample
@@ -66,7 +66,7 @@ def train_paired(
 
     Args:
         pairs, coins: the supersample, and one coin for each pair, (n,).
-        steps, lr, temperature, seed, loss: as in ``train``.
+        make_model, steps, lr, temperature, seed, loss: as in ``train``.
 
     Raises:
         ValueError: as ``train``, or if pairs is no supersample or the coins do not fit.
@@ -79,7 +79,7 @@ def train_paired(
     loss = loss or CrossEntropy(examples.classes)
     sample, ghosts = pairs.sample(coins), pairs.ghosts(coins)
     with seeded(stream_seed("initial weights", seed)):
-        model = make_model().eval()
+        model = made(make_model).eval()
     sample, ghosts = (differentiable(model, loss, half) for half in (sample, ghosts))  # type: ignore[arg-type]
     n, noise, w = len(sample), stream("noise", seed), weights(model)
     names = [name for name, p in model.named_parameters() if p.requires_grad]

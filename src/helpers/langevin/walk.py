@@ -15,7 +15,7 @@ from helpers.curvature.precision import precisely
 from helpers.data import as_split
 from helpers.langevin.gradients import Gradients
 from helpers.langevin.streams import stream, stream_seed
-from helpers.langevin.walk_arguments import number, walk_settings
+from helpers.langevin.walk_arguments import made, number, walk_settings
 from helpers.models import set_weights, trainable, weights
 from helpers.training import Diverged, seeded
 from helpers.training.arguments import PerExampleLoss
@@ -74,7 +74,9 @@ def train(
     with. A walk that runs away and stays finite is returned: its incoherence is huge, and its bound says nothing.
 
     Args:
-        make_model: a function that makes the model; called once, under a seed of its own that comes from ``seed``.
+        make_model: a function that makes the model, under a seed of its own that comes from ``seed``; called twice,
+            to see that it makes a new one each time. W_0 must not depend on the sample: a copy of a model that was
+            trained on it cannot be told from a new one here, and makes the certificate void.
         split: the training sample, n examples.
         lr: learning rate of every step.
         seed: a whole number from 0, of any size; of initial weights, noise and orders.
@@ -87,8 +89,9 @@ def train(
             random comes from its own generators.
 
     Raises:
-        ValueError: if a number is out of range, or model, loss and sample do not fit together; the model must treat
-            examples one by one (``curvature.contracts.admitted``); if the noise is too small to divide by.
+        ValueError: if make_model returns the same weights twice, a number is out of range, or model, loss and sample do
+            not fit together; the model must treat examples one by one (``curvature.contracts.admitted``); if the noise
+            is too small to divide by.
         Diverged: if a loss or a gradient stops being finite.
     """
     examples = as_split(split)
@@ -99,7 +102,7 @@ def train(
         raise ValueError(f"batch_size must lie between 2 and {n}, the number of examples, got {b}")
     loss = loss or CrossEntropy(examples.classes)
     with seeded(stream_seed("initial weights", seed), device):
-        model = make_model().to(device).eval()
+        model = made(make_model).to(device).eval()
     examples = differentiable(model, loss, examples)  # type: ignore[arg-type]
     other = None if held_out is None else differentiable(model, loss, held_out, name="held_out")  # type: ignore[arg-type]
     noise, orders = stream("noise", seed), _batches(n, b, stream("orders", seed))

@@ -28,6 +28,20 @@ def walk_settings(make_model: Any, steps: Any, lr: Any, temperature: Any) -> tup
     return whole("steps", number("steps", steps)), rate, noise
 
 
+def made(make_model: Callable[[], nn.Module]) -> nn.Module:
+    """A model that is new: the function is called twice, and the second model is compared and dropped.
+
+    Raises:
+        ValueError: if the two have trainable weights in common. Weights that were there before may depend on the
+            sample, and the theorems ask that W_0 does not.
+    """
+    model, another = make_model(), make_model()
+    before = {id(weight) for weight in another.parameters() if weight.requires_grad}
+    if any(id(weight) in before for weight in model.parameters()):
+        raise ValueError("make_model must make a new model at each call, got one twice; write lambda: Net()")
+    return model
+
+
 def number(name: str, value: Any) -> float:
     """A number as it is; ValueError for None, text and arrays."""
     if isinstance(value, Tensor) and value.ndim == 0:
