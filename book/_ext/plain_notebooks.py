@@ -153,8 +153,8 @@ def known(env: BuildEnvironment) -> Book:
         number = numbers.get(entry["docname"], {}).get(entry["countertype"], {}).get(label, ())
         labels[label] = (entry["docname"], label, f"{kind} {'.'.join(map(str, number))}".rstrip())
     for label, entry in getattr(env, "sphinx_exercise_registry", {}).items():
-        if number := numbers.get(entry["docname"], {}).get("exercise", {}).get(label):
-            labels[label] = (entry["docname"], label, f"Exercise {'.'.join(map(str, number))}")
+        if counted := numbers.get(entry["docname"], {}).get("exercise", {}).get(label):
+            labels[label] = (entry["docname"], label, f"Exercise {'.'.join(map(str, counted))}")
     works = {}
     for work in env.get_domain("cite").citations:  # type: ignore[attr-defined]
         place = (work.bibliography_key.docname, work.citation_id)
