@@ -72,9 +72,8 @@ def test_the_locked_files_are_those_of_the_pins() -> None:
     """Of every pin that is needed on some platform the lock has the hashes, and no other version of it."""
     text = (ROOT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", " ")
     entries = [line for line in text.splitlines() if line and not line.startswith("#")]
-    parsed = [
-        re.fullmatch(r"([a-z0-9-]+)==(\S+)(?: ; [^\\]*?)?((?: +--hash=sha256:[0-9a-f]{64})+)", e) for e in entries
-    ]
+    form = re.compile(r"([a-z0-9-]+)==(\S+)(?: ; [^\\]*?)?((?: +--hash=sha256:[0-9a-f]{64})+)")
+    parsed = [form.fullmatch(entry) for entry in entries]
     assert [entry for entry, found in zip(entries, parsed, strict=True) if found is None] == []
     locked = {found[1]: Version(found[2]) for found in parsed if found is not None}
     assert {name: version for name, version in locked.items() if PINS.get(name, version) != version} == {}

@@ -8,7 +8,8 @@ same notebook in plain form, as it was executed:
 - code cells are those of the source, but for three things. One that is folded on the page begins with a title, by
   which Colab and Jupyter fold it. After an exercise's check there is a cell for an attempt, with the exercise's stub.
   The code of a solution stands within the fold of its text;
-- an output that is a widget is left to its table: without a kernel the widget would be an error.
+- an output that is a widget is left to its table: without a kernel the widget would be an error. Links of a table lead
+  to the published pages.
 """
 
 import json
@@ -26,6 +27,7 @@ from same_html import ADDRESS
 Cell = dict[str, Any]
 WIDGET = "application/vnd.jupyter.widget-view+json"
 GATES = re.compile(r"^```\{solution-(start|end)\}", re.MULTILINE)
+BESIDE = re.compile(r"""(<a [^>]*?href=["'])(?![a-z]+:|[#/])""")
 STUB = re.compile(r"\n(?:    .*\n|\n)*(?:    .*\n)")  # indented code with the blank lines within it
 
 
@@ -41,7 +43,8 @@ def plain_notebook(notebook: dict[str, Any], page: str, book: Book) -> dict[str,
             cell["source"] = plain(cell["source"], page, book)
         elif cell["cell_type"] == "code":
             _fold(cell)
-            cell["outputs"] = [kept for output in cell["outputs"] if (kept := _without_widget(output))]
+            kept = [output for output in map(_without_widget, cell["outputs"]) if output is not None]
+            cell["outputs"] = [_with_whole_addresses(output, page, book) for output in kept]
     cells.insert(1, _origin(page, book))
     metadata = {key: notebook["metadata"][key] for key in ("kernelspec", "language_info")}
     return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
@@ -121,6 +124,15 @@ def _without_widget(output: dict[str, Any]) -> dict[str, Any] | None:
     return {**output, "data": data} if "text/html" in data else None
 
 
+def _with_whole_addresses(output: dict[str, Any], page: str, book: Book) -> dict[str, Any]:
+    """The output whose HTML links to pages of the book by whole addresses."""
+    if "text/html" not in output.get("data", {}):
+        return output
+    folder = page.rpartition("/")[0]
+    html = BESIDE.sub(rf"\1{book.site}/{folder}/", "".join(output["data"]["text/html"]))
+    return {**output, "data": {**output["data"], "text/html": html}}
+
+
 def _origin(page: str, book: Book) -> Cell:
     text = (
         f"*This notebook belongs to [a page of Flatness and Information]({book.address(page)}). There the sliders move "
@@ -141,8 +153,8 @@ def known(env: BuildEnvironment) -> Book:
         number = numbers.get(entry["docname"], {}).get(entry["countertype"], {}).get(label, ())
         labels[label] = (entry["docname"], label, f"{kind} {'.'.join(map(str, number))}".rstrip())
     for label, entry in getattr(env, "sphinx_exercise_registry", {}).items():
-        if place := numbers.get(entry["docname"], {}).get("exercise", {}).get(label):
-            labels[label] = (entry["docname"], label, f"Exercise {'.'.join(map(str, place))}")
+        if counted := numbers.get(entry["docname"], {}).get("exercise", {}).get(label):
+            labels[label] = (entry["docname"], label, f"Exercise {'.'.join(map(str, counted))}")
     works = {}
     for work in env.get_domain("cite").citations:  # type: ignore[attr-defined]
         where = (work.bibliography_key.docname, work.citation_id)

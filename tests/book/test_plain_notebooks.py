@@ -205,6 +205,13 @@ def test_a_widget_is_left_to_its_table_and_warnings_are_left_out(tools):
     assert kept({"output_type": "stream", "name": "stdout", "text": "2"}) is not None
 
 
+def test_links_in_an_output_lead_to_the_published_pages(tools, small):
+    html = '<a href=\'api.html#a\'>a</a> <a class="b" href="#here">b</a> <a href="https://example.org">c</a>'
+    output = {"output_type": "display_data", "data": {"text/html": [html]}, "metadata": {}}
+    mended = tools.notebooks._with_whole_addresses(output, "book/claims", small)["data"]["text/html"]
+    assert mended == html.replace("api.html", f"{SITE}/book/api.html")
+
+
 built = pytest.mark.skipif(not BUILT.is_dir(), reason="There is no built book to look at: run `make book` first.")
 PLAIN = sorted(BUILT.glob("*.ipynb"))
 
