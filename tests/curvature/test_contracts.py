@@ -169,6 +169,44 @@ def test_examples_that_are_not_finite_are_refused(bad):
 # --- Models -----------------------------------------------------------------------------------------------------------
 
 
+class Idle(nn.Module):
+    """Draws a number and does not use it."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = slope()
+
+    def forward(self, x):
+        torch.rand(1)
+        return self.inner(x)
+
+
+class Mindful(Idle):
+    """Draws nothing, and adds the number of times that it was called."""
+
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.inner(x) + self.calls
+
+
+@pytest.mark.parametrize("strange", [Idle, Mindful])
+def test_to_draw_is_enough_to_be_refused_and_so_is_to_remember(strange):
+    with pytest.raises(ValueError, match="draws at random in evaluation mode|remembers what it has seen|changes"):
+        curvature.gradient(strange().eval(), HalfSquaredError(), LINE)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e3])
+def test_symmetry_is_asked_for_relative_to_the_products(size):
+    u, v = torch.randn(2, 30, generator=V.manual_seed(0), dtype=torch.float64)
+    A = torch.randn(30, 30, generator=V.manual_seed(1), dtype=torch.float64)
+    H, twist = size * (A + A.T), size * (A - A.T)
+    for skew, symmetric in ((1e-8, True), (1e-2, False)):
+        B = H + skew * twist
+        assert routes._symmetric(u, v, B @ u, B @ v, 1e-5) is symmetric
+
+
 def test_a_model_whose_output_depends_on_the_batch_or_on_chance_is_refused():
     batch = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 3))
     with pytest.raises(ValueError, match="depends on the rest of its batch"):

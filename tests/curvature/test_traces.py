@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -111,6 +113,14 @@ def test_what_two_hessians_share_leaves_no_noise_in_hutchinsons_difference():
     separate = [curvature.trace(model, CLIPPED, s, seed=i, **arguments) for i, s in enumerate((split, part))]
     together = curvature.trace_difference(model, CLIPPED, split, part, **arguments)
     assert together.standard_error < 0.3 * np.hypot(*(estimate.standard_error for estimate in separate))
+
+
+def test_a_difference_is_known_to_five_per_cent_unless_asked_otherwise():
+    model, split = TANH
+    small = dataclasses.replace(split, inputs=split.inputs / 10)
+    found = curvature.trace_difference(model, CLIPPED, split, small, method="hutchinson")
+    assert found.probes < traces.MOST_SAMPLES
+    assert 0 < found.standard_error <= 0.05 * abs(found.value)
 
 
 @pytest.mark.parametrize("batches", [1, 3, 40])
