@@ -193,7 +193,7 @@ class Mindful(Idle):
 
 @pytest.mark.parametrize("strange", [Idle, Mindful])
 def test_to_draw_is_enough_to_be_refused_and_so_is_to_remember(strange):
-    with pytest.raises(ValueError, match="draws at random in evaluation mode|remembers what it has seen|changes"):
+    with pytest.raises(ValueError, match=r"draws at random in evaluation mode .* or remembers what it has seen"):
         curvature.gradient(strange().eval(), HalfSquaredError(), LINE)
 
 
