@@ -81,7 +81,8 @@ def test_pages_made_of_the_books_data_run_from_a_readers_folder(installed, tmp_p
     cells = json.loads((ROOT / "book" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     lines = "\n".join(source for source in code if "%pip" not in source)
-    program = f"import matplotlib; matplotlib.use('agg')\n{lines}\nprint(library.book())\n"
+    before = "import matplotlib; matplotlib.use('agg')\nfrom IPython.display import display"
+    program = f"{before}\n{lines}\nprint(library.book())\n"
     told = elsewhere(installed, tmp_path, "-c", program)
     assert told.strip().splitlines()[-1] == str(installed / "helpers" / "_book")
 

@@ -253,7 +253,8 @@ def test_citations_read_as_on_the_page():
 def test_a_plain_notebook_runs(name, tmp_path):
     copy = tmp_path / f"{name}.ipynb"
     copy.write_bytes((BUILT / copy.name).read_bytes())
-    (tmp_path / "conftest.py").write_bytes((ROOT / "book" / "conftest.py").read_bytes())  # compares outputs by text
+    # which has outputs compared by their text
+    (tmp_path / "conftest.py").write_bytes((ROOT / "book" / "conftest.py").read_bytes())
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider", str(copy)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
