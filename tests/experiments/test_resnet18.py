@@ -10,7 +10,6 @@ from instances import network, sample, traces
 
 from helpers import curvature, exchange, omniscient, wang_mao
 from helpers.experiments import (
-    measure,
     resnet18,
     resnet18_clip,
     resnet18_epochs,
@@ -90,7 +89,7 @@ def test_the_alignment_is_rayleighs_quotient_of_a_runs_deviation():
     models = [network(width=3, seed=s) for s in (1, 2, 3)]
     parts = [sample(20, seed=s) for s in (1, 2, 3)]
     runs = omniscient.Runs(models, parts, config.loss(3))
-    quotients = measure.spread_alignment(runs, parts)
+    quotients = every_bound.spread_alignment(runs, parts)
     W = runs.weights
     for i, quotient in enumerate(quotients):
         nu = W[i] - (W.sum(0) - W[i]) / 2
@@ -104,7 +103,7 @@ def test_forms_that_take_a_root_of_a_negative_trace_are_none():
     roles = config.roles(0)
     run = train_ensemble(**config.training(roles), splits=roles.train, seed=0)
     runs = omniscient.Runs(run.models, roles.train, config.loss(10))
-    bounds = measure.isotropic_bounds(config, run, runs, roles, traces(-1.0, 2.0), seed=0)
+    bounds = every_bound.isotropic_bounds(config, run, runs, roles, traces(-1.0, 2.0), seed=0)
     assert bounds["wang_mao_eq3"] is bounds["wang_mao_eq2"] is bounds["neu_without_sensitivity"] is None
     assert bounds["terminal"]["B"] == pytest.approx(1.5 * run.steps)
 
