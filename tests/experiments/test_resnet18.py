@@ -10,6 +10,7 @@ from instances import network, sample, traces
 
 from helpers import curvature, exchange, omniscient, wang_mao
 from helpers.experiments import (
+    every_bound,
     resnet18,
     resnet18_clip,
     resnet18_epochs,
