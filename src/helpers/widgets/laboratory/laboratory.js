@@ -6,8 +6,11 @@ function assemble({ model, root }) {
   const addressed = model.asset ? fromAddress(location.hash) : null;
   let settings = addressed?.settings ?? sane(model.get("settings"));
   const view = { lam: 2, stretch: 1 };
-  if (addressed && addressed.lam in LAMBDAS_OF_ENGINE) view.lam = addressed.lam;
-  if (addressed?.stretch > 0) view.stretch = addressed.stretch;
+  const look = ({ lam, stretch }) => {
+    if (Object.hasOwn(LAMBDAS_OF_ENGINE, lam)) view.lam = lam;
+    if (stretch > 0 && Number.isFinite(stretch)) view.stretch = stretch;
+  };
+  if (addressed) look(addressed);
   const history = [];
   const solved = new Set();
   let [results, quick, portrait, plane, pixels] = [null, null, null, null, null];
@@ -24,7 +27,7 @@ function assemble({ model, root }) {
   const train = button("Train", () => press("run"), { class: "lab-main" });
   const play = button("Play slowly", () => press(mode === "play" && busy ? "pause" : "play"));
   const single = button("One epoch", () => press("step"));
-  const reset = button("Reset", () => { settings = sane({ world: settings.world }); begin("run"); });
+  const reset = button("Reset", () => { sweep = []; settings = sane({ world: settings.world }); begin("run"); });
   const status = make("output", { class: "lab-status", "aria-live": "polite" });
   const note = make("p", { class: "lab-note", role: "status" });
   const progress = make("progress", { max: 1, value: 0, "aria-label": "epochs trained" });
@@ -279,7 +282,7 @@ function assemble({ model, root }) {
   model.on("change:results", given);
   const redraw = new ResizeObserver(update);
   redraw.observe(root);
-  const sent = () => { const now = fromAddress(location.hash); if (now) { settings = now.settings; if (now.lam in LAMBDAS_OF_ENGINE) view.lam = now.lam; begin("run"); } };
+  const sent = () => { const now = fromAddress(location.hash); if (now) { sweep = []; settings = now.settings; look(now); begin("run"); } };
   if (model.asset) addEventListener("hashchange", sent);
   if (settings.world === "digits" || model.asset) digitsReady();
   if (model.get("results")?.source === "python") given();

@@ -38,8 +38,8 @@ const CONTROLS = {
 function sane(given) {
   const settings = { ...DEFAULTS_OF_ENGINE };
   for (const [key, value] of Object.entries(given ?? {})) {
-    if (key === "world") settings.world = value in WORLDS ? value : settings.world;
-    else if (key in settings && Number.isFinite(Number(value))) settings[key] = Number(value);
+    if (key === "world") settings.world = Object.hasOwn(WORLDS, value) ? value : settings.world;
+    else if (Object.hasOwn(settings, key) && Number.isFinite(Number(value))) settings[key] = Number(value);
   }
   const within = (v, low, high) => Math.min(Math.max(v, low), high);
   settings.n = within(Math.round(settings.n), 20, most(settings));
@@ -73,8 +73,10 @@ function fromAddress(hash) {
 function asPython(settings) {
   const { world, ...rest } = settings;
   const given = Object.entries(rest).filter(([key, value]) => value !== DEFAULTS_OF_ENGINE[key]).map(([key, value]) => `${key}=${value}`);
-  return `from helpers.widgets.laboratory import measure, replay
+  return `import torch
+from helpers.widgets.laboratory import measure, replay
 
+torch.set_num_threads(1)  # small networks run faster on one thread than on many
 done = replay(${[`"${world}"`, ...given].join(", ")})
 bounds = measure(done.run, done.roles, sigma=done.sigma, incoherence=done.incoherence)
 bounds["gap"], bounds["closed_form"], bounds["omniscient"]`;
