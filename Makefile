@@ -6,9 +6,8 @@ INSTALLED := $(VENV)/.installed
 NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
 BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# PyTorch's own index of builds for the processor alone: with CPU=1 the environment takes a quarter of the space.
-$(if $(and $(CPU),$(LOCKED)),$(error CPU=1 and LOCKED=1 exclude each other: the hashes are those of the builds for any device))
-CPU_INDEX := https://download.pytorch.org/whl/cpu
+# Builds of PyTorch for the processor alone take a quarter of the space; where they lie, its installation page says.
+$(if $(and $(TORCH_FROM),$(LOCKED)),$(error TORCH_FROM and LOCKED=1 exclude each other: the hashes are those of the builds for any device))
 # An environment of another Python is no answer to a Python that is named.
 VERSION_OF := -c 'import sys; print(*sys.version_info[:2])'
 ifeq ($(origin PYTHON)$(wildcard $(BIN)/python)$(filter distclean clean help,$(MAKECMDGOALS)),command line$(BIN)/python)
@@ -28,7 +27,7 @@ help:
 	@echo "make lint       check style, types and spelling;  make format mends the style"
 	@echo "make bench      run the side-by-side measurements in benchmarks/"
 	@echo "make lock       write the versions now in .venv to constraints.txt, and with uv their hashes to requirements.lock"
-	@echo "CPU=1           with any of them: install PyTorch for the processor alone, 2 GB instead of 7"
+	@echo "TORCH_FROM=URL  with any of them: take PyTorch from there, for instance its builds for the processor alone"
 	@echo "LOCKED=1        with any of them: install only files whose hashes requirements.lock knows"
 	@echo "make clean      remove what the targets built;  make distclean removes .venv too"
 
@@ -39,7 +38,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  { echo "'$(PYTHON)' is not Python 3.11 or newer: install one and name it, for instance: make PYTHON=python3.12 book"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "'$(PYTHON)' cannot make a virtual environment: install its venv module (on Debian: apt install python3-venv)."; exit 1; }
-	$(if $(CPU),$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt --index-url $(CPU_INDEX) torch torchvision)
+	$(if $(TORCH_FROM),$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt --index-url $(TORCH_FROM) torch torchvision)
 	$(if $(LOCKED),$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,test,cluster]'
 	@touch $@
