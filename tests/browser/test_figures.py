@@ -1,4 +1,4 @@
-"""Figures as they are drawn: tick labels keep apart, and no legend lies over a curve."""
+"""Figures as they are drawn: tick labels keep apart, no legend lies over a curve, and no word is cut at the edge."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -38,6 +38,11 @@ CLASHES = """() => {
                 }
             }
         }
+    }
+    const edge = document.documentElement.getBoundingClientRect();
+    for (const words of document.querySelectorAll('g[id^="text_"]')) {
+        const { left, right, width } = box(words);
+        if (width > 0 && (left < edge.left - 1 || right > edge.right + 1)) found.push(`${words.id} is cut at the edge`);
     }
     return [...new Set(found)];
 }"""
@@ -85,6 +90,10 @@ def covered(ax: Any) -> None:
     ax.legend(loc="center")
 
 
+def cut(ax: Any) -> None:
+    ax.set_title("A title that says so much about its figure that the end of it is lost")
+
+
 def clear(ax: Any) -> None:
     ax.plot([0, 1], [0, 0], label="a curve")
     ax.set(ylim=(0, 1))
@@ -92,7 +101,9 @@ def clear(ax: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("draw", "part"), [(crowded, "tick label"), (covered, "through the legend"), (clear, "")], ids=lambda v: str(v)[:20]
+    ("draw", "part"),
+    [(crowded, "tick label"), (covered, "through the legend"), (cut, "cut at the edge"), (clear, "")],
+    ids=lambda v: str(v)[:20],
 )
 def test_a_clash_is_seen(page: Page, tmp_path: Any, draw: Any, part: str) -> None:
     page.goto(drawn(draw, tmp_path))
