@@ -108,13 +108,13 @@ function sentence(results, settings, view) {
 }
 
 function numbersTable(results, columns) {
-  const cell = (value) => make("td", {}, format(value));
+  const cell = (label, value) => make("td", { "data-label": label }, format(value)); // a phone shows the label in the cell
   const rows = columns.map((column) => make("tr", {}, make("th", { scope: "row" }, column.name),
-    ...["value", ...TERMS].map((key) => cell(column.bound?.[key])), make("td", {}, column.reasons.join(", ") || "none")));
+    ...["value", ...TERMS].map((key) => cell(key, column.bound?.[key])), make("td", { "data-label": "warnings" }, column.reasons.join(", ") || "none")));
   const facts = [["gap", results.gap.value, results.gap.standard_error], ["0-1 gap", results.error_gap.value, results.error_gap.standard_error]];
   return [
     make("thead", {}, make("tr", {}, ...["bound", "value", ...TERMS, "warnings"].map((text) => make("th", { scope: "col" }, text)))),
-    make("tbody", {}, ...rows, ...facts.map(([name, value, error]) => make("tr", {}, make("th", { scope: "row" }, name), cell(value),
+    make("tbody", {}, ...rows, ...facts.map(([name, value, error]) => make("tr", {}, make("th", { scope: "row" }, name), cell("value", value),
       make("td", { colspan: 4 }, `standard error ${format(error, 2)}`)))),
   ];
 }

@@ -201,7 +201,7 @@ function assemble({ model, root }) {
     const size = Math.max(260, Math.min(runs.parentElement.clientWidth || 340, 400));
     const height = picture === "world" && job.world === "digits" ? Math.ceil(size * 0.75) : size;
     Object.entries({ width: size, height, viewBox: `0 0 ${size} ${height}` }).forEach(([name, value]) => runs.setAttribute(name, value));
-    const titles = { world: job.world === "digits" ? "Test digits that most runs get wrong" : "Training data of one run, and the boundaries of all four",
+    const titles = { world: job.world === "digits" ? "Test digits that runs get wrong, those of most runs first" : "Training data of one run, and the boundaries of all four",
       plane: "The four runs in the plane where they move most, with the ghosts of the closed form", losses: "Training loss" };
     runs.replaceChildren(make("title", { id: `${uid}-runs-title` }, titles[picture]));
     if (!portrait) return;

@@ -44,7 +44,7 @@ function boundaries({ shape, runs }) {
   });
 }
 
-// The test examples that most runs get wrong, the dearest first: their places in the test set, and what the runs say.
+// The test examples that runs get wrong, those of most runs first, then the dearest: their places in the test set, and what the runs say.
 function mistakes({ shape, runs, samples }) {
   const { test } = samples;
   const room = scratch(shape);
