@@ -80,6 +80,21 @@ def test_the_locked_files_are_those_of_the_pins() -> None:
     assert sorted(set(closure(DIRECT, {})) - locked.keys()) == []
 
 
+def test_every_action_is_one_commit_with_its_version_beside_it() -> None:
+    """A tag can be moved to other code after it was read; a commit cannot."""
+    used = [
+        (path.name, line.split("uses:")[1].strip())
+        for path in (ROOT / ".github/workflows").glob("*.yml")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "uses:" in line
+    ]
+    assert used
+    pinned = re.compile(r"\./\S+|[\w-]+/[\w/-]+@[0-9a-f]{40} # v\d+(\.\d+)*")
+    assert [(name, action) for name, action in used if not pinned.fullmatch(action)] == []
+    versions = {action.split("@")[0]: action for _, action in used}
+    assert all(versions[action.split("@")[0]] == action for _, action in used)  # one version of each
+
+
 def test_only_pins_of_the_installed_version_are_hosted_elsewhere() -> None:
     """A build for the processor is a build of the same version, and the other place is asked for nothing else."""
     lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
