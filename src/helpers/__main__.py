@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from itertools import product
 from pathlib import Path
 
+import argcomplete
+
 import helpers
 from helpers import data, experiments
 from helpers.data import DataError
@@ -28,7 +30,9 @@ UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; what goes wrong in a foreseen way is one sentence on stderr and exit status 2."""
     _open_streams()
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    argcomplete.autocomplete(parser, default_completer=_names)  # where a shell asks for it; else it does nothing
+    options = parser.parse_args(arguments)
     try:
         with _terminated_as_interrupted():
             status = int(options.command(options))
@@ -137,6 +141,18 @@ def _parser() -> argparse.ArgumentParser:
     stamp.add_argument("--rows", type=int, default=1, metavar="N", help="how many rows to compute again: 1")
     stamp.set_defaults(command=_restamp, saves=False)
     return parser
+
+
+def _names(action: argparse.Action, parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    """What a shell offers for an experiment, a profile, a setting; for nothing else."""
+    if action.dest == "experiment":
+        return list(experiments.EXPERIMENTS)
+    known = experiments.EXPERIMENTS.get(getattr(parsed_args, "experiment", None) or "")
+    profiles = known.profiles if known else {}
+    if action.dest == "profile":
+        return list(profiles)
+    chosen = profiles.get(getattr(parsed_args, "profile", None))
+    return [f"{name}=" for name in chosen.as_json()] if action.dest == "set" and chosen else []
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -37,6 +38,28 @@ def test_run_show_and_verify_a_smoke_run(name, tmp_path, capsys):
     assert main(["show", name, "--out", str(tmp_path)]) == 0
     assert main(["verify", "--out", str(tmp_path)]) == 0
     assert "complete" in capsys.readouterr().out
+
+
+def completions(line, tmp_path):
+    """What the shell would offer at the end of a line, asked as argcomplete's shell function asks."""
+    offered = tmp_path / "offered"
+    asked = {"_ARGCOMPLETE": "3", "_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_SUPPRESS_SPACE": "1"}
+    asked |= {"COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_STDOUT_FILENAME": str(offered)}
+    subprocess.run([sys.executable, "-m", "helpers"], env=os.environ | asked, check=True)
+    return offered.read_text().split("\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("python -m helpers v", ["verify"]),
+        ("python -m helpers run resnet18-gr", ["resnet18-grid"]),
+        ("python -m helpers run dispersion --profile ", ["smoke", "laptop", "paper"]),
+        ("python -m helpers run resnet18-grid --profile smoke --set matched_l", ["matched_loss="]),
+    ],
+)
+def test_the_tab_key_completes_names(line, offered, tmp_path):
+    assert completions(line, tmp_path) == offered
 
 
 @cache
