@@ -13,6 +13,7 @@ from itertools import product
 from pathlib import Path
 
 import argcomplete
+from argcomplete.completers import BaseCompleter
 
 import helpers
 from helpers import data, experiments
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; what goes wrong in a foreseen way is one sentence on stderr and exit status 2."""
     _open_streams()
     parser = _parser()
-    argcomplete.autocomplete(parser, default_completer=_names)  # where a shell asks for it; else it does nothing
+    argcomplete.autocomplete(parser, default_completer=_Names())  # where a shell asks for it; else it does nothing
     options = parser.parse_args(arguments)
     try:
         with _terminated_as_interrupted():
@@ -143,16 +144,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _names(action: argparse.Action, parsed_args: argparse.Namespace, **_: object) -> list[str]:
+class _Names(BaseCompleter):
     """What a shell offers for an experiment, a profile, a setting; for nothing else."""
-    if action.dest == "experiment":
-        return list(experiments.EXPERIMENTS)
-    known = experiments.EXPERIMENTS.get(getattr(parsed_args, "experiment", None) or "")
-    profiles = known.profiles if known else {}
-    if action.dest == "profile":
-        return list(profiles)
-    chosen = profiles.get(getattr(parsed_args, "profile", None))
-    return [f"{name}=" for name in chosen.as_json()] if action.dest == "set" and chosen else []
+
+    def __call__(
+        self, *, prefix: str, action: argparse.Action, parser: argparse.ArgumentParser, parsed_args: argparse.Namespace
+    ) -> list[str]:
+        if action.dest == "experiment":
+            return list(experiments.EXPERIMENTS)
+        known = experiments.EXPERIMENTS.get(getattr(parsed_args, "experiment", None) or "")
+        profiles = known.profiles if known else {}
+        if action.dest == "profile":
+            return list(profiles)
+        chosen = profiles.get(getattr(parsed_args, "profile", None) or "")
+        return [f"{name}=" for name in chosen.as_json()] if action.dest == "set" and chosen else []
 
 
 def _list(options: argparse.Namespace) -> int:
