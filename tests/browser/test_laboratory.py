@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import pytest
@@ -316,6 +317,59 @@ def test_a_dragged_slider_draws_once_a_frame_into_nodes_that_are_there(visit: Ca
             assert 0 < watched["asked"] <= watched["frames"] + 2, label
             assert watched["added"] <= 8 * watched["asked"], label  # new dots and digits, not new pictures
         assert seen.problems == []
+
+
+def main_thread(page: Page, act: Callable[[], None]) -> dict[str, list[float]]:
+    """Processor milliseconds of the page's main thread while ``act`` runs: of each draw, and of each task.
+
+    Processor time, and not the clock's: other work on the machine does not count.
+    """
+    assert page.context.browser is not None
+    session, events, ended = page.context.browser.new_browser_cdp_session(), [], []
+    session.on("Tracing.dataCollected", lambda part: events.extend(part["value"]))
+    session.on("Tracing.tracingComplete", lambda _: ended.append(True))
+    categories = ["toplevel", "devtools.timeline", "__metadata"]
+    session.send("Tracing.start", {"traceConfig": {"includedCategories": categories}, "transferMode": "ReportEvents"})
+    act()
+    session.send("Tracing.end")
+    while not ended:
+        page.wait_for_timeout(50)
+    session.detach()
+    mains = {
+        (event["pid"], event["tid"])
+        for event in events
+        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
+    }
+    spent = [(event["name"], event["tdur"] / 1000) for event in events
+             if event["ph"] == "X" and (event["pid"], event["tid"]) in mains and "tdur" in event]  # fmt: skip
+    return {
+        "draws": [time for name, time in spent if name == "FireAnimationFrame"],
+        "tasks": [time for name, time in spent if name.endswith("RunTask")],
+    }
+
+
+@pytest.mark.parametrize("label", ["batch size", "trade-off λ"])
+def test_no_frame_is_late_while_a_slider_is_dragged(visit: Callable[..., Any], label: str) -> None:
+    with visit(PAGE) as seen:
+        trained(seen.page)
+        slider = control(seen.page, label)
+        slider.scroll_into_view_if_needed()
+        box = slider.bounding_box()
+        assert box is not None
+
+        def drag() -> None:
+            seen.page.mouse.move(box["x"] + box["width"] / 3, box["y"] + box["height"] / 2)
+            seen.page.mouse.down()
+            for step in range(40):
+                seen.page.mouse.move(box["x"] + box["width"] * (1 + step / 40) / 3, box["y"] + box["height"] / 2)
+                seen.page.wait_for_timeout(30)
+            seen.page.mouse.up()
+            seen.page.wait_for_timeout(300)
+
+        spent = main_thread(seen.page, drag)
+        assert len(spent["draws"]) > 5
+        assert median(spent["draws"]) < 8
+        assert max(spent["tasks"]) < 50
 
 
 LABELS_MEET = """(svg) => {

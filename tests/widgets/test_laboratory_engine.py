@@ -277,7 +277,7 @@ SETTINGS = {
 
 @cache
 def expected(name: str) -> tuple[list[Any], list[Any] | None, bool | None, dict[str, Any]]:
-    """Weights, incoherence, whether the loss was reached, and bounds; the last by dense solves, not the page's method."""
+    """Weights, incoherence, whether the loss was reached, bounds; the last by dense solves, not the page's way."""
     done = replayed(**SETTINGS[name])
     here = measure(
         done.run,

@@ -94,12 +94,14 @@ def test_intervals_are_student_s(page: InBrowser) -> None:
     squares = [runs.var(ddof=1) / K, examples.var(ddof=1) / EXAMPLES]
     freedom = sum(squares) ** 2 / (squares[0] ** 2 / (K - 1) + squares[1] ** 2 / (EXAMPLES - 1))
     reach = stats.t.ppf(0.975, freedom) * np.sqrt(sum(squares))
-    assert [there["gap"][key] for key in ("low", "high")] == pytest.approx(
-        [runs.mean() - reach, runs.mean() + reach], rel=2e-3
+    assert [there["gap"][key] for key in ("value", "low", "high")] == pytest.approx(
+        [runs.mean(), runs.mean() - reach, runs.mean() + reach], abs=2e-3 * reach
     )
     logs = np.log(np.divide(b["traces"], a["traces"]))
     expected = stats.t.interval(0.95, K - 1, logs.mean(), stats.sem(logs))
-    assert [there["trace"][key] for key in ("low", "high")] == pytest.approx(expected, rel=2e-3)
+    assert [there["trace"][key] for key in ("low", "high")] == pytest.approx(
+        expected, abs=2e-3 * (expected[1] - expected[0])
+    )
 
 
 # --- Challenges ------------------------------------------------------------------------------------------------------
@@ -167,7 +169,7 @@ def test_stops_are_round_and_rise(page: InBrowser) -> None:
     for key, stops in compute(page, body):
         assert stops == sorted(set(stops)), key
         assert all(float(f"{stop:.2g}") == stop for stop in stops), key
-        assert len(stops) >= 14, key
+        assert len(stops) >= 12, key
 
 
 def test_a_value_from_elsewhere_becomes_a_stop(page: InBrowser) -> None:
@@ -247,7 +249,7 @@ def test_nodes_of_a_picture_stay_when_it_changes(page: InBrowser) -> None:
     display(svg, picture(2, ["a"]));
     return { kept, html, touched, left: svg.childNodes.length };"""
     found = compute(page, body)
-    assert found["kept"] == [True, True]
+    assert found["kept"] == [True, True, True]
     assert found["html"] == '<path d="M2"></path><text x="2">a</text><text x="2">c</text><text x="2">d</text>'
     assert found["touched"] == 0
     assert found["left"] == 2
