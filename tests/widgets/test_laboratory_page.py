@@ -78,12 +78,13 @@ def test_what_gave_no_row_is_named_and_unequal_fit_as_well(page: InBrowser) -> N
     details = answer(page, rows, [{"value": 100, "why": "it diverged"}])["details"]
     assert "Left out: batch size 100 (it diverged)." in details
     assert "Of 3 pairs of settings 3 can be told apart, and in 0 of them the flatter has the smaller gap." in details
-    assert "Training losses run from 0.01 to 0.9: the settings fit unequally." in details
+    assert "Training losses at the end run from 0.01 to 0.9: the settings fit unequally. Stop at" in details
     assert "nothing to compare" in answer(page, rows[:1])["verdict"]
     for one in rows:
         one["settings"]["stop_loss"] = 0.3
-    assert "fit unequally" not in answer(page, rows)["details"]
-    assert "stopped below an epoch's training loss of 0.3" in answer(page, rows)["details"]
+    assert "fell below 0.3, after 40 to 40 epochs. Training losses" in answer(page, rows)["details"]
+    assert "the settings fit unequally still." in answer(page, rows)["details"]
+    assert "unequally" not in answer(page, rows[1:2] * 2)["details"]
 
 
 def test_intervals_are_student_s(page: InBrowser) -> None:

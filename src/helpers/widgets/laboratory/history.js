@@ -41,9 +41,9 @@ function spanned(values, from, to, log) {
 const SHAPES = ["M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0", "M-3.6 -3.6h7.2v7.2h-7.2Z", "M0 -4.8l4.6 8h-9.2Z", "M0 -5l5 5l-5 5l-5 -5Z", "M0 4.8l4.6 -8h-9.2Z",
   "M-1.7 -4.7h3.4v3h3v3.4h-3v3h-3.4v-3h-3v-3.4h3Z"];
 
-// What a setting is called beside others: its world, and what is not as the laboratory begins.
+// What a setting is called beside others: its world, and what is not as the laboratory begins (epochs only where they decide).
 function nameOf(settings, varied) {
-  const differs = Object.keys(CONTROLS).filter((key) => key !== varied && key in settings && settings[key] !== DEFAULTS_OF_ENGINE[key]);
+  const differs = Object.keys(CONTROLS).filter((key) => key !== varied && key in settings && settings[key] !== DEFAULTS_OF_ENGINE[key] && !(key === "epochs" && settings.stop_loss > 0));
   const words = differs.map((key) => `${CONTROLS[key].label} ${(CONTROLS[key].text ?? format)(settings[key])}`);
   return [settings.world, ...words, ...(settings.seed ? [`seed ${settings.seed}`] : [])].join(", ");
 }

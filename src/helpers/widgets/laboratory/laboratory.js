@@ -179,9 +179,9 @@ function assemble({ model, root }) {
   function heard(data) {
     if (data.where === "page") note.textContent = "This browser allows no worker here, so the networks train on the page itself, in slices.";
     if (data.problem || data.broken) { note.textContent = data.problem ?? `The computation stopped: ${data.broken}`; busy = false; }
-    if (data.portrait) [portrait] = [data.portrait, update("runs")];
-    if (data.quick) [quick] = [data.quick, update("bars")];
-    if (data.plane) plane = data.plane;
+    [portrait, quick, plane] = [data.portrait ?? portrait, data.quick ?? quick, data.plane ?? plane];
+    if (data.portrait) update("runs");
+    if (data.quick) update("bars");
     if (data.diverged) {
       busy = false;
       status.textContent = `The runs diverged in epoch ${data.diverged}: a weight is no longer finite. Lower the learning rate.`;

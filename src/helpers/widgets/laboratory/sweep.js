@@ -70,9 +70,9 @@ function answerOf(rows, lost, key) {
   const span = ({ low, high }) => `${format(low, 2)} to ${format(high, 2)}`;
   const ratio = trace && `trace × ${format(Math.exp(trace.low), 2)} to ${format(Math.exp(trace.high), 2)}, `;
   const losses = rows.map(({ results }) => results.train_loss);
-  const fit = a.settings.stop_loss > 0
-    ? ` Each setting stopped below an epoch's training loss of ${format(a.settings.stop_loss)}, after ${Math.min(...rows.map((row) => row.results.epochs))} to ${Math.max(...rows.map((row) => row.results.epochs))} epochs.`
-    : Math.max(...losses) > 1.5 * Math.min(...losses) ? ` Training losses run from ${format(Math.min(...losses), 2)} to ${format(Math.max(...losses), 2)}: the settings fit unequally. Stop at a training loss to compare at equal fit.` : "";
+  const epochs = rows.map(({ results }) => results.epochs);
+  const unequal = Math.max(...losses) > 1.5 * Math.min(...losses) ? ` Training losses at the end run from ${format(Math.min(...losses), 2)} to ${format(Math.max(...losses), 2)}: the settings fit unequally${a.settings.stop_loss > 0 ? " still" : ". Stop at a training loss to compare at more equal fit"}.` : "";
+  const fit = a.settings.stop_loss > 0 ? ` Each setting stopped when the mean training loss of an epoch fell below ${format(a.settings.stop_loss)}, after ${Math.min(...epochs)} to ${Math.max(...epochs)} epochs.${unequal}` : unequal;
   const name = nameOf(a.settings, key);
   return { verdict, details: `${name[0].toUpperCase()}${name.slice(1)}; four runs, paired; 95 % intervals: ${ratio ?? ""}gap ${span(gap)} nats. `
     + `${told ? `Of ${all} pairs of settings ${told} can be told apart, and in ${flatter} of them the flatter has the smaller gap.` : `None of ${all} pairs of settings can be told apart.`}${fit}${left}` };
