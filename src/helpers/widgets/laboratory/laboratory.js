@@ -218,7 +218,7 @@ function assemble({ model, root }) {
       write(sliders.epochs.label, loss ? "epochs, at most" : "epochs");
       stop.select.value = loss ? "loss" : "epochs";
       world.select.value = settings.world;
-      seed.value = settings.seed;
+      if (document.activeElement !== seed) seed.value = settings.seed; // not while a reader types
       write(play, mode === "play" && busy ? "Pause" : "Play slowly");
       root.classList.toggle("lab-busy", busy);
       progress.value = progressOf(portrait, job);
