@@ -85,6 +85,13 @@ def test_roles_are_disjoint_and_repeat(world: str) -> None:
     assert not torch.equal(first.train[2].inputs, other.train[2].inputs)
 
 
+def test_a_loss_to_stop_at_is_checked() -> None:
+    with pytest.raises(ValueError, match="stop_loss must be 0, or a training loss in nats to stop at, not -1"):
+        replay("moons", n=40, stop_loss=-1)
+    with pytest.raises(ValueError, match="stop_loss must be 0 where temperature is above 0"):
+        replay("moons", n=40, stop_loss=0.1, temperature=0.01)
+
+
 def test_divergence_is_an_error() -> None:
     with pytest.raises(training.Diverged, match="lower the learning rate"):
         replay("moons", n=40, lr=1e200, epochs=3, batch_size=4)

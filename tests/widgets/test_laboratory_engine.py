@@ -270,12 +270,14 @@ SETTINGS = {
     "spirals": {"world": "spirals", "width": 20, "n": 100, "epochs": 10, "batch_size": 10, "lr": 0.3, "momentum": 0.5},
     "langevin": {"world": "circles", "width": 12, "n": 60, "epochs": 8, "batch_size": 60, "temperature": 0.01},
     "langevin in batches": SMALL | {"temperature": 1e-3, "epochs": 3},
+    "stopped at a loss": SMALL | {"stop_loss": 1.2, "epochs": 60},
+    "never at that loss": SMALL | {"stop_loss": 0.01, "epochs": 4},
 }  # fmt: skip
 
 
 @cache
-def expected(name: str) -> tuple[list[Any], list[Any] | None, dict[str, Any]]:
-    """Weights, incoherence and bounds of the package; the last by dense solves, not by the page's method."""
+def expected(name: str) -> tuple[list[Any], list[Any] | None, bool | None, dict[str, Any]]:
+    """Weights, incoherence, whether the loss was reached, bounds; the last by dense solves, not the page's way."""
     done = replayed(**SETTINGS[name])
     here = measure(
         done.run,
@@ -291,14 +293,15 @@ def expected(name: str) -> tuple[list[Any], list[Any] | None, dict[str, Any]]:
             for key in ("residual", "gamma", "gamma_error"):  # of the solver that was used; not measured
                 row.pop(key)
     weights = [models.weights(model).tolist() for model in done.run.models]
-    return weights, done.incoherence.tolist() if done.sigma else None, here
+    return weights, done.incoherence.tolist() if done.sigma else None, done.reached, here
 
 
 def whole(page: InBrowser, name: str, engine: str = ENGINE) -> None:
     settings = SETTINGS[name]
     text = worlds.packed_digits() if settings["world"] == "digits" else None
     there = compute(page, WHOLE, {"settings": settings, "text": text, "lambdas": PATH}, engine)
-    weights, incoherence, here = expected(name)
+    weights, incoherence, reached, here = expected(name)
+    assert there["reached"] == reached
     agree(there["weights"], weights, "weights")
     if incoherence is not None:
         agree(there["incoherence"], incoherence, "incoherence")
@@ -308,6 +311,13 @@ def whole(page: InBrowser, name: str, engine: str = ENGINE) -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_same_seed_same_numbers_in_page_and_package(page: InBrowser, name: str) -> None:
     whole(page, name)
+
+
+def test_training_stops_at_the_loss_and_not_before() -> None:
+    assert [expected(name)[2] for name in ("digits", "stopped at a loss", "never at that loss")] == [None, True, False]
+    losses = expected("stopped at a loss")[3]["losses"]
+    assert losses[-1] < 1.2 <= min(losses[:-1])
+    assert 1 < len(losses) < 60
 
 
 def test_warnings_are_the_packages(page: InBrowser) -> None:
@@ -349,6 +359,7 @@ MUTANTS = {
     "generator": ("(-turn & 31)", "(turn & 31)"),
     "incoherence": ("* (b / (b - 1))) ** 2", ") ** 2"),
     "langevin": ("R: 0.5 })", "R: 1 })"),
+    "stop": ("runs.losses.at(-1) < settings.stop_loss", "runs.losses.at(-1) < 0.8 * settings.stop_loss"),
 }  # fmt: skip
 LANGEVIN = ("incoherence", "langevin")
 
@@ -361,7 +372,8 @@ def test_a_broken_engine_is_noticed(page: InBrowser, name: str) -> None:
 
     def hold() -> None:
         derivatives(page, broken)
-        whole(page, "langevin in batches" if name in LANGEVIN else "momentum", broken)
+        of = {"stop": "stopped at a loss"} | dict.fromkeys(LANGEVIN, "langevin in batches")
+        whole(page, of.get(name, "momentum"), broken)
 
     with pytest.raises((AssertionError, BrowserError)):
         hold()

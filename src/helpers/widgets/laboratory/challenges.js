@@ -1,6 +1,20 @@
 // ---- five challenges, and predictions --------------------------------------------------------------------------------------------
 
 const learned = (results) => results.test_error <= 0.5 * (1 - 1 / results.classes);
+
+// Why a run solves no challenge, whatever its numbers: null, or a sentence's end.
+function degenerate({ results, settings }) {
+  const guess = Math.log(results.classes);
+  if (![results.train_loss, results.test_loss, results.trace, results.dispersion].every(Number.isFinite)) return "the run diverged: its numbers are not finite";
+  if (results.train_loss > guess) return `the run diverged: its training loss is ${format(results.train_loss)}, a uniform guess costs ${format(guess)}`;
+  if (results.train_loss > 0.5 * guess) return `the networks are not trained: their training loss is ${format(results.train_loss)}, more than half of a uniform guess's ${format(guess)}`;
+  if (settings.world !== "digits" && settings.toy_noise === 0) return "classes without spread leave nothing to learn by heart: raise the spread of classes";
+  if (!(results.dispersion > 0) || !(results.closed_form.sigma > 0)) return "the runs do not differ at all: no noise, nothing to bound";
+  return null;
+}
+
+// What a challenge says of the newest run among those before it: true, or what is missing.
+const judged = (challenge, newest, before) => degenerate(newest) ?? challenge.check(newest, before);
 const same = (a, b, but) => Object.keys(a).every((key) => key === but || a[key] === b[key]);
 const apart = (a, b) => Math.abs(a.value - b.value) > 2 * Math.hypot(a.standard_error, b.standard_error);
 
@@ -9,7 +23,9 @@ const CHALLENGES = [
   {
     ask: "Make the gap vanish: two standard errors around it reach zero, with a test error below half of a guess.",
     check({ results }) {
-      if (results.gap.value - 2 * results.gap.standard_error > 0) return `the gap is still ${format(results.gap.value)} nats`;
+      const reach = 2 * results.gap.standard_error;
+      if (reach > 0.1 * Math.log(results.classes)) return `the gap is uncertain by ${format(reach)} nats, too much to say that it is gone: take more examples`;
+      if (results.gap.value - reach > 0) return `the gap is still ${format(results.gap.value)} nats`;
       return learned(results) || "the gap is gone, and so is the learning";
     },
   },
@@ -37,7 +53,8 @@ const CHALLENGES = [
     check({ results }) {
       const { value: gap, standard_error: error } = results.gap;
       if (gap < 2 * error) return "there is no gap to speak of";
-      const good = results.omniscient.filter((row) => !reasonsOf(row).length && row.penalty < 0.5 * row.value);
+      if (!learned(results)) return "nothing has been learned, so there is nothing to bound";
+      const good = results.omniscient.filter((row) => row.sigma > 0 && Number.isFinite(row.sigma) && !reasonsOf(row).length && row.penalty < 0.5 * row.value);
       if (!good.length) return "at every λ there is a warning, or the value is mostly penalty";
       const least = Math.min(...good.map((row) => row.value));
       return least < 2 * gap || `the least such value is ${format(least)}, and the gap ${format(gap)}`;
@@ -52,8 +69,6 @@ const CHALLENGES = [
     },
   },
 ];
-
-const DIRECTIONS = ["falls", "stays", "rises"];
 
 // What happened between two runs, beyond two standard errors where there are any, else beyond a tenth.
 function direction(before, after, key) {

@@ -3,27 +3,10 @@
 const THIS_ENGINE = engine();
 const DEFAULTS_OF_ENGINE = THIS_ENGINE.DEFAULTS;
 const LAMBDAS_OF_ENGINE = THIS_ENGINE.LAMBDAS;
+const CLASSES_OF_ENGINE = THIS_ENGINE.CLASSES;
+const POOL_OF_ENGINE = THIS_ENGINE.POOL;
 const reasonsOf = THIS_ENGINE.warnings;
 const STRETCH = { steps: 40, value: (at) => 10 ** ((at - 20) / 20), at: (v) => Math.round(20 + 20 * Math.log10(v)) };
-const SWEEPS = {
-  batch_size: (settings) => [2, 5, 10, 20, 50, 100, 200].filter((b) => b <= settings.n),
-  lr: () => [0.01, 0.03, 0.1, 0.3, 0.6],
-};
-const setting = (key) => ({ label: CONTROLS[key].label, log: !["momentum", "label_noise"].includes(key), of: ({ settings }) => settings[key] });
-const ACROSS = {
-  batch_size: setting("batch_size"), lr: setting("lr"), epochs: setting("epochs"), momentum: setting("momentum"),
-  width: setting("width"), n: setting("n"), label_noise: setting("label_noise"), temperature: setting("temperature"),
-  trace: { label: "trace of the training Hessian", log: true, of: ({ results }) => results.trace },
-};
-const UP = {
-  gap: { label: "gap, nats", of: ({ results }) => results.gap.value, error: ({ results }) => results.gap.standard_error },
-  error_gap: { label: "gap of the errors", of: ({ results }) => results.error_gap.value, error: ({ results }) => results.error_gap.standard_error },
-  trace: { label: "trace of the training Hessian", of: ({ results }) => results.trace },
-  test_error: { label: "test error", of: ({ results }) => results.test_error },
-  closed_form: { label: "closed form, nats", of: ({ results }) => results.closed_form.value },
-  terminal: { label: "end point, nats", of: ({ results }) => results.terminal.value },
-  omniscient: { label: "omniscient, nats", of: ({ results }, view) => results.omniscient[view.lam]?.value ?? null },
-};
 
 let digitsOnce = null; // promise of the digits' text: loaded once a page
 function digitsText(model) {
@@ -84,6 +67,12 @@ function chooser(id, label, options, value, changed) {
   return { select, node: make("div", { class: "lab-choice" }, make("label", { for: id }, label), select) };
 }
 
+function checkbox(id, text, checked) {
+  const input = make("input", { id, type: "checkbox", checked: checked && "" });
+  input.dataset.lmSuppressShortcuts = "true";
+  return { input, node: make("span", { class: "lab-check" }, input, make("label", { for: id }, text)) };
+}
+
 function button(text, pressed, attributes = {}) {
   const node = make("button", { type: "button", ...attributes }, text);
   node.dataset.lmSuppressShortcuts = "true";
@@ -104,17 +93,30 @@ function sentence(results, settings, view) {
   }
   parts.push(`counted ${format(results.counted.value)} on the 0-1 gap of ${format(results.error_gap.value)}`);
   if (results.langevin) parts.push(`certificate ${percent(results.train_error)} + ${percent(results.langevin.value)} = ${percent(results.train_error + results.langevin.value)} error`);
-  return `${parts.join("; ")}.`;
+  const stopped = results.reached === false ? ` The training loss never fell below ${format(settings.stop_loss)} in ${results.epochs} epochs; the run is not compared with others.`
+    : results.reached ? ` Training stopped after ${results.epochs} epochs, below a loss of ${format(settings.stop_loss)}; the bounds take that number of steps as fixed beforehand.` : "";
+  return `${parts.join("; ")}.${stopped}`;
 }
 
-function numbersTable(results, columns) {
-  const cell = (label, value) => make("td", { "data-label": label }, format(value)); // a phone shows the label in the cell
-  const rows = columns.map((column) => make("tr", {}, make("th", { scope: "row" }, column.name),
-    ...["value", ...TERMS].map((key) => cell(key, column.bound?.[key])), make("td", { "data-label": "warnings" }, column.reasons.join(", ") || "none")));
-  const facts = [["gap", results.gap.value, results.gap.standard_error], ["0-1 gap", results.error_gap.value, results.error_gap.standard_error]];
+function tableMarks(results, columns) {
+  const cell = (label, value) => mark("td", { "data-label": label }, format(value)); // a phone shows the label in the cell
+  const against = ({ reasons, elsewhere }) => [...reasons, ...(elsewhere ? ["bounds the moved and noisy network"] : [])].join(", ") || "none";
+  const rows = columns.map((column) => mark("tr", {}, mark("th", { scope: "row" }, column.name),
+    ...["value", ...TERMS].map((key) => cell(key, column.bound?.[key])), mark("td", { "data-label": "warnings" }, against(column))));
+  const facts = [["gap", results.gap], ["0-1 gap", results.error_gap]];
   return [
-    make("thead", {}, make("tr", {}, ...["bound", "value", ...TERMS, "warnings"].map((text) => make("th", { scope: "col" }, text)))),
-    make("tbody", {}, ...rows, ...facts.map(([name, value, error]) => make("tr", {}, make("th", { scope: "row" }, name), cell("value", value),
-      make("td", { colspan: 4 }, `standard error ${format(error, 2)}`)))),
+    mark("thead", {}, mark("tr", {}, ...["bound", "value", ...TERMS, "warnings"].map((text) => mark("th", { scope: "col" }, text)))),
+    mark("tbody", {}, ...rows, ...facts.map(([name, { value, standard_error: error }]) => mark("tr", {}, mark("th", { scope: "row" }, name), cell("value", value),
+      mark("td", { colspan: 4 }, `standard error ${format(error, 2)}`)))),
   ];
+}
+
+// How far a training is, from 0 to 1: by epochs, or by the logarithm of the loss on its way to the one to stop at.
+function progressOf(portrait, { epochs, stop_loss }) {
+  if (!portrait) return 0;
+  const share = portrait.epoch / epochs;
+  const { losses } = portrait;
+  if (!(stop_loss > 0) || !losses.length) return share;
+  const way = Math.log(losses[0] / losses.at(-1)) / Math.log(losses[0] / stop_loss);
+  return losses.at(-1) <= stop_loss ? 1 : Math.min(Math.max(way, share, 0), 1);
 }

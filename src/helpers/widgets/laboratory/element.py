@@ -9,11 +9,13 @@ import traitlets
 from helpers.widgets.laboratory.scripts import ENGINE_MODULE, script
 
 KEYS = (
-    "world", "batch_size", "lr", "momentum", "epochs", "width", "label_noise", "n", "temperature", "toy_noise", "seed",
+    "world", "batch_size", "lr", "momentum", "epochs", "stop_loss", "width", "label_noise", "n", "temperature",
+    "toy_noise", "seed",
 )  # fmt: skip
 
 
-SHARED = [ENGINE_MODULE, *map(script, ("server", "drawing", "settings", "element"))]
+SHARED = [ENGINE_MODULE, *map(script, ("server", "drawing", "bars", "settings", "element"))]
+OWN = ("runs", "history", "sweep", "challenges", "laboratory")  # of the whole laboratory alone
 
 
 class _Trains(anywidget.AnyWidget):
@@ -59,8 +61,8 @@ class Laboratory(_Trains):
     """Four networks that train in the page while every bound of the book answers.
 
     Args:
-        settings: any of world, batch_size, lr, momentum, epochs, width, label_noise, n, temperature, toy_noise, seed,
-            with the meaning and the defaults of ``laboratory.replay``.
+        settings: any of world, batch_size, lr, momentum, epochs, stop_loss, width, label_noise, n, temperature,
+            toy_noise, seed, with the meaning and the defaults of ``laboratory.replay``.
 
     ``settings`` follows the reader and may be set from Python: the page trains again. ``results`` is what the last
     finished run measured, as ``laboratory.measure`` returns it, with its ``settings``; ``show`` puts runs of your own
@@ -70,7 +72,7 @@ class Laboratory(_Trains):
         TypeError: if a setting has another name.
     """
 
-    _esm = "\n".join([*SHARED, script("challenges"), script("laboratory")])
+    _esm = "\n".join([*SHARED, *map(script, OWN)])
 
     def show(self, run: Any, data: Any, **options: Any) -> None:
         """Draw every bound of k runs that Python trained, of any architecture.

@@ -13,37 +13,40 @@ function assemble({ model, root }) {
   if (addressed) look(addressed);
   const history = [];
   const solved = new Set();
+  const score = makeScore();
   let [results, quick, portrait, plane, pixels] = [null, null, null, null, null];
-  let [busy, pending, started, drawnAt, frame, picture] = [false, false, 0, 0, 0, null];
-  let [sweep, mode, prediction] = [[], "run", null];
+  let [busy, pending, started, drawnAt, picture, addressing] = [false, false, 0, 0, "world", 0];
+  let [sweep, mode, prediction, varied] = [null, "run", null, "batch_size"];
   let job = settings; // what is being trained; settings may have moved on meanwhile
 
   // --- controls
-  const sliders = Object.keys(CONTROLS).map((key) => slider(key, uid, () => settings, changed));
+  const sliders = Object.fromEntries(Object.keys(CONTROLS).map((key) => [key, slider(key, uid, () => settings, (name, value) => change({ [name]: value }))]));
   const world = chooser(`${uid}-world`, "world", WORLDS, settings.world, (name) => change({ world: name }));
+  const stop = chooser(`${uid}-stop`, "stop at", { epochs: "epochs", loss: "training loss" }, "epochs",
+    (name) => change(name === "loss" ? STOP_AT_LOSS : { stop_loss: 0, epochs: DEFAULTS_OF_ENGINE.epochs }));
   const seed = make("input", { id: `${uid}-seed`, type: "number", min: 0, max: 4294967295, step: 1 });
   seed.dataset.lmSuppressShortcuts = "true";
   seed.addEventListener("change", () => change({ seed: Number(seed.value) }));
   const train = button("Train", () => press("run"), { class: "lab-main" });
   const play = button("Play slowly", () => press(mode === "play" && busy ? "pause" : "play"));
   const single = button("One epoch", () => press("step"));
-  const reset = button("Reset", () => { sweep = []; settings = sane({ world: settings.world }); begin("run"); });
+  const reset = button("Reset", () => { leave(); settings = sane({ world: settings.world }); begin("run"); });
   const status = make("output", { class: "lab-status", "aria-live": "polite" });
   const note = make("p", { class: "lab-note", role: "status" });
   const progress = make("progress", { max: 1, value: 0, "aria-label": "epochs trained" });
-  const guess = make("input", { id: `${uid}-guess`, type: "checkbox" });
-  guess.dataset.lmSuppressShortcuts = "true";
-  guess.addEventListener("change", () => update());
-  const guesses = ["trace", "gap"].map((key) => chooser(`${uid}-guess-${key}`, `I think the ${key}`,
-    { "": "…", ...Object.fromEntries(DIRECTIONS.map((word) => [word, word])) }, "", () => update()));
-  const ask = make("div", { class: "lab-predict", hidden: "" }, ...guesses.map(({ node }) => node), button("Train and see", () => press("run")));
+  const asksSweep = checkbox(`${uid}-asks`, "ask me before a sweep", true);
+  const asksRun = checkbox(`${uid}-guess`, "predict before I train", false);
+  const asker = makeAsker(uid);
   const verdict = make("p", { class: "lab-verdict", role: "status" });
+  const answer = make("output", { class: "lab-answer", "aria-live": "polite" }, make("strong", {}, "Does flatter mean a smaller gap?"), " ", make("span", {}, "A sweep answers here."));
+  const say = (strong, rest) => { [answer.firstChild.textContent, answer.lastChild.textContent] = [strong, rest]; };
+  const sweeps = Object.keys(SWEEPS).map((key) => button(`Sweep the ${CONTROLS[key].label}`, () => beginSweep(key), key === "batch_size" ? { class: "lab-main" } : {}));
 
   // --- pictures
   const bars = make("svg", { role: "img", "aria-labelledby": `${uid}-bars-title ${uid}-bars-desc` }, ...waiting(`${uid}-bars`));
+  const barsNote = make("p", { class: "lab-note lab-below" });
   const runs = make("svg", { role: "img", "aria-labelledby": `${uid}-runs-title` }, ...waiting(`${uid}-runs`));
-  const shown = chooser(`${uid}-picture`, "picture", { world: "the runs", plane: "their weights", losses: "the way down" }, "world", (name) => { picture = name; update(); });
-  picture = "world";
+  const shown = chooser(`${uid}-picture`, "picture", { world: "the runs", plane: "their weights", losses: "the way down" }, "world", (name) => { picture = name; update("runs"); });
   const lam = make("input", { id: `${uid}-lam`, type: "range", min: 0, max: LAMBDAS_OF_ENGINE.length - 1, step: 1 });
   const stretch = make("input", { id: `${uid}-stretch`, type: "range", min: 0, max: STRETCH.steps, step: 1 });
   const lamText = make("output", { for: lam.id, "aria-live": "off" });
@@ -53,7 +56,7 @@ function assemble({ model, root }) {
     input.addEventListener("input", () => {
       view.lam = Number(lam.value);
       view.stretch = STRETCH.value(Number(stretch.value));
-      update();
+      update("view", "bars", "words", "charts", "table", ...(picture === "plane" ? ["runs"] : []));
       remember();
     });
   }
@@ -62,162 +65,193 @@ function assemble({ model, root }) {
   const python = make("code");
   const copied = make("span", { role: "status" });
   const challenges = CHALLENGES.map(({ ask: text }) => make("li", {}, make("span", { class: "lab-tick", "aria-hidden": "true" }, "○"), ` ${text} `, make("em", {})));
-  const charts = [["batch_size", "trace"], ["trace", "gap"]].map(([across, up], i) => {
-    const chart = { across, up, svg: make("svg", { role: "img", "aria-labelledby": `${uid}-h${i}-history-title` }, ...waiting(`${uid}-h${i}-history`)) };
-    const labels = (options) => Object.fromEntries(Object.entries(options).map(([key, { label }]) => [key, label]));
-    const choices = [chooser(`${uid}-up${i}`, "up", labels(UP), up, (key) => { chart.up = key; update(); }),
-      chooser(`${uid}-across${i}`, "across", labels(ACROSS), across, (key) => { chart.across = key; update(); })];
-    chart.node = make("div", { class: "lab-chart" }, make("div", { class: "lab-row" }, ...choices.map(({ node }) => node)), chart.svg);
-    return chart;
-  });
+  const charts = [["batch_size", "trace"], ["trace", "gap"]].map(([across, up], i) => makeChart(`${uid}-h${i}`, across, up, () => {
+    if (i === 0) vary(charts[0].across);
+    update("charts");
+  }));
+  const legend = make("ul", { class: "lab-legend lab-groups" });
+  const clear = button("Clear the history", () => { history.length = 0; update("charts"); });
 
   // --- what happens
-  function changed(key, value) { change({ [key]: value }); }
+  function vary(key) { if (Object.hasOwn(CONTROLS, key)) varied = key; }
   function change(part) {
-    sweep = [];
+    leave();
     settings = sane({ ...settings, ...part });
-    if (guess.checked && history.length) { update(); remember(); return; }
-    begin("run");
+    if (asksRun.input.checked && history.length) {
+      remember();
+      update("view");
+      status.textContent = "Press Train, and say first what you expect.";
+    } else begin("run");
   }
   function begin(how) {
     remember();
-    update();
+    update("view");
     if (busy && performance.now() - started < 1500 && how === "run" && mode === "run") { pending = true; return; }
     [busy, pending, started, mode, results, quick, portrait] = [true, false, performance.now(), how, null, null, null];
     job = settings;
-    root.classList.add("lab-busy");
     trainer.train(job, how);
-    update();
   }
   function press(how) {
-    sweep = [];
-    if (guess.checked && how === "run") prediction = { of: Object.fromEntries(guesses.map(({ select }, i) => [["trace", "gap"][i], select.value])), before: history.at(-1) };
-    const going = portrait !== null && portrait.epoch < job.epochs && portrait.epoch > 0;
+    leave();
+    const before = history.at(-1);
+    if (how === "run" && asksRun.input.checked && before) {
+      asker.ask("Against the run before, the gap will", train, (said) => {
+        prediction = said && { said, before };
+        begin("run");
+      });
+      return;
+    }
+    const going = portrait !== null && portrait.epoch > 0 && !(results && isWhole(results));
     if (how !== "run" && going) {
       mode = how;
       busy = how !== "pause";
       results = null;
       trainer.resume(how);
-      update();
+      update("view");
     } else begin(how);
   }
+  const isWhole = ({ reached, epochs }) => reached === true || epochs === job.epochs;
+
+  function beginSweep(key) {
+    leave();
+    const [values, from] = [SWEEPS[key](settings), sweeps[Object.keys(SWEEPS).indexOf(key)]];
+    const start = (said) => {
+      verdict.textContent = "";
+      sweep = { key, said, left: [...values], count: values.length, rows: [], lost: [] };
+      charts[0].look(key);
+      vary(key);
+      advance();
+    };
+    if (asksSweep.input.checked) asker.ask(`From ${CONTROLS[key].label} ${values[0]} to ${values.at(-1)} the gap will`, from, start);
+    else start(null);
+  }
+  function advance() { // to the next setting of the sweep, or to its answer
+    answer.setAttribute("aria-busy", sweep.left.length > 0);
+    if (!sweep.left.length) {
+      const { rows, lost, key, said } = sweep;
+      const words = answerOf(rows, lost, key);
+      say(words.verdict, words.details);
+      if (said && rows.length > 1) verdict.textContent = score(said, gapDirection(rows));
+      sweep = null;
+      return;
+    }
+    settings = sane({ ...settings, [sweep.key]: sweep.left.shift() });
+    say("Sweeping:", `${CONTROLS[sweep.key].label} ${format(settings[sweep.key])}, ${sweep.count - sweep.left.length} of ${sweep.count}.`);
+    [busy, pending] = [false, false];
+    begin("run");
+  }
+  function leave() { // a sweep or a question that something else has taken the place of
+    asker.close();
+    if (sweep) say("The sweep was left", `after ${sweep.rows.length} of ${sweep.count} settings.`);
+    answer.setAttribute("aria-busy", "false");
+    sweep = null;
+  }
+  function lose(why) { sweep.lost.push({ value: job[sweep.key], why }); }
+
   function finish() {
     busy = false;
-    const whole = results.epochs === job.epochs;
-    if (whole) {
-      history.push({ settings: { ...job }, results });
-      CHALLENGES.forEach(({ check }, i) => {
-        const outcome = check(history.at(-1), history.slice(0, -1));
-        if (outcome === true) solved.add(i);
-        challenges[i].lastChild.textContent = solved.has(i) ? "" : `(${outcome})`;
-        challenges[i].firstChild.textContent = solved.has(i) ? "●" : "○";
-        challenges[i].classList.toggle("lab-solved", solved.has(i));
-      });
-      if (prediction?.before) {
-        const words = Object.entries(prediction.of).filter(([, said]) => said).map(([key, said]) => {
-          const truth = direction(prediction.before.results, results, key);
-          return said === truth ? `The ${key} ${truth}, as you said.` : `You said the ${key} ${said}; it ${truth}.`;
-        });
-        verdict.textContent = words.join(" ");
-      }
-      prediction = null;
-      model.set("results", { ...results, losses: results.losses.map((v) => Number(v.toPrecision(6))), settings: { ...job } });
+    if (isWhole(results) && results.reached !== false) {
+      const entry = { settings: { ...job }, results };
+      history.push(entry);
+      sweep?.rows.push(entry);
+      judge();
+      if (prediction) verdict.textContent = score(prediction.said, direction(prediction.before.results, results, "gap"));
+      update("charts");
+    } else if (sweep) lose("it never fell to the training loss");
+    prediction = null;
+    if (isWhole(results)) {
+      const { test_losses, ...kept } = results;
+      model.set("results", { ...kept, losses: results.losses.map((v) => Number(v.toPrecision(6))), settings: { ...job } });
       model.save_changes();
     }
-    if (pending) { begin("run"); return; }
-    if (sweep.length) {
-      settings = sane({ ...settings, ...sweep.shift() });
-      begin("run");
-    }
+    if (pending) begin("run");
+    else if (sweep) advance();
+  }
+  function judge() {
+    CHALLENGES.forEach((challenge, i) => {
+      const outcome = judged(challenge, history.at(-1), history.slice(0, -1));
+      if (outcome === true) solved.add(i);
+      challenges[i].lastChild.textContent = solved.has(i) ? "" : `(${outcome})`;
+      challenges[i].firstChild.textContent = solved.has(i) ? "●" : "○";
+      challenges[i].classList.toggle("lab-solved", solved.has(i));
+    });
   }
   function heard(data) {
     if (data.where === "page") note.textContent = "This browser allows no worker here, so the networks train on the page itself, in slices.";
     if (data.problem || data.broken) { note.textContent = data.problem ?? `The computation stopped: ${data.broken}`; busy = false; }
+    [portrait, quick, plane] = [data.portrait ?? portrait, data.quick ?? quick, data.plane ?? plane];
+    if (data.portrait) update("runs");
+    if (data.quick) update("bars");
     if (data.diverged) {
-      [busy, sweep] = [false, []];
+      busy = false;
       status.textContent = `The runs diverged in epoch ${data.diverged}: a weight is no longer finite. Lower the learning rate.`;
+      if (pending) begin("run");
+      else if (sweep) { lose("it diverged"); advance(); }
     }
-    if (data.portrait) portrait = data.portrait;
-    if (data.quick) quick = data.quick;
-    if (data.plane) plane = data.plane;
     if (data.results) {
-      results = data.results;
-      quick = null;
+      [results, quick] = [data.results, null];
       if (mode !== "run") mode = "pause";
+      update("bars", "words", "table");
       finish();
     }
-    update();
+    update("view");
   }
   function remember() {
     model.set("settings", { ...settings });
     model.save_changes();
-    if (model.asset) window.history.replaceState(null, "", toAddress(settings, { lam: view.lam, stretch: Number(view.stretch.toPrecision(3)) }));
+    if (!model.asset) return;
+    clearTimeout(addressing); // browsers slow a page down that changes its address all the time
+    addressing = setTimeout(() => window.history.replaceState(null, "", toAddress(settings, { lam: view.lam, stretch: Number(view.stretch.toPrecision(3)) })), 150);
   }
 
-  // --- what is seen
-  function update() {
-    if (frame) return;
-    frame = requestAnimationFrame(() => { frame = 0; draw(); });
-  }
-  function draw() {
-    const now = performance.now();
-    const current = results ?? quick;
-    sliders.forEach(({ update: show }) => show(settings));
-    world.select.value = settings.world;
-    seed.value = settings.seed;
-    toggle("toy_noise", settings.world === "digits");
-    toggle("momentum", false, settings.temperature > 0);
-    play.textContent = mode === "play" && busy ? "Pause" : "Play slowly";
-    ask.hidden = !(guess.checked && history.length);
-    root.classList.toggle("lab-busy", busy);
-    progress.value = portrait ? portrait.epoch / job.epochs : 0;
-    lam.value = view.lam;
-    stretch.value = STRETCH.at(view.stretch);
-    lamText.textContent = format(LAMBDAS_OF_ENGINE[view.lam]);
-    stretchText.textContent = view.stretch === 1 ? "the best" : `${format(view.stretch, 2)} × the best`;
-    lam.setAttribute("aria-valuetext", lamText.textContent);
-    stretch.setAttribute("aria-valuetext", stretchText.textContent);
-    python.textContent = asPython(settings);
-    if (calm && busy && now - drawnAt < 1000 && !results) return;
-    drawnAt = now;
-    drawRuns(current);
-    if (!current) return;
-    const columns = columnsOf(current, view.lam, view.stretch);
-    drawBars(bars, uid, current, columns, Math.max(300, Math.min(bars.parentElement.clientWidth || 460, 560)));
-    drawGauge(current.omniscient?.[view.lam]);
-    if (!results) return;
-    const words = sentence(results, settings, view);
-    if (!sweep.length && status.textContent !== words) status.textContent = words;
-    table.replaceChildren(...numbersTable(results, columns));
-    charts.forEach(({ svg, across, up, node }, i) => drawHistory(svg, `${uid}-h${i}`, history,
-      ACROSS[across], { ...UP[up], of: (entry) => UP[up].of(entry, view) }, Math.max(280, Math.min(node.clientWidth || 400, 480))));
-  }
-  function toggle(key, hidden, disabled = false) {
-    const { node, input } = sliders[Object.keys(CONTROLS).indexOf(key)];
-    node.hidden = hidden;
-    input.disabled = disabled;
-  }
-  function drawRuns(current) {
-    const size = Math.max(260, Math.min(runs.parentElement.clientWidth || 340, 400));
-    const height = picture === "world" && job.world === "digits" ? Math.ceil(size * 0.75) : size;
-    Object.entries({ width: size, height, viewBox: `0 0 ${size} ${height}` }).forEach(([name, value]) => runs.setAttribute(name, value));
-    const titles = { world: job.world === "digits" ? "Test digits that runs get wrong, those of most runs first" : "Training data of one run, and the boundaries of all four",
-      plane: "The four runs in the plane where they move most, with the ghosts of the closed form", losses: "Training loss" };
-    runs.replaceChildren(make("title", { id: `${uid}-runs-title` }, titles[picture]));
-    if (!portrait) return;
-    if (picture === "losses") drawLosses(runs, portrait.losses, job.epochs, CLASSES_OF_ENGINE[job.world], size);
-    else if (picture === "plane") { if (plane && current) drawPlane(runs, plane, (current.closed_form?.sigma ?? 0) * view.stretch * Math.sqrt(current.steps), size); }
-    else if (portrait.boundaries) drawBoundaries(runs, portrait, size);
-    else if (portrait.mistakes && pixels) drawMistakes(runs, portrait, pixels, size);
-  }
-  function drawGauge(row) {
-    const share = row && row.value > 0 ? row.penalty / row.value : 0;
-    gauge.style.setProperty("--share", `${100 * share}%`);
-    gauge.classList.toggle("lab-mostly", share >= 0.5);
-    const words = row ? `read off held-out losses: ${Math.round(100 * share)} %` : "the omniscient bound is being computed";
-    gauge.setAttribute("aria-label", words);
-    gauge.dataset.words = words;
-  }
+  // --- what is seen, part by part
+  const widths = { runs: 340, bars: 460, charts: [400, 400] }; // of the boxes that pictures stand in, as last measured
+  const ghost = () => { const current = results ?? quick; return current ? (current.closed_form?.sigma ?? 0) * view.stretch * Math.sqrt(current.steps) : null; };
+  const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+  const update = painter({
+    view() {
+      for (const { update: follow } of Object.values(sliders)) follow(settings);
+      const loss = settings.stop_loss > 0;
+      sliders.toy_noise.node.hidden = settings.world === "digits";
+      sliders.stop_loss.node.hidden = !loss;
+      sliders.momentum.input.disabled = stop.select.disabled = settings.temperature > 0;
+      write(sliders.epochs.label, loss ? "epochs, at most" : "epochs");
+      stop.select.value = loss ? "loss" : "epochs";
+      world.select.value = settings.world;
+      if (document.activeElement !== seed) seed.value = settings.seed; // not while a reader types
+      write(play, mode === "play" && busy ? "Pause" : "Play slowly");
+      root.classList.toggle("lab-busy", busy);
+      progress.value = progressOf(portrait, job);
+      [lam.value, stretch.value] = [view.lam, STRETCH.at(view.stretch)];
+      write(lamText, format(LAMBDAS_OF_ENGINE[view.lam]));
+      write(stretchText, view.stretch === 1 ? "the best" : `${format(view.stretch, 2)} × the best`);
+      lam.setAttribute("aria-valuetext", lamText.textContent);
+      stretch.setAttribute("aria-valuetext", stretchText.textContent);
+      write(python, asPython(settings));
+    },
+    runs() {
+      if (calm && busy && performance.now() - drawnAt < 1000 && !results) return;
+      drawnAt = performance.now();
+      display(runs, runsPicture(picture, uid, { job, portrait, plane, pixels, ghost: ghost() }, widths.runs));
+    },
+    bars() {
+      const current = results ?? quick;
+      if (!current || (calm && busy && !results)) return;
+      const columns = columnsOf(current, view.lam, view.stretch);
+      display(bars, barsPicture(uid, current, columns, widths.bars));
+      write(barsNote, belowTheGap(current, columns));
+      drawGauge(gauge, current.omniscient?.[view.lam]);
+    },
+    words() { if (results && !sweep) write(status, sentence(results, settings, view)); },
+    charts() {
+      const groups = groupsOf(history, varied);
+      charts.forEach(({ svg, across, up }, i) => display(svg, historyPicture(`${uid}-h${i}`, history, groups, varied,
+        ACROSS[across], { ...UP[up], of: (entry) => UP[up].of(entry, view) }, widths.charts[i])));
+      patch(legend, { class: "lab-legend lab-groups" }, legendMarks(groups));
+      clear.disabled = !history.length && document.activeElement !== clear;
+    },
+    table() { if (results) patch(table, {}, tableMarks(results, columnsOf(results, view.lam, view.stretch))); },
+  });
 
   // --- put together
   const control = (label, input, output) => make("div", { class: "lab-control" }, make("label", { for: input.id }, label), input, output);
@@ -229,35 +263,28 @@ function assemble({ model, root }) {
       copied.textContent = " select the cell below and copy it";
     }
   });
-  const key = (name, text) => make("li", {}, make("i", { class: `lab-key lab-key-${name}` }), text);
+  const nodes = (...keys) => keys.map((key) => sliders[key].node);
   root.setAttribute("role", "group");
   root.setAttribute("aria-label", "The laboratory");
   root.replaceChildren(
-    make("div", { class: "lab-row lab-buttons" }, train, play, single, reset, world.node),
+    make("div", { class: "lab-row lab-sweeps" }, ...sweeps, asksSweep.node),
+    asker.node,
+    answer,
+    verdict,
+    make("div", { class: "lab-row lab-buttons" }, train, play, single, reset, asksRun.node, world.node, stop.node),
     progress,
     note,
-    make("div", { class: "lab-controls" }, ...sliders.slice(0, 2).map(({ node }) => node)),
-    make("div", { class: "lab-row" },
-      ...Object.entries(SWEEPS).map(([name, values]) => button(`Sweep the ${CONTROLS[name].label}`, () => {
-        sweep = values(settings).map((value) => ({ [name]: value }));
-        charts[0].across = name;
-        root.querySelector(`#${uid}-across0`).value = name;
-        settings = sane({ ...settings, ...sweep.shift() });
-        begin("run");
-      })),
-      make("span", { class: "lab-check" }, guess, make("label", { for: guess.id }, "predict before I train")), ask),
-    verdict,
+    make("div", { class: "lab-controls" }, ...nodes("batch_size", "lr", "stop_loss")),
     make("div", { class: "lab-stage" },
       make("div", { class: "lab-panel" }, shown.node, runs),
-      make("div", { class: "lab-panel lab-bars" }, bars,
-        make("ul", { class: "lab-legend" }, key("trajectory", "trajectory"), key("flatness", "flatness"), key("penalty", "penalty"),
-          key("other", "with the trace difference"), key("gap", "measured gap ± 2 s.e."), key("warned", "warned: conclude nothing")))),
+      make("div", { class: "lab-panel lab-bars" }, bars, barsNote, barsLegend())),
     make("div", { class: "lab-controls" }, control("trade-off λ", lam, lamText), control("ghost noise σ", stretch, stretchText)),
     gauge,
     status,
-    make("div", { class: "lab-controls" }, ...sliders.slice(2).map(({ node }) => node),
+    make("div", { class: "lab-controls" }, ...nodes("epochs", "momentum", "width", "n", "label_noise", "temperature", "toy_noise"),
       make("div", { class: "lab-control lab-seed" }, make("label", { for: seed.id }, "seed"), seed, button("another", () => change({ seed: (settings.seed + 1) % 1000 })))),
     make("div", { class: "lab-stage" }, ...charts.map(({ node }) => node)),
+    make("div", { class: "lab-row" }, legend, clear),
     make("details", { open: "" }, make("summary", {}, "Five challenges"), make("ol", { class: "lab-challenges" }, ...challenges)),
     make("details", { class: "lab-numbers" }, make("summary", {}, "The numbers as a table"), make("div", { class: "lab-scroll", role: "region", tabindex: 0, "aria-label": "numbers of the newest run" }, table)),
     make("details", {}, make("summary", {}, "The same run in Python"), make("p", {}, copy, copied), make("pre", {}, python)),
@@ -265,10 +292,11 @@ function assemble({ model, root }) {
   for (const summary of root.querySelectorAll("summary, .lab-scroll")) summary.dataset.lmSuppressShortcuts = "true";
 
   const trainer = makeTrainer(model, heard);
-  const digitsReady = () => digitsText(model).then((text) => { pixels = THIS_ENGINE.unpack(text); update(); }, () => {});
+  const digitsReady = () => digitsText(model).then((text) => { pixels = THIS_ENGINE.unpack(text); update("runs"); }, () => {});
   const fromKernel = () => {
     const next = sane(model.get("settings"));
     if (JSON.stringify(next) === JSON.stringify(settings)) return;
+    leave();
     settings = next;
     begin("run");
   };
@@ -276,13 +304,18 @@ function assemble({ model, root }) {
     const measured = model.get("results");
     if (measured?.source !== "python") return;
     [results, portrait, plane] = [measured, null, null];
-    update();
+    update("view", "runs", "bars", "words", "table");
   };
   model.on("change:settings", fromKernel);
   model.on("change:results", given);
-  const redraw = new ResizeObserver(update);
+  const within = (node, low, high) => Math.max(low, Math.min(node.clientWidth || high, high));
+  const redraw = new ResizeObserver(() => {
+    [widths.runs, widths.bars] = [within(runs.parentElement, 260, 400), within(bars.parentElement, 300, 560)];
+    widths.charts = charts.map(({ node }) => within(node, 280, 480));
+    update("runs", "bars", "charts");
+  });
   redraw.observe(root);
-  const sent = () => { const now = fromAddress(location.hash); if (now) { sweep = []; settings = now.settings; look(now); begin("run"); } };
+  const sent = () => { const now = fromAddress(location.hash); if (now) { leave(); settings = now.settings; look(now); begin("run"); } };
   if (model.asset) addEventListener("hashchange", sent);
   if (settings.world === "digits" || model.asset) digitsReady();
   if (model.get("results")?.source === "python") given();
@@ -290,13 +323,12 @@ function assemble({ model, root }) {
   return () => {
     trainer.close();
     redraw.disconnect();
+    clearTimeout(addressing);
     removeEventListener("hashchange", sent);
     model.off("change:settings", fromKernel);
     model.off("change:results", given);
   };
 }
-
-const CLASSES_OF_ENGINE = THIS_ENGINE.CLASSES;
 
 function render({ model, el }) {
   const root = make("div", { class: "lab" });

@@ -36,12 +36,14 @@ class Replay:
         roles: their data.
         sigma: standard deviation of the Langevin noise of a step; 0 without.
         incoherence: (k, n) as ``langevin.leave_one_out`` takes it; zeros without noise.
+        reached: whether the training loss fell below ``stop_loss``; None where none was given.
     """
 
     run: training.Run
     roles: Roles
     sigma: float
     incoherence: Tensor
+    reached: bool | None = None
 
 
 def replay(
@@ -51,6 +53,7 @@ def replay(
     lr: float = 0.1,
     momentum: float = 0.0,
     epochs: int = 40,
+    stop_loss: float = 0.0,
     width: int = 16,
     label_noise: float = 0.0,
     n: int = 200,
@@ -63,14 +66,23 @@ def replay(
     Args:
         world, n, label_noise, toy_noise: of the data, see ``worlds.roles``.
         batch_size, lr, momentum, epochs: of SGD; a last batch that is not full is dropped.
+        stop_loss: if above 0, training ends after the first epoch whose training loss, in nats, the mean over its steps
+            and the four runs, lies below it, and after ``epochs`` in any case; settings are so compared at equal fit.
         width: hidden units.
         temperature: above 0, each step adds N(0, 2 lr temperature I); momentum is then left out (``langevin``).
         seed: of data, initial weights, orders and noise.
 
     Raises:
-        ValueError: if a number is out of range.
+        ValueError: if a number is out of range, or ``stop_loss`` is given with a temperature.
         training.Diverged: if a weight stops being finite.
     """
+    if not stop_loss >= 0:
+        raise ValueError(f"stop_loss must be 0, or a training loss in nats to stop at, not {stop_loss}")
+    if stop_loss > 0 and temperature > 0:
+        raise ValueError(
+            "stop_loss must be 0 where temperature is above 0: the Langevin bound is for a number of steps that is "
+            "fixed before training"
+        )
     data = roles(world, n=n, seed=seed, toy_noise=toy_noise, label_noise=label_noise)
     inputs, classes = data.test.inputs.shape[1], data.test.classes
     first = models.mlp(inputs, width, classes).double()
@@ -80,6 +92,7 @@ def replay(
     return trained(
         first, data, orders, batch_size=min(batch_size, n), lr=lr, momentum=0.0 if temperature > 0 else momentum,
         temperature=temperature, noise=[Generator(seed, STREAMS["noise"] + r) for r in range(RUNS)],
+        stop_loss=stop_loss,
     )  # fmt: skip
 
 
@@ -101,12 +114,14 @@ def trained(
     momentum: float = 0.0,
     temperature: float = 0.0,
     noise: Sequence[Generator] = (),
+    stop_loss: float = 0.0,
 ) -> Replay:
     """Copies of ``first`` trained in lockstep, one on each sample of ``data.train``.
 
     Args:
         orders: for each epoch one order a run, (n,), in which it visits its examples.
         noise: one generator a run, where the temperature is above 0.
+        stop_loss: if above 0, the orders that are left are not visited once an epoch's loss lies below it.
 
     Raises:
         training.Diverged: if a weight stops being finite.
@@ -136,12 +151,15 @@ def trained(
         epoch_losses.append(runs.losses / runs.batches)
         if not torch.isfinite(runs.weights).all():
             raise training.Diverged(f"a weight is not finite in epoch {len(epoch_losses)}; lower the learning rate")
+        if epoch_losses[-1].mean() < stop_loss:
+            break
     for model in runs.models:
         release(model)
     record = training.Run(
         runs.models, initial, len(dispersion), torch.stack(dispersion), torch.stack(epoch_losses), "float64"
     )
-    return Replay(record, data, sigma, incoherence)
+    reached = epoch_losses[-1].mean().item() < stop_loss if stop_loss > 0 else None
+    return Replay(record, data, sigma, incoherence, reached)
 
 
 def _off(model: nn.Module, loss: CrossEntropy, batch: Split, n: int, ratio: float) -> Tensor:

@@ -4,8 +4,8 @@ from importlib.resources import files
 
 PARTS = ("random", "worlds", "network", "training", "bounds", "session", "portrait")
 NAMES = (
-    "digits", "unpack", "prepare", "epoch", "answers", "measure", "portrait", "plane", "keep", "warnings", "DEFAULTS",
-    "LAMBDAS", "CLASSES",
+    "digits", "unpack", "prepare", "epoch", "trained", "answers", "measure", "portrait", "plane", "keep", "warnings",
+    "DEFAULTS", "LAMBDAS", "CLASSES", "POOL",
 )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 // Answers on a port, in a worker or beside the page: {digits}, {id, settings, mode}, {id, mode}; modes are "run" (to the end,
 // as fast as it goes), "play" (an epoch a moment), "step" (one epoch) and "pause". Sends {id, portrait, quick}, {id, results},
 // {id, diverged}. Works at most `slice` ms at a time, then lets the port speak.
-function serve({ digits, prepare, epoch, answers, measure, portrait, plane, keep }, port, slice) {
+function serve({ digits, prepare, epoch, trained, answers, measure, portrait, plane, keep }, port, slice) {
   let all = null;
   let job = null;
   let waiting = false;
@@ -18,7 +18,7 @@ function serve({ digits, prepare, epoch, answers, measure, portrait, plane, keep
   };
   function advance() { // one epoch; false where there is none to come
     const { prepared } = job;
-    if (job.diverged || prepared.runs.losses.length >= prepared.settings.epochs) return false;
+    if (job.diverged || trained(prepared)) return false;
     job.work = null;
     if (!epoch(prepared.runs, prepared.next_orders())) {
       job.diverged = true;
@@ -38,7 +38,7 @@ function serve({ digits, prepare, epoch, answers, measure, portrait, plane, keep
     if (job.mode === "run") {
       while (performance.now() < until && advance());
       if (job.diverged) { job.done = true; return; }
-      if (job.prepared.runs.losses.length < job.prepared.settings.epochs) {
+      if (!trained(job.prepared)) {
         if (performance.now() - job.shown > 90) show(false);
         later(0);
         return;

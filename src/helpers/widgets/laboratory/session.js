@@ -3,7 +3,7 @@
 const LAMBDAS = [0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000];
 const RUNS = 4;
 const DEFAULTS = {
-  world: "digits", batch_size: 20, lr: 0.1, momentum: 0, epochs: 40, width: 16, label_noise: 0, n: 200, temperature: 0,
+  world: "digits", batch_size: 20, lr: 0.1, momentum: 0, epochs: 40, stop_loss: 0, width: 16, label_noise: 0, n: 200, temperature: 0,
   toy_noise: 0.2, seed: 0,
 };
 
@@ -20,8 +20,13 @@ function prepare(settings, all) {
   return { settings, shape, samples, start, next_orders, runs: makeLockstep(shape, start, samples.train, options) };
 }
 
+// Whether an epoch's training loss, the mean over its steps and the runs, has fallen below the one to stop at.
+const reached = ({ settings, runs }) => settings.stop_loss > 0 && runs.losses.length > 0 && runs.losses.at(-1) < settings.stop_loss;
+const trained = (prepared) => reached(prepared) || prepared.runs.losses.length >= prepared.settings.epochs;
+
 // The measurements that are quick: risks, gaps, traces, closed form, end point, counted, Langevin.
-function measure({ shape, samples, runs, settings }) {
+function measure(prepared) {
+  const { shape, samples, runs, settings } = prepared;
   const classes = shape.classes;
   const clip = 12 * Math.log(classes);
   const [n, steps, R] = [samples.train[0].n, runs.steps, clip / 2];
@@ -30,15 +35,18 @@ function measure({ shape, samples, runs, settings }) {
   const risks = (of, key) => of.map((run) => mean(run[key]));
   const gap = omniscient.gap(own.map((run) => run.losses), tested.map((run) => run.losses));
   const error_gap = omniscient.gap(own.map((run) => run.errors), tested.map((run) => run.errors));
-  const trace = mean(runs.weights.map((W, r) => curvature.trace(shape, W, samples.train[r], clip)));
+  const traces = runs.weights.map((W, r) => curvature.trace(shape, W, samples.train[r], clip));
+  const trace = mean(traces);
   const trace_val2 = mean(runs.weights.map((W) => curvature.trace(shape, W, samples.val2, clip)));
   const length = mean(runs.weights.map(norm));
   const judged = (bound) => ({ ...bound, noise_to_weight: (bound.sigma * Math.sqrt(steps * shape.d)) / length });
   const sizes = { n, steps, R };
   const train_error = mean(risks(own, "errors"));
   return {
-    steps, n, d: shape.d, classes, clip, R, dispersion: runs.dispersion, trace, trace_val2, weight_norm: length,
+    steps, n, d: shape.d, classes, clip, R, dispersion: runs.dispersion, trace, traces, trace_val2, weight_norm: length,
     variance: trace_covariance(runs.weights), epochs: runs.losses.length, losses: runs.losses.slice(),
+    reached: settings.stop_loss > 0 ? reached(prepared) : null,
+    test_losses: tested[0].losses.map((_, i) => mean(tested.map((run) => run.losses[i]))), // of each example, over runs
     train_loss: mean(risks(own, "losses")), test_loss: mean(risks(tested, "losses")),
     train_error, test_error: mean(risks(tested, "errors")), gap, error_gap,
     closed_form: judged(wang_mao.closed_form(runs.dispersion, trace, sizes)),
@@ -64,7 +72,7 @@ function* answers(prepared, { lambdas = LAMBDAS, rtol = 1e-6 } = {}) {
 
 // Trains to the end and answers: yields after every epoch and between pieces of the answer.
 function* session(prepared, options) {
-  while (prepared.runs.losses.length < prepared.settings.epochs) {
+  while (!trained(prepared)) {
     if (!epoch(prepared.runs, prepared.next_orders())) return { diverged: prepared.runs.losses.length };
     yield;
   }

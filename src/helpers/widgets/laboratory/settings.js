@@ -2,36 +2,30 @@
 
 const WORLDS = { digits: "digits, 8 × 8", moons: "two moons", circles: "two circles", xor: "four corners (XOR)", spirals: "three spirals" };
 const most = (settings) => (settings.world === "digits" ? 300 : 1000);
-const logarithmic = (low, high, whole) => ({
-  steps: 200,
-  value: (at, settings) => {
-    const top = typeof high === "function" ? high(settings) : high;
-    const v = low * (top / low) ** (at / 200);
-    return whole ? Math.round(v) : Number(v.toPrecision(3));
-  },
-  at: (value, settings) => Math.round((200 * Math.log(value / low)) / Math.log((typeof high === "function" ? high(settings) : high) / low)),
-});
-const linear = (low, high, step) => ({
-  steps: Math.round((high - low) / step),
-  value: (at) => Number((low + step * at).toPrecision(6)),
-  at: (value) => Math.round((value - low) / step),
-});
-const COLD = { // 0, then logarithmic
-  steps: 100,
-  value: (at) => (at === 0 ? 0 : Number((1e-6 * 1e5 ** (at / 100)).toPrecision(2))),
-  at: (value) => (value === 0 ? 0 : Math.max(1, Math.round((100 * Math.log(value / 1e-6)) / Math.log(1e5)))),
+const MOST_EPOCHS = 1000;
+const STOP_AT_LOSS = { stop_loss: 0.3, epochs: MOST_EPOCHS }; // how a reader begins who chooses to stop at a training loss
+
+// The stops of a slider: round numbers, so that every setting that a sentence names is one of them.
+const ROUND = [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8];
+const decades = (low, high, mantissas = ROUND) => {
+  const all = [];
+  for (let e = Math.floor(Math.log10(low)); 10 ** e <= high; e++) for (const m of mantissas) all.push(Number((m * 10 ** e).toPrecision(2)));
+  return all.filter((v) => v >= low && v <= high);
 };
+const whole = (low, high) => [...new Set([...decades(low, high).filter(Number.isInteger), 7, 9, high])].filter((v) => v >= low && v <= high).sort((a, b) => a - b);
+const steps = (low, high, step) => Array.from({ length: Math.round((high - low) / step) + 1 }, (_, i) => Number((low + step * i).toPrecision(6)));
 
 const CONTROLS = {
-  batch_size: { label: "batch size", ...logarithmic(1, (settings) => settings.n, true) },
-  lr: { label: "learning rate", ...logarithmic(0.001, 2, false) },
-  epochs: { label: "epochs", ...logarithmic(1, 300, true) },
-  momentum: { label: "momentum", ...linear(0, 0.95, 0.05) },
-  width: { label: "hidden units", ...logarithmic(2, 64, true) },
-  n: { label: "examples n", ...logarithmic(20, most, true) },
-  label_noise: { label: "label noise", ...linear(0, 0.6, 0.05), text: percent },
-  temperature: { label: "Langevin noise", ...COLD, text: (v) => (v === 0 ? "off" : format(v, 2)) },
-  toy_noise: { label: "spread of classes", ...linear(0, 0.6, 0.02) },
+  batch_size: { label: "batch size", stops: (settings) => whole(1, settings.n) },
+  lr: { label: "learning rate", stops: () => decades(0.001, 2) },
+  stop_loss: { label: "training loss", stops: () => decades(0.001, 2, [1, 2, 3, 5]), text: (v) => (v === 0 ? "off" : format(v)) },
+  epochs: { label: "epochs", stops: () => whole(1, MOST_EPOCHS) },
+  momentum: { label: "momentum", stops: () => steps(0, 0.95, 0.05) },
+  width: { label: "hidden units", stops: () => [2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64] },
+  n: { label: "examples n", stops: (settings) => whole(20, most(settings)) },
+  label_noise: { label: "label noise", stops: () => steps(0, 0.6, 0.05), text: percent },
+  temperature: { label: "Langevin noise", stops: () => [0, ...decades(1e-6, 0.1, [1, 2, 3, 5])], text: (v) => (v === 0 ? "off" : format(v, 2)) },
+  toy_noise: { label: "spread of classes", stops: () => steps(0, 0.6, 0.02) },
 };
 
 // A setting from anywhere, made one that can be trained; null where a value is no number.
@@ -44,13 +38,15 @@ function sane(given) {
   const within = (v, low, high) => Math.min(Math.max(v, low), high);
   settings.n = within(Math.round(settings.n), 20, most(settings));
   settings.batch_size = within(Math.round(settings.batch_size), settings.temperature > 0 ? 2 : 1, settings.n);
-  settings.epochs = within(Math.round(settings.epochs), 1, 1000);
+  settings.epochs = within(Math.round(settings.epochs), 1, MOST_EPOCHS);
   settings.width = within(Math.round(settings.width), 1, 256);
   settings.lr = within(settings.lr, 1e-5, 10);
   settings.momentum = within(settings.momentum, 0, 0.99);
   settings.label_noise = within(settings.label_noise, 0, 1);
   settings.temperature = within(settings.temperature, 0, 1);
   settings.toy_noise = within(settings.toy_noise, 0, 2);
+  // the certificate of noisy steps is for a number of steps that no loss has chosen
+  settings.stop_loss = settings.temperature > 0 ? 0 : within(settings.stop_loss, 0, 10);
   settings.seed = within(Math.round(settings.seed), 0, 2 ** 32 - 1);
   return settings;
 }
@@ -82,26 +78,32 @@ bounds = measure(done.run, done.roles, sigma=done.sigma, incoherence=done.incohe
 bounds["gap"], bounds["closed_form"], bounds["omniscient"]`;
 }
 
-// One slider with its label and its value in words; `changed` is called with the key and the new value.
+// One slider with its label and its value in words; `changed` is called with the key and the new value. A value that is no
+// stop of it, from an address or from Python, becomes one.
 function slider(key, uid, settings, changed) {
   const control = CONTROLS[key];
   const id = `${uid}-${key}`;
-  const input = make("input", { id, type: "range", min: 0, max: control.steps, step: 1 });
+  const given = new Set();
+  const input = make("input", { id, type: "range", min: 0, step: 1 });
   input.dataset.lmSuppressShortcuts = "true"; // JupyterLab's command mode would take the arrow keys
   const output = make("output", { for: id, "aria-live": "off" });
+  const label = make("label", { for: id }, control.label);
+  const stopsAt = (current) => {
+    const stops = control.stops(current);
+    if (!stops.includes(current[key])) given.add(current[key]);
+    return [...new Set([...stops, ...[...given].filter((v) => v === current[key] || (v > stops[0] && v < stops.at(-1)))])].sort((a, b) => a - b);
+  };
+  let text = null;
   const update = (current) => {
-    const text = (control.text ?? format)(current[key]);
-    input.value = control.at(current[key], current);
+    const stops = stopsAt(current);
+    input.max = stops.length - 1;
+    input.value = stops.indexOf(current[key]);
+    const words = (control.text ?? format)(current[key]);
+    if (words === text) return;
+    text = words;
     input.setAttribute("aria-valuetext", text);
     output.textContent = text;
   };
-  input.addEventListener("input", () => {
-    const before = settings();
-    let at = Number(input.value);
-    const direction = Math.sign(at - control.at(before[key], before));
-    // several stops may round to one number: go on to the next that differs, or an arrow key would move nothing
-    while (control.value(at, before) === before[key] && at > 0 && at < control.steps && direction) at += direction;
-    changed(key, control.value(at, before));
-  });
-  return { update, input, node: make("div", { class: "lab-control" }, make("label", { for: id }, control.label), input, output) };
+  input.addEventListener("input", () => changed(key, stopsAt(settings())[Number(input.value)]));
+  return { update, input, label, node: make("div", { class: "lab-control" }, label, input, output) };
 }

@@ -5,21 +5,27 @@ function render({ model, el }) {
   const root = make("div", { class: "lab lab-small-one", role: "group", "aria-label": "Train four networks" });
   const bars = make("svg", { role: "img", "aria-labelledby": `${uid}-bars-title ${uid}-bars-desc` }, ...waiting(`${uid}-bars`));
   const status = make("output", { class: "lab-status", "aria-live": "polite" });
+  const note = make("p", { class: "lab-note lab-below" });
   const press = button("Train four networks", start, { class: "lab-main" });
   let settings = sane(model.get("settings"));
   let [shown, times] = [null, 0];
   el.append(root);
-  root.replaceChildren(make("div", { class: "lab-row" }, press), bars, status);
+  root.replaceChildren(make("div", { class: "lab-row" }, press), bars, note, barsLegend(), status);
 
   function draw() {
     const width = Math.max(280, Math.min(root.clientWidth || 460, 560));
-    if (shown) drawBars(bars, uid, shown, columnsOf(shown, 3, 1).slice(0, 4), width);
+    if (shown) {
+      const columns = columnsOf(shown, 3, 1).slice(0, 4);
+      display(bars, barsPicture(uid, shown, columns, width));
+      note.textContent = belowTheGap(shown, columns);
+    }
     else Object.entries({ width, height: 330, viewBox: `0 0 ${width} 330` }).forEach(([name, value]) => bars.setAttribute(name, value));
   }
   function start() {
+    if (press.getAttribute("aria-disabled") === "true") return; // not disabled: that would take the focus away
+    press.setAttribute("aria-disabled", "true");
     settings = { ...settings, seed: sane(model.get("settings")).seed + times };
     times += 1;
-    press.disabled = true;
     trainer.train(settings, "run");
   }
   const trainer = makeTrainer(model, (data) => {
@@ -27,7 +33,7 @@ function render({ model, el }) {
     if (data.portrait && !data.results) press.textContent = `Epoch ${data.portrait.epoch} of ${settings.epochs}`;
     if (data.results) {
       shown = data.results;
-      press.disabled = false;
+      press.setAttribute("aria-disabled", "false");
       press.textContent = "Train four others";
       status.textContent = `The gap is ${format(shown.gap.value)} ± ${format(2 * shown.gap.standard_error, 2)} nats: what the four networks lose on new digits beyond what they lose on their own. The closed form says ${format(shown.closed_form.value)}.`;
       model.set("results", { ...shown, settings });

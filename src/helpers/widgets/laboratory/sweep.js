@@ -1,0 +1,123 @@
+// ---- the sweep: one setting after another, what was expected of it, and what came of it -----------------------------------------------
+
+const SWEEPS = {
+  batch_size: (settings) => [2, 5, 10, 20, 50, 100, 200].filter((b) => b <= settings.n),
+  lr: () => [0.01, 0.03, 0.1, 0.3, 0.6],
+};
+
+// 97.5 % quantile of Student's t: Cornish and Fisher's expansion around the normal one, right to 0.003 from 3 degrees of freedom on.
+function student(freedom) {
+  const [z, v] = [1.959964, 1 / freedom];
+  const terms = [[1, 1, 4], [3, 16, 5, 96], [-15, 17, 19, 3, 384], [-945, -1920, 1482, 776, 79, 92160]];
+  return terms.reduce((sum, [...row], i) => {
+    const divisor = row.pop();
+    return sum + (v ** (i + 1) * row.reduce((inner, c, power) => inner + c * z ** (2 * power + 1), 0)) / divisor;
+  }, z);
+}
+
+const average = (numbers) => numbers.reduce((sum, v) => sum + v, 0) / numbers.length;
+const squaredError = (numbers) => { // of their mean
+  const centre = average(numbers);
+  return numbers.reduce((sum, v) => sum + (v - centre) ** 2, 0) / (numbers.length - 1) / numbers.length;
+};
+const sign = ({ low, high }) => (low > 0 ? 1 : high < 0 ? -1 : 0);
+
+// Mean of the first list with its 95 % interval; the errors of all lists add, with Welch and Satterthwaite's degrees of freedom.
+function interval(...lists) {
+  const parts = lists.map((numbers) => ({ square: squaredError(numbers), freedom: numbers.length - 1 }));
+  const square = parts.reduce((sum, part) => sum + part.square, 0);
+  const freedom = square ** 2 / parts.reduce((sum, part) => sum + part.square ** 2 / part.freedom, 0);
+  const [value, reach] = [average(lists[0]), square > 0 ? student(freedom) * Math.sqrt(square) : 0];
+  return { value, low: value - reach, high: value + reach };
+}
+
+// Gap of b minus gap of a. Both settings have the same samples and test examples, so runs and examples are compared in
+// pairs; the error is over runs and over examples, as that of the gap itself.
+const gapChange = (a, b) => interval(b.gap.by_run.map((v, r) => v - a.gap.by_run[r]), Array.from(b.test_losses, (v, j) => v - a.test_losses[j]));
+
+// log(trace of b / trace of a) over paired runs; null where a trace is not positive.
+function traceChange(a, b) {
+  const runs = b.traces.map((v, r) => Math.log(v / a.traces[r]));
+  return runs.every(Number.isFinite) ? interval(runs) : null;
+}
+
+// What the gap did from the first setting to the last: beyond its interval, or it stays.
+const gapDirection = (rows) => ["falls", "stays", "rises"][1 + sign(gapChange(rows[0].results, rows.at(-1).results))];
+
+// The pairs of settings that can be told apart in trace and in gap, and in how many of them the flatter has the smaller gap.
+function pairsOf(rows) {
+  const pairs = rows.flatMap((a, i) => rows.slice(i + 1).map((b) => [traceChange(a.results, b.results), gapChange(a.results, b.results)]));
+  const told = pairs.filter(([trace, gap]) => trace !== null && sign(trace) !== 0 && sign(gap) !== 0);
+  return { all: pairs.length, told: told.length, flatter: told.filter(([trace, gap]) => sign(trace) === sign(gap)).length };
+}
+
+// Does flatter mean a smaller gap? {verdict, details}, two sentences made from the rows of a sweep over the setting `key`;
+// `lost` are the settings that gave no row, {value, why}.
+function answerOf(rows, lost, key) {
+  const left = lost.length ? ` Left out: ${CONTROLS[key].label} ${lost.map(({ value, why }) => `${format(value)} (${why})`).join(", ")}.` : "";
+  if (rows.length < 2) return { verdict: "Fewer than two settings of this sweep could be trained, so there is nothing to compare.", details: left.trim() };
+  const [a, b] = [rows[0], rows.at(-1)];
+  const [trace, gap] = [traceChange(a.results, b.results), gapChange(a.results, b.results)];
+  const moved = (change) => ["fell", "did not move for certain,", "rose"][1 + sign(change)];
+  const from = (of, digits) => `${format(of(a.results), digits)} → ${format(of(b.results), digits)}`;
+  const [traces, gaps] = [from((r) => r.trace, 2), from((r) => r.gap.value, 2)];
+  const across = `From ${CONTROLS[key].label} ${format(a.settings[key])} to ${format(b.settings[key])} the trace`;
+  const verdict = trace === null ? `${across} is not positive in every run, so flatness cannot be compared.`
+    : sign(trace) === 0 ? `${across} moved ${traces}, which is too close to tell, so the gap, ${gaps}, says nothing about flatness.`
+    : sign(gap) === 0 ? `${across} ${moved(trace)} ${traces}; the gap, ${gaps}, is too close to tell: no answer from this sweep.`
+    : `${across} ${moved(trace)} ${traces} ${sign(trace) === sign(gap) ? "and" : "while"} the gap ${moved(gap)} ${gaps}: flatter ${sign(trace) === sign(gap) ? "meant" : "did not mean"} a smaller gap.`;
+  const { all, told, flatter } = pairsOf(rows);
+  const span = ({ low, high }) => `${format(low, 2)} to ${format(high, 2)}`;
+  const ratio = trace && `trace × ${format(Math.exp(trace.low), 2)} to ${format(Math.exp(trace.high), 2)}, `;
+  const losses = rows.map(({ results }) => results.train_loss);
+  const epochs = rows.map(({ results }) => results.epochs);
+  const unequal = Math.max(...losses) > 1.5 * Math.min(...losses) ? ` Training losses at the end run from ${format(Math.min(...losses), 2)} to ${format(Math.max(...losses), 2)}: the settings fit unequally${a.settings.stop_loss > 0 ? " still" : ". Stop at a training loss to compare at more equal fit"}.` : "";
+  const fit = a.settings.stop_loss > 0 ? ` Each setting stopped when the mean training loss of an epoch fell below ${format(a.settings.stop_loss)}, after ${Math.min(...epochs)} to ${Math.max(...epochs)} epochs.${unequal}` : unequal;
+  const name = nameOf(a.settings, key);
+  return { verdict, details: `${name[0].toUpperCase()}${name.slice(1)}; four runs, paired; 95 % intervals: ${ratio ?? ""}gap ${span(gap)} nats. `
+    + `${told ? `Of ${all} pairs of settings ${told} can be told apart, and in ${flatter} of them the flatter has the smaller gap.` : `None of ${all} pairs of settings can be told apart.`}${fit}${left}` };
+}
+
+// ---- what a reader expects
+
+const EXPECTED = { rises: ["↑ rise", "ArrowUp"], stays: ["= stay", "="], falls: ["↓ fall", "ArrowDown"], skip: ["Skip", "Escape"] };
+const PAST = { rises: "rose", stays: "stayed, as far as can be told", falls: "fell" };
+
+// Asks what the gap will do: one click or one key (arrow up, arrow down, =, Escape). `heard` gets the word, or null for a skip.
+function makeAsker(uid) {
+  let [heard, back] = [null, null];
+  const question = make("span", { id: `${uid}-question` });
+  const tell = (word) => {
+    node.hidden = true;
+    back?.focus();
+    heard(word === "skip" ? null : word);
+  };
+  const buttons = Object.entries(EXPECTED).map(([word, [text, key]]) => button(text, () => tell(word), { "aria-keyshortcuts": key }));
+  const node = make("div", { class: "lab-ask", role: "group", "aria-labelledby": question.id, hidden: "" }, question, ...buttons);
+  node.addEventListener("keydown", (event) => {
+    const found = Object.entries(EXPECTED).find(([, [, key]]) => key === event.key);
+    if (!found) return;
+    event.preventDefault();
+    tell(found[0]);
+  });
+  return {
+    node,
+    ask(text, from, then) {
+      [heard, back] = [then, from];
+      question.textContent = text;
+      node.hidden = false;
+      buttons[0].focus({ preventScroll: true });
+    },
+    close() { node.hidden = true; },
+  };
+}
+
+// The score of all predictions so far, in words.
+function makeScore() {
+  let [right, all] = [0, 0];
+  return (said, truth) => {
+    all += 1;
+    right += said === truth ? 1 : 0;
+    return `You said that the gap ${said}; it ${PAST[truth]}. Right in ${right} of ${all} so far.`;
+  };
+}

@@ -1,0 +1,273 @@
+"""What the laboratory says and draws in the page, from plain data: its answer, its groups, its refusals, its stops."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+
+from benchmarks._in_browser import InBrowser, executable, opened
+from helpers.widgets.laboratory.element import OWN, SHARED
+from helpers.widgets.laboratory.scripts import script
+
+LINKS = Path(__file__).resolve().parents[2] / "book" / "laboratory.yml"
+SCRIPTS = "\n".join([*SHARED, *map(script, OWN)]).replace("export default", "void")
+K, EXAMPLES = 4, 60
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[InBrowser]:
+    if executable("chromium") is None:
+        pytest.skip("no Chromium on this machine: install it to hold what the laboratory says")
+    with opened("chromium") as ready:
+        yield ready
+
+
+def compute(page: InBrowser, body: str, argument: Any = None, scripts: str = SCRIPTS) -> Any:
+    return page.calculate(f"{scripts}\n{body}", argument)
+
+
+# --- The answer of a sweep -------------------------------------------------------------------------------------------
+
+
+def row(batch_size: int, trace: float, gap: float, noise: float = 0.005, train_loss: float = 0.1) -> dict[str, Any]:
+    """A finished run with these means, and runs and test examples around them."""
+    draws = np.random.default_rng(batch_size)
+    around = noise * (runs := draws.normal(size=K)) - noise * runs.mean()
+    losses = gap + train_loss + noise * draws.normal(size=EXAMPLES)
+    return {
+        "settings": {"world": "digits", "batch_size": batch_size, "lr": 0.1, "seed": 0, "stop_loss": 0},
+        "results": {
+            "trace": trace, "traces": (trace * np.exp(around)).tolist(), "train_loss": train_loss, "epochs": 40,
+            "gap": {"value": gap, "by_run": (gap + around).tolist()}, "test_losses": losses.tolist(),
+        },
+    }  # fmt: skip
+
+
+def answer(page: InBrowser, rows: list[Any], lost: Any = ()) -> dict[str, str]:
+    body = "return answerOf(argument.rows, argument.lost, 'batch_size');"
+    found: dict[str, str] = compute(page, body, {"rows": rows, "lost": list(lost)})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("ends", "verdict"),
+    [
+        (
+            [(0.5, 0.25), (50, 0.14)],
+            "rose 0.5 → 50 while the gap fell 0.25 → 0.14: flatter did not mean a smaller gap.",
+        ),
+        ([(0.5, 0.14), (50, 0.25)], "rose 0.5 → 50 and the gap rose 0.14 → 0.25: flatter meant a smaller gap."),
+        ([(4.8, 0.21), (3, 0.29)], "fell 4.8 → 3 while the gap rose 0.21 → 0.29: flatter did not mean a smaller gap."),
+        ([(0.5, 0.25), (50, 0.251)], "rose 0.5 → 50; the gap, 0.25 → 0.25, is too close to tell: no answer"),
+        ([(5, 0.25), (5.001, 0.14)], "moved 5 → 5, which is too close to tell"),
+    ],
+)
+def test_the_answer_is_what_the_rows_say(page: InBrowser, ends: list[Any], verdict: str) -> None:
+    rows = [row(batch, *numbers) for batch, numbers in zip((2, 200), ends, strict=True)]
+    assert answer(page, rows)["verdict"].startswith("From batch size 2 to 200 the trace ")
+    assert verdict in answer(page, rows)["verdict"]
+
+
+def test_what_gave_no_row_is_named_and_unequal_fit_as_well(page: InBrowser) -> None:
+    rows = [row(2, 0.5, 0.25, train_loss=0.01), row(20, 5, 0.2), row(200, 50, 0.14, train_loss=0.9)]
+    details = answer(page, rows, [{"value": 100, "why": "it diverged"}])["details"]
+    assert "Left out: batch size 100 (it diverged)." in details
+    assert "Of 3 pairs of settings 3 can be told apart, and in 0 of them the flatter has the smaller gap." in details
+    assert "Training losses at the end run from 0.01 to 0.9: the settings fit unequally. Stop at" in details
+    assert "nothing to compare" in answer(page, rows[:1])["verdict"]
+    for one in rows:
+        one["settings"]["stop_loss"] = 0.3
+    assert "fell below 0.3, after 40 to 40 epochs. Training losses" in answer(page, rows)["details"]
+    assert "the settings fit unequally still." in answer(page, rows)["details"]
+    assert "unequally" not in answer(page, rows[1:2] * 2)["details"]
+
+
+def test_intervals_are_student_s(page: InBrowser) -> None:
+    a, b = row(2, 0.5, 0.25, 0.05)["results"], row(200, 50, 0.14, 0.05)["results"]
+    there = compute(page, "return { gap: gapChange(...argument), trace: traceChange(...argument) };", [a, b])
+    runs = np.subtract(b["gap"]["by_run"], a["gap"]["by_run"])
+    examples = np.subtract(b["test_losses"], a["test_losses"])
+    squares = [runs.var(ddof=1) / K, examples.var(ddof=1) / EXAMPLES]
+    freedom = sum(squares) ** 2 / (squares[0] ** 2 / (K - 1) + squares[1] ** 2 / (EXAMPLES - 1))
+    reach = stats.t.ppf(0.975, freedom) * np.sqrt(sum(squares))
+    assert [there["gap"][key] for key in ("value", "low", "high")] == pytest.approx(
+        [runs.mean(), runs.mean() - reach, runs.mean() + reach], abs=2e-3 * reach
+    )
+    logs = np.log(np.divide(b["traces"], a["traces"]))
+    expected = stats.t.interval(0.95, K - 1, logs.mean(), stats.sem(logs))
+    assert [there["trace"][key] for key in ("low", "high")] == pytest.approx(
+        expected, abs=2e-3 * (expected[1] - expected[0])
+    )
+
+
+# --- Challenges ------------------------------------------------------------------------------------------------------
+
+FINE = {
+    "classes": 10, "train_loss": 0.2, "test_loss": 0.4, "train_error": 0.0, "test_error": 0.1, "trace": 5.0,
+    "dispersion": 2.0, "closed_form": {"value": 2.0, "sigma": 0.1}, "gap": {"value": 0.01, "standard_error": 0.02},
+    "omniscient": [], "error_gap": {"value": 0.1, "standard_error": 0.01}, "langevin": None,
+}  # fmt: skip
+USEFUL = FINE | {
+    "gap": {"value": 0.2, "standard_error": 0.02},
+    "omniscient": [{"value": 0.3, "penalty": 0.1, "sigma": 0.01, "noise_to_weight": 0.5, "clipped_share": 0.0}],
+}
+DEGENERATE = {
+    "untrained": ({"train_loss": 2.2}, {}, "are not trained"),
+    "diverged": ({"train_loss": 9.0}, {}, "diverged"),
+    "not finite": ({"trace": "NaN"}, {}, "diverged"),
+    "no noise between runs": ({"dispersion": 0.0}, {}, "no noise"),
+    "no spread": ({}, {"world": "moons", "toy_noise": 0}, "without spread"),
+}
+
+
+def judged(page: InBrowser, number: int, results: Any, settings: Any = ()) -> Any:
+    body = """const results = JSON.parse(JSON.stringify(argument.results), (_, v) => (v === "NaN" ? NaN : v));
+    return judged(CHALLENGES[argument.number - 1], { results, settings: argument.settings }, []);"""
+    chosen = {"world": "digits", "toy_noise": 0.2} | dict(settings)
+    return compute(page, body, {"number": number, "results": results, "settings": chosen})
+
+
+@pytest.mark.parametrize("number", [1, 4])
+@pytest.mark.parametrize("kind", DEGENERATE)
+def test_a_degenerate_run_solves_no_challenge(page: InBrowser, number: int, kind: str) -> None:
+    results = {1: FINE, 4: USEFUL}[number]
+    assert judged(page, number, results) is True
+    changes, settings, words = DEGENERATE[kind]
+    said = judged(page, number, results | changes, settings)
+    assert said is not True
+    assert words in said
+
+
+def test_a_gap_that_is_only_uncertain_has_not_vanished(page: InBrowser) -> None:
+    said = judged(page, 1, FINE | {"gap": {"value": 0.3, "standard_error": 0.2}})
+    assert "uncertain by 0.4 nats" in said
+
+
+def test_a_row_without_noise_is_no_useful_bound(page: InBrowser) -> None:
+    row = USEFUL["omniscient"][0] | {"sigma": 0.0}
+    assert judged(page, 4, USEFUL | {"omniscient": [row]}) is not True
+
+
+# --- Stops of sliders ------------------------------------------------------------------------------------------------
+
+
+def test_every_value_that_a_link_names_is_a_stop(page: InBrowser) -> None:
+    entries = yaml.safe_load(LINKS.read_text(encoding="utf-8")).values()
+    claims = [claim for entry in entries for claim in (entry, entry.get("besides", {})) if claim]
+    named = {tuple(pair) for claim in claims for key in ("setting", "to") for pair in claim[key].items()}
+    body = """const start = { ...DEFAULTS_OF_ENGINE, world: "moons" };
+    return argument.map(([key, value]) => CONTROLS[key].stops(start).includes(value));"""
+    assert dict(zip(named, compute(page, body, sorted(named)), strict=True)) == dict.fromkeys(sorted(named), True)
+
+
+def test_stops_are_round_and_rise(page: InBrowser) -> None:
+    body = "return Object.entries(CONTROLS).map(([key, { stops }]) => [key, stops({ ...DEFAULTS_OF_ENGINE })]);"
+    for key, stops in compute(page, body):
+        assert stops == sorted(set(stops)), key
+        assert all(float(f"{stop:.2g}") == stop for stop in stops), key
+        assert len(stops) >= 12, key
+
+
+def test_a_value_from_elsewhere_becomes_a_stop(page: InBrowser) -> None:
+    body = """const settings = { ...DEFAULTS_OF_ENGINE, lr: 0.137 };
+    const made = slider("lr", "u", () => settings, (key, value) => { settings[key] = value; });
+    made.update(settings);
+    const shown = [made.input.getAttribute("aria-valuetext")];
+    for (const way of [1, -1]) {
+      made.input.value = Number(made.input.value) + way;
+      made.input.dispatchEvent(new Event("input"));
+      made.update(settings);
+      shown.push(made.input.getAttribute("aria-valuetext"));
+    }
+    return shown;"""
+    assert compute(page, body) == ["0.137", "0.15", "0.137"]
+
+
+# --- Groups of the history -------------------------------------------------------------------------------------------
+
+
+def test_no_line_joins_runs_of_two_settings(page: InBrowser) -> None:
+    entries = [
+        row(batch, batch, 0.2) | {"settings": {"world": world, "batch_size": batch, "lr": lr, "seed": 0}}
+        for (world, lr), batch in itertools.product((("digits", 0.1), ("digits", 0.3), ("moons", 0.1)), (2, 20, 200))
+    ]
+    body = """const groups = groupsOf(argument, "batch_size");
+    const { marks } = historyPicture("u", argument, groups, "batch_size", ACROSS.trace, UP.gap, 400);
+    const paths = (children, name) => children.map(({ attributes }) => attributes)
+      .filter((one) => String(one.class).split(" ").includes(name)).map(({ d }) => d);
+    const drawn = marks.filter(({ tag }) => tag === "g").map(({ children }) => ({
+      joined: paths(children, "lab-joined").map((d) => d.match(/[ML]/g).length),
+      shapes: [...new Set(paths(children, "lab-dot"))] }));
+    return { names: groups.map(({ name }) => name), drawn, legend: legendMarks(groups).length };"""
+    found = compute(page, body, entries)
+    assert found["names"] == ["digits", "digits, learning rate 0.3", "moons"]
+    assert [group["joined"] for group in found["drawn"]] == [[3], [3], [3]]
+    shapes = [group["shapes"] for group in found["drawn"]]
+    assert all(len(one) == 1 for one in shapes)
+    assert len({one[0] for one in shapes}) == 3
+    assert found["legend"] == 3
+
+
+# --- Bars ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_self_certified_bar_below_the_gap_is_hollow_and_explained(page: InBrowser) -> None:
+    bound = {"value": 0.1, "trajectory": 0.05, "flatness": 0.02, "penalty": 0.03, "noise_to_weight": 0.5}
+    argument = {"gap": {"value": 0.2, "standard_error": 0.01}, "error_gap": {"value": 0.1, "standard_error": 0.01},
+                "clip": 27.6, "classes": 10, "omniscient": [bound], "self_certified": [bound]}  # fmt: skip
+    body = """const columns = columnsOf(argument, 0, 1);
+    const bars = barsPicture("u", argument, columns, 400).marks.filter(({ tag }) => tag === "g");
+    const hollow = bars.map(({ attributes }) => attributes).filter((one) => /lab-hollow/.test(one.class));
+    return { note: belowTheGap(argument, columns), hollow: hollow.map((one) => one["data-bound"]) };"""
+    found = compute(page, body, argument)
+    assert found["hollow"] == ["self-certified"]
+    assert "bounds the risk of the moved and noisy network" in found["note"]
+    assert "only if neither the move nor the noise lowers the risk" in found["note"]
+    assert compute(page, body, argument | {"self_certified": [bound | {"value": 0.3}]})["note"] == ""
+
+
+# --- Drawing ---------------------------------------------------------------------------------------------------------
+
+
+def test_nodes_of_a_picture_stay_when_it_changes(page: InBrowser) -> None:
+    body = """const svg = make("svg", {}, make("title", {}, "none"));
+    const picture = (x, texts) => ({ width: 9, height: 9,
+      marks: [mark("path", { d: `M${x}` }), ...texts.map((text) => mark("text", { x }, text))] });
+    display(svg, picture(1, ["a", "b"]));
+    const first = [...svg.childNodes];
+    let touched = 0;
+    display(svg, picture(2, ["a", "c", "d"]));
+    const kept = first.map((node, i) => node === svg.childNodes[i]);
+    const html = svg.innerHTML;
+    const counted = svg.firstChild.setAttribute;
+    svg.firstChild.setAttribute = function (...all) { touched += 1; counted.apply(this, all); };
+    display(svg, picture(2, ["a", "c", "d"]));
+    display(svg, picture(2, ["a"]));
+    return { kept, html, touched, left: svg.childNodes.length };"""
+    found = compute(page, body)
+    assert found["kept"] == [True, True, True]
+    assert found["html"] == '<path d="M2"></path><text x="2">a</text><text x="2">c</text><text x="2">d</text>'
+    assert found["touched"] == 0
+    assert found["left"] == 2
+
+
+def test_parts_are_painted_once_a_frame_and_the_rest_waits(page: InBrowser) -> None:
+    body = """const frames = [];
+    let frame = null;
+    globalThis.requestAnimationFrame = (paint) => { frame = paint; return frames.push([]); };
+    const spend = (name, ms) => () => {
+      frames.at(-1).push(name);
+      const until = performance.now() + ms;
+      while (performance.now() < until);
+    };
+    const update = painter({ a: spend("a", 8), b: spend("b", 0), c: spend("c", 0) });
+    update("a", "b");
+    update("b", "c", "a");
+    while (frame) { const paint = frame; frame = null; paint(); }
+    return frames.filter((one) => one.length);"""
+    assert compute(page, body) == [["a"], ["b", "c"]]
