@@ -71,15 +71,15 @@ def wrong(make_model, vector, split):
 
 
 def test_the_running_mean_is_a_function_of_the_path():
-    row, path = tiny_row(noisy_descent.FULL)[1], []
-    walk(noisy_descent.FULL, steps=TINY.steps[-1], observe=lambda t, model: path.append(models.weights(model)))
+    row, path = tiny_row(noisy_descent.ENTROPY)[1], []
+    walk(noisy_descent.ENTROPY, steps=TINY.few_steps[-1], observe=lambda t, model: path.append(models.weights(model)))
     own, _, test = noisy_descent.drawn_samples(TINY, 0)
-    shares = [TINY.alpha * (1 - TINY.alpha) ** (TINY.steps[-1] - t) for t in range(len(path))]
+    shares = [TINY.alpha * (1 - TINY.alpha) ** (TINY.few_steps[-1] - t) for t in range(len(path))]
     shares[0] /= TINY.alpha
     mean = sum(share * w for share, w in zip(shares, path, strict=True))
     for name, split in (("train", own), ("test", test)):
         expected = wrong(noisy_descent._make_model(TINY, noisy_descent.FULL, own), mean, split)
-        assert row["looks"][-1][f"mean_{name}_error"] == pytest.approx(expected)
+        assert row["averaged"][-1][f"{name}_error"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ class NoisyDescent(Config):
         few_betas, few_steps: of the paired walks, and of Entropy-SGD, whose steps are those of its inner walks.
         inner_steps, gamma: of Entropy-SGD: steps of an inner walk and strength of its tie; an outer step goes to the
             mean of an inner walk.
-        alpha: share of the newest point in that mean, and in the running mean of every other walk.
+        alpha: share of the newest point in that mean, and in the running mean of the plain walk beside it.
         batch_size: of the minibatch walks.
         n_held_out: held-out examples whose gradient is a centre; all others test.
         seeds: of sample, initial weights and noise alike, each with a stream of its own.
@@ -124,13 +124,13 @@ def points(config: NoisyDescent) -> list[Json]:
 def row(config: NoisyDescent, point: Json) -> Json:
     """Walk once. ``looks`` has an entry for each of the steps at which the walk was looked at.
 
-    An entry has training and test error, those of the running mean of the walk (``mean_train_error``,
-    ``mean_test_error``), ``incoherence`` (mean over examples, up to there) and the nats of the whole sample,
-    sum_t lr^2 |g_t - m|^2 / (2 sigma^2), with centre 0 and with the held-out gradient. ``per_example`` is
+    An entry has training and test error, ``incoherence`` (mean over examples, up to there) and the nats of the whole
+    sample, sum_t lr^2 |g_t - m|^2 / (2 sigma^2), with centre 0 and with the held-out gradient. ``per_example`` is
     the incoherence at the end. Where there is a ghost, its entry has the nats of the path with centre 0 and the errors
     of the noisy network; ``quiet`` has the errors of a convolutional network that walks without noise. A paired row has
     the information about a coin instead, with the incoherence of the same walk. Steps of Entropy-SGD are those of its
-    inner walks, a gradient each, and its incoherence is summed over all of them.
+    inner walks, a gradient each, and its incoherence is summed over all of them; ``averaged`` has the errors of the
+    running mean of the plain walk, whose own are those of the full-batch row.
     """
     train, held_out, test = drawn_samples(config, point["seed"])
     try:
@@ -161,20 +161,10 @@ def _walked(config: NoisyDescent, point: Json, train: Split, held_out: Split, te
     batch_size = config.batch_size if kind in (MINI, CONVOLUTIONAL_MINI) else None
     make_model = _make_model(config, kind, train)
     seen: list[Json] = []
-    mean: Tensor | None = None
-
-    def observe(t: int, model: nn.Module) -> None:
-        nonlocal mean
-        w = weights(model)
-        mean = w if mean is None else mean.lerp(w, config.alpha)
-        if t in looks:
-            entry = {"steps": t} | _errors(model, train, test)
-            with at(model, mean):
-                seen.append(entry | {f"mean_{name}": error for name, error in _errors(model, train, test).items()})
-
     run = langevin.train(
         make_model, train, steps=looks[-1], lr=lr, temperature=1 / point["beta"], seed=point["seed"],
-        batch_size=batch_size, held_out=held_out, device=default_device(), observe=observe,
+        batch_size=batch_size, held_out=held_out, device=default_device(),
+        observe=lambda t, model: seen.append({"steps": t} | _errors(model, train, test)) if t in looks else None,
     )  # fmt: skip
     gain = (lr / run.sigma) ** 2 / 2
     assert run.held_out_moments is not None
@@ -241,7 +231,28 @@ def _local_entropy(config: NoisyDescent, point: Json, train: Split, test: Split)
             looks.append({"steps": t, "incoherence": sum(by_step)} | _errors(model, train, test))
     return {
         "status": "ok", "d": len(weights(model)), "n": config.n, "sigma": noise * sqrt(config.lr), "looks": looks,
+        "averaged": _averaged(config, point, train, test),
     }  # fmt: skip
+
+
+def _averaged(config: NoisyDescent, point: Json, train: Split, test: Split) -> list[Json]:
+    """The full-batch walk, and the errors of its running mean: a function of the path, which costs no information."""
+    seen: list[Json] = []
+    mean: Tensor | None = None
+
+    def observe(t: int, model: nn.Module) -> None:
+        nonlocal mean
+        w = weights(model)
+        mean = w if mean is None else mean.lerp(w, config.alpha)
+        if t in config.few_steps:
+            with at(model, mean):
+                seen.append({"steps": t} | _errors(model, train, test))
+
+    langevin.train(
+        _make_model(config, FULL, train), train, steps=config.few_steps[-1], lr=config.lr,
+        temperature=1 / point["beta"], seed=point["seed"], device=default_device(), observe=observe,
+    )  # fmt: skip
+    return seen
 
 
 def _ghost(config: NoisyDescent, point: Json, train: Split, test: Split, sigma: float) -> list[Json]:
