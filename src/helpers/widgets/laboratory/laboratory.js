@@ -44,7 +44,7 @@ function assemble({ model, root }) {
 
   // --- pictures
   const bars = make("svg", { role: "img", "aria-labelledby": `${uid}-bars-title ${uid}-bars-desc` }, ...waiting(`${uid}-bars`));
-  const barsNote = make("p", { class: "lab-note lab-below" });
+  const barsNote = make("p", { class: "lab-below" });
   const runs = make("svg", { role: "img", "aria-labelledby": `${uid}-runs-title` }, ...waiting(`${uid}-runs`));
   const shown = chooser(`${uid}-picture`, "picture", { world: "the runs", plane: "their weights", losses: "the way down" }, "world", (name) => { picture = name; update("runs"); });
   const lam = make("input", { id: `${uid}-lam`, type: "range", min: 0, max: LAMBDAS_OF_ENGINE.length - 1, step: 1 });

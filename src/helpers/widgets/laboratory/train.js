@@ -5,7 +5,7 @@ function render({ model, el }) {
   const root = make("div", { class: "lab lab-small-one", role: "group", "aria-label": "Train four networks" });
   const bars = make("svg", { role: "img", "aria-labelledby": `${uid}-bars-title ${uid}-bars-desc` }, ...waiting(`${uid}-bars`));
   const status = make("output", { class: "lab-status", "aria-live": "polite" });
-  const note = make("p", { class: "lab-note lab-below" });
+  const note = make("p", { class: "lab-below" });
   const press = button("Train four networks", start, { class: "lab-main" });
   let settings = sane(model.get("settings"));
   let [shown, times] = [null, 0];
