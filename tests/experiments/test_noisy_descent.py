@@ -86,14 +86,21 @@ def test_the_running_mean_is_a_function_of_the_path():
     ("kind", "batch_size"), [(noisy_descent.CONVOLUTIONAL, 60), (noisy_descent.CONVOLUTIONAL_MINI, 20)]
 )
 def test_a_convolutional_row_has_the_descent_without_noise(kind, batch_size):
-    row, (own, _, _) = tiny_row(kind)[1], noisy_descent.drawn_samples(TINY, 0)
-    assert [look["steps"] for look in row["quiet"]] == list(TINY.conv_steps)
-    for look in row["quiet"]:
+    passes = (42, 84)  # until the errors have moved, so that another rate or batch would show
+    tiny = replace(TINY, filters=4, conv_lr=0.2, conv_steps=tuple(60 // batch_size * p for p in passes))
+    point, (own, _, test) = {"kind": kind, "beta": 1e3, "seed": 0}, noisy_descent.drawn_samples(tiny, 0)
+    quiet = noisy_descent._quiet(tiny, point, own, test, batch_size)
+    assert [look["steps"] for look in quiet] == list(tiny.conv_steps)
+    for look, count in zip(quiet, passes, strict=True):
         (model,) = train_ensemble(
-            noisy_descent._make_model(TINY, kind, own), [own], epochs=look["steps"] * batch_size // 60,
-            batch_size=batch_size, lr=TINY.conv_lr, seed=langevin.stream_seed("initial weights", 0),
+            noisy_descent._make_model(tiny, kind, own), [own], epochs=count, batch_size=batch_size, lr=0.2,
+            seed=langevin.stream_seed("initial weights", 0),
         ).models  # fmt: skip
-        assert look["train_error"] == pytest.approx(wrong(lambda net=model: net, models.weights(model), own))
+        for name, split in (("train", own), ("test", test)):
+            expected = wrong(lambda net=model: net, models.weights(model), split)
+            assert look[f"{name}_error"] == pytest.approx(expected)
+    assert quiet[-1]["train_error"] < quiet[0]["train_error"] - 0.05
+    assert tiny_row(kind)[1]["quiet"][-1]["steps"] == TINY.conv_steps[-1]
 
 
 def test_entropy_sgd_without_tie_and_mean_is_the_plain_walk():
