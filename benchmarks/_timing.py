@@ -54,13 +54,8 @@ def flops(function: Callable[[], Any]) -> int:
 
 
 def peak_memory(function: Callable[[], Any]) -> int:
-    """Most bytes of tensors that one call holds beyond what was there before."""
+    """Most bytes of tensors on the processor that one call holds beyond what was there before."""
     function()
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        function()
-        return torch.cuda.max_memory_allocated() - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         function()
     events = profiler.profiler.kineto_results.events()
@@ -72,13 +67,13 @@ def peak_memory(function: Callable[[], Any]) -> int:
 
 
 def origin(edition: str, libraries: Sequence[str]) -> dict[str, Any]:
-    """Where the numbers come from: machine, versions, data, commit, day."""
+    """Where numbers of the processor come from: machine, versions, data, commit, day."""
     return {
         "commit": commit(),
         "cores": os.cpu_count(),
         "data": edition,
         "date": datetime.now(UTC).date().isoformat(),
-        "device": device_name(),
+        "device": device_name(accelerated=False),
         "libraries": {name: version(name) for name in libraries},
         "python": platform.python_version(),
     }

@@ -126,7 +126,23 @@ def test_a_second_device_records_its_own_graph(monkeypatch):
     assert_close_runs(train(drawing_network), graph, rtol=1e-7)
 
 
-@pytest.mark.parametrize(("make", "split"), [(network, sample()), (residual_network, images())])
+def recurrent():
+    """The state after three steps; cuDNN's layers have no second derivative."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.GRU(3, 4, batch_first=True), Last(), nn.Linear(4, 3)).double().eval()
+
+
+class Last(nn.Module):
+    def forward(self, outputs):
+        return outputs[0][:, -1]
+
+
+WORDS = data.Split(
+    torch.randn(8, 3, 3, generator=torch.Generator().manual_seed(0)).double(), torch.arange(8) % 3, 3, "x"
+)
+
+
+@pytest.mark.parametrize(("make", "split"), [(network, sample()), (residual_network, images()), (recurrent, WORDS)])
 def test_derivatives_in_float64_are_those_of_the_processor(make, split):
     here, there = make(), make().to(DEVICE)
     v = torch.randn(len(models.weights(here)), generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -10,6 +10,7 @@ from golden import GOLDEN
 from torch import nn
 
 from helpers import data, langevin, models, xu_raginsky
+from helpers.curvature import per_example
 from helpers.data import Split
 from helpers.langevin import certificates, streams
 from helpers.langevin.gradients import Gradients
@@ -137,7 +138,7 @@ def test_distances_are_those_of_stored_gradients(make):
     model, split = make().eval(), images()
     gradients = Gradients(model, cross_entropy)
     found = gradients.of(split)
-    assert gradients.outer_products
+    assert gradients.squared_norms.rules_hold
     assert found.distances.tolist() == pytest.approx(
         distances_to_others(model, cross_entropy, split).tolist(), rel=1e-9
     )
@@ -146,12 +147,28 @@ def test_distances_are_those_of_stored_gradients(make):
     assert torch.allclose(found.gradient, models.flat(mean))
 
 
+def test_a_wrong_rule_is_found_on_an_example_that_has_a_gradient(monkeypatch):
+    """The first example has none: its prediction is right beyond rounding, and any rule agrees on zero."""
+    torch.manual_seed(0)
+    model, split = models.mlp(128, 5, 3).double().eval(), images()
+
+    def loss(z, y):
+        return cross_entropy(z, y) * torch.arange(len(z)).clamp(max=1)
+
+    rule = per_example._RULES[nn.Linear]
+    monkeypatch.setitem(per_example._RULES, nn.Linear, lambda *args: 7 * rule(*args))
+    gradients = Gradients(model, loss)
+    found = gradients.of(split).distances
+    assert gradients.squared_norms.rules_hold is False
+    assert found.tolist() == pytest.approx(distances_to_others(model, loss, split).tolist(), rel=1e-9)
+
+
 def test_other_layers_take_one_backward_pass_an_example():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(128, 4), nn.LayerNorm(4), nn.Linear(4, 3)).double().eval()
     gradients = Gradients(model, cross_entropy)
     found = gradients.of(images())
-    assert not gradients.outer_products
+    assert not gradients.squared_norms.rules_hold
     expected = distances_to_others(model, cross_entropy, images())
     assert found.distances.tolist() == pytest.approx(expected.tolist(), rel=1e-9)
 

@@ -1,7 +1,8 @@
 """Float32 that means float32: accelerators and processors may round its products to 10 bits (TF32) or 8 (bfloat16)."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from threading import Lock
 from typing import Any
 
 import torch
@@ -13,18 +14,30 @@ _OPERATIONS = (
 )  # fmt: skip
 
 
+class _Blocks:
+    """How many threads of this process are inside a block, and what to go back to after the last."""
+
+    lock, inside, before = Lock(), 0, ExitStack()
+
+
 @contextmanager
 def full_precision() -> Iterator[None]:
     """No rounding of float32 inside the block, whatever was allowed; afterwards the caller's settings, each by itself.
 
+    The settings are those of the process: where blocks of several threads overlap, the last to leave puts them back.
     PyTorch has older switches for the same (``allow_tf32``, ``set_float32_matmul_precision``) and refuses to read them
     once a newer one was set; so only the newer ones are read and set here.
     """
-    before = [operation.fp32_precision for operation in _OPERATIONS]
+    with _Blocks.lock:
+        if _Blocks.inside == 0:
+            for operation in _OPERATIONS:
+                _Blocks.before.callback(setattr, operation, "fp32_precision", operation.fp32_precision)
+                operation.fp32_precision = "ieee"
+        _Blocks.inside += 1
     try:
-        for operation in _OPERATIONS:
-            operation.fp32_precision = "ieee"
         yield
     finally:
-        for operation, precision in zip(_OPERATIONS, before, strict=True):
-            operation.fp32_precision = precision
+        with _Blocks.lock:
+            _Blocks.inside -= 1
+            if _Blocks.inside == 0:
+                _Blocks.before.close()

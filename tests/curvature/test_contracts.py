@@ -495,6 +495,41 @@ assert state() == before, (before, state())
     subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True)
 
 
+def test_the_last_of_overlapping_blocks_puts_the_settings_back():
+    """As threads do: the first to enter is the first to leave, and the other goes on in full precision."""
+    script = """
+import torch
+from helpers._precision import full_precision
+
+products = torch.backends.mkldnn.matmul
+products.fp32_precision = "tf32"
+first, second = full_precision(), full_precision()
+first.__enter__()
+second.__enter__()
+first.__exit__(None, None, None)
+assert products.fp32_precision == "ieee", products.fp32_precision
+second.__exit__(None, None, None)
+assert products.fp32_precision == "tf32", products.fp32_precision
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True)
+
+
+@pytest.mark.parametrize("name", ["GRU", "convolution"])
+def test_recurrent_layers_and_no_others_are_kept_from_cudnn(name, monkeypatch):
+    """It has no backward pass for them in evaluation mode."""
+    model, seen = SEQUENCES[name]().double().eval(), []
+    monkeypatch.setattr(torch.backends.cudnn, "enabled", True)
+
+    def loss(z, y):
+        seen.append(torch.backends.cudnn.enabled)
+        return CLIPPED(z, y)
+
+    split = data.Split(torch.randn(6, 3, 6).double(), torch.arange(6) % 3, 3, name)
+    curvature.gradient(model, loss, split)
+    assert set(seen) == {name != "GRU"}
+    assert torch.backends.cudnn.enabled
+
+
 # --- Embeddings -------------------------------------------------------------------------------------------------------
 
 

@@ -33,6 +33,16 @@ def test_a_path_is_the_network():
     torch.testing.assert_close(paths.outputs(hidden)[1], model(train.inputs)[:, 0].detach())
 
 
+def test_the_accelerator_is_left_alone(monkeypatch):
+    """A row that the processor computes is not stamped with a device that its network visited."""
+
+    def visited():
+        raise AssertionError("the default device was asked for")
+
+    monkeypatch.setattr(parity, "default_device", visited)
+    assert escape.row(TINY, POINT)["status"] == "ok"
+
+
 def test_gradient_trace_and_kernel_are_those_of_the_jacobian():
     model, train = instance()
     J = parity.jacobian(model, train)

@@ -1,5 +1,7 @@
 """The code that a CUDA graph records is run here on the processor, recorded by a function that repeats it instead."""
 
+import subprocess
+import sys
 import warnings
 from copy import deepcopy
 from functools import partial
@@ -23,6 +25,22 @@ IMAGES = [
     for s in data.disjoint(sample(60), 3, 20, seed=0)
 ]
 SETTINGS = {"epochs": 3, "batch_size": 8, "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01, "seed": 1}
+
+
+@pytest.mark.parametrize("place", ["backends", "backends.cudnn", "backends.cudnn.conv"])
+def test_the_callers_switches_of_tf32_do_not_stop_a_training(place):
+    """In a process of its own: once a newer switch is set, PyTorch refuses to read the older ones."""
+    script = f"""
+import torch
+from helpers.training import progress
+
+torch.{place}.fp32_precision = "ieee"
+before = torch.backends.cudnn.benchmark
+with progress._settled(torch.device("cuda")):
+    assert torch.backends.cudnn.benchmark
+assert torch.backends.cudnn.benchmark == before
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True)
 
 
 def rehearsed(work):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from helpers._generators import shared_generators, unchanged
 from helpers.curvature.derivatives import check_curved, check_gradient, check_graph, check_smooth
 from helpers.curvature.keys import Key, Losses, architecture
+from helpers.curvature.precision import precise
 from helpers.curvature.trials import places, spread, tells
 from helpers.data import Split, as_split
 from helpers.data.inputs import tensors
@@ -28,6 +29,7 @@ _independent: "WeakKeyDictionary[nn.Module, Key]" = WeakKeyDictionary()
 _separable = Losses()
 
 
+@precise
 def admitted(model: nn.Module, loss: Loss, examples: Any, *, name: str = "split") -> Split:
     """The examples as a Split, once model, loss and examples are known to fit together.
 
@@ -51,6 +53,7 @@ def admitted(model: nn.Module, loss: Loss, examples: Any, *, name: str = "split"
     return split
 
 
+@precise
 def differentiable(model: nn.Module, loss: Loss, examples: Any, *, name: str = "split") -> Split:
     """The examples as a Split, once ``admitted``, and the gradients of model and loss are derivatives.
 
@@ -60,6 +63,7 @@ def differentiable(model: nn.Module, loss: Loss, examples: Any, *, name: str = "
     return _derived(model, loss, examples, name)[0]
 
 
+@precise
 def twice_differentiable(model: nn.Module, loss: Loss, examples: Any, *, name: str = "split") -> Split:
     """The examples as a Split, once ``differentiable``, and the loss has the right second derivative in the outputs.
 

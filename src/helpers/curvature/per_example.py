@@ -96,7 +96,10 @@ class SquaredNorms:
         """
         hooked = Layers(self.model)
         z = hooked.forward(batch.inputs)
-        sketches = scalars(z.reshape(len(z), -1))
+        return self.of(hooked, scalars(z.reshape(len(z), -1)))
+
+    def of(self, hooked: Layers, sketches: Sequence[Tensor]) -> Tensor:
+        """The same of sketches that were made from a forward pass of these layers. The graph is kept."""
         if hooked.complete and self.rules_hold is not False:
             norms = hooked.squared_norms(sketches)
             if self.rules_hold is None:

@@ -40,6 +40,10 @@ def precisely(model: nn.Module) -> Iterator[None]:
             stack.enter_context(torch.autocast(device, enabled=False))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(full_precision())
+        if any(isinstance(layer, nn.RNNBase) for layer in model.modules()):
+            # cuDNN has no backward pass of recurrent layers in evaluation mode, and no second one.
+            stack.callback(setattr, torch.backends.cudnn, "enabled", torch.backends.cudnn.enabled)
+            torch.backends.cudnn.enabled = False
         fast_path = torch.backends.mha.get_fastpath_enabled()
         stack.callback(torch.backends.mha.set_fastpath_enabled, fast_path)
         torch.backends.mha.set_fastpath_enabled(False)

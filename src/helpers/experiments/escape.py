@@ -100,7 +100,7 @@ def row(config: EscapeConfig, point: Json) -> Json:
     """
     seed = point["seed"]
     train, _ = parity_samples(config.dataset, config.n, 1, pixels=config.pixels, seed=seed)
-    model = scalar_network(train, config.width, "tanh", seed).cpu()
+    model = scalar_network(train, config.width, "tanh", seed, device=torch.device("cpu"))
     for _, _ in zip(range(config.gd_steps + 1), descend(model, train, config.gd_lr), strict=False):
         pass
     start = Paths.of(model, config.paths)

@@ -53,11 +53,13 @@ def _vectors(split: Split, pixels: int) -> Tensor:
     return smaller.flatten(1)
 
 
-def scalar_network(like: Split, width: int, activation: str, seed: int) -> nn.Module:
-    """A two-layer network for these inputs, float64, in evaluation mode, on the device."""
+def scalar_network(
+    like: Split, width: int, activation: str, seed: int, *, device: torch.device | None = None
+) -> nn.Module:
+    """A two-layer network for these inputs, float64, in evaluation mode, on a device or the default one."""
     with seeded(seed):
         model = mlp(like.inputs.shape[1], width, 1, activation=ACTIVATIONS[activation])
-    return model.double().eval().to(default_device())
+    return model.double().eval().to(device or default_device())
 
 
 def jacobian(model: nn.Module, split: Split) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers.curvature.contracts import on_model
-from helpers.curvature.per_example import Layers, one_by_one
+from helpers.curvature.per_example import Layers, SquaredNorms
 from helpers.data import Split
 from helpers.losses import per_example
 from helpers.models import flat, trainable
@@ -51,7 +51,7 @@ class Gradients:
 
     def __init__(self, model: nn.Module, loss: PerExampleLoss) -> None:
         self.model, self.loss = model, loss
-        self.outer_products: bool | None = None
+        self.squared_norms = SquaredNorms(model)
 
     def of(self, batch: Split) -> Batch:
         """Gradients of all examples of a batch at the model's weights."""
@@ -75,19 +75,8 @@ class Gradients:
         parameters = trainable(self.model)
         shares = torch.ones_like(losses, requires_grad=True)
         slopes = torch.autograd.grad(losses, parameters, shares, create_graph=True, materialize_grads=True)
-        squares = self._squared_norms(layers, losses) if norms else torch.zeros_like(losses)
+        squares = self.squared_norms.of(layers, [losses])[0].sum(1).detach() if norms else torch.zeros_like(losses)
         return _Passes(losses.detach(), shares, slopes, squares)
-
-    def _squared_norms(self, layers: Layers, losses: Tensor) -> Tensor:
-        if self.outer_products is None:
-            self.outer_products = layers.complete and torch.allclose(
-                layers.squared_norms([losses])[0, :1].sum(1),
-                one_by_one(self.model, losses[:1]).sum(1),
-                rtol=1e-3,
-                atol=1e-30,
-            )
-        by_layer = layers.squared_norms([losses])[0] if self.outer_products else one_by_one(self.model, losses)
-        return by_layer.sum(1).detach()
 
 
 @dataclass(frozen=True)

@@ -145,8 +145,8 @@ def _settled(device: torch.device) -> Iterator[None]:
         settings.enter_context(torch.enable_grad())
         settings.enter_context(torch.autocast(device.type, enabled=False))
         if device.type == "cuda":
-            settings.enter_context(
-                cudnn.flags(cudnn.enabled, not cudnn.deterministic, deterministic=cudnn.deterministic)
-            )
+            # Not by cudnn.flags, which reads switches of TF32 that PyTorch refuses to read once a newer one was set.
+            settings.callback(setattr, cudnn, "benchmark", cudnn.benchmark)
+            cudnn.benchmark = not cudnn.deterministic
         settings.enter_context(full_precision())
         yield
