@@ -4,6 +4,7 @@ python tools/draw_map.py [--check]
 """
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -74,13 +75,15 @@ def question(name: str) -> str:
 
 
 def drawn() -> str:
-    """The map in Markdown: a diagram of the direct imports, and a table from the ground up."""
+    """The map in Markdown: a diagram of the direct imports, and a table: what serves all chapters, then by chapter."""
     imported = graph()
     level = levels(imported)
     order = sorted(imported, key=lambda name: (level[name], name))
     arrows = [f"    {below} --> {name}" for name in order for below in sorted(direct(imported)[name])]
     packages = {name for name, files in modules().items() if len(files) > 1}
-    table = [f"| `{name}{'/' if name in packages else ''}` | {question(name)} |" for name in order]
+    chapter = {name: int(found[1]) if (found := re.match(r"Chapters? (\d+)", question(name))) else 0 for name in order}
+    by_chapter = sorted(order, key=lambda name: chapter[name])
+    table = [f"| `{name}{'/' if name in packages else ''}` | {question(name)} |" for name in by_chapter]
     return "\n".join(["```mermaid", "flowchart TD", *arrows, "```", "", "| module | asks |", "|---|---|", *table])
 
 

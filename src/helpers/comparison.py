@@ -138,8 +138,8 @@ class Comparison:
             *([("gap of the 0-1 error", self.error_gap, "0-1 error")] if self.error_gap is not None else []),
         ]
         lines: list[dict[str, Any]] = [
-            {"": name, "value": found, "gap of": loss, "sigma": None, "needs beside training data": "", "warnings": ""}
-            for name, found, loss in measured
+            {"": name, "value": gap, "gap of": loss, "sigma": None, "needs beside training data": "", "warnings": ""}
+            for name, gap, loss in measured
         ]
         for row in self.rows:
             value = (row.value, row.standard_error) if row.standard_error is not None else row.value
@@ -271,7 +271,7 @@ def isotropic_rows(run: Recorded, runs: omniscient.Runs, traces: Traces) -> list
     """The bounds that know only dispersion and traces."""
     training = torch.tensor([one.value for one in traces.training], dtype=torch.float64)
     held_out = torch.tensor([one.value for one in traces.held_out], dtype=torch.float64)
-    found = IsotropicBounds.of(run, runs, traces.mean_training.value, traces.mean_held_out.value)
+    isotropic = IsotropicBounds.of(run, runs, traces.mean_training.value, traces.mean_held_out.value)
 
     def row(name: str, bound: Isotropic | None, by_run: Tensor, estimators: Estimate, needs: str) -> NamedBound:
         if bound is None:
@@ -295,12 +295,12 @@ def isotropic_rows(run: Recorded, runs: omniscient.Runs, traces: Traces) -> list
     errors = (traces.mean_training.standard_error**2 + traces.mean_held_out.standard_error**2) ** 0.5
     apart = (training - held_out, replace(traces.mean_training, standard_error=errors))
     return [
-        row("closed form", found.closed_form, *alone, RETRAINING),
-        row("logarithmic form", found.logarithmic, *alone, RETRAINING),
-        row("Neu et al., without sensitivity", found.neu, *alone, RETRAINING),
-        row("end point", found.end_point, *alone, RETRAINING),
-        row("closed form, difference of traces", found.closed_form_difference, *apart, HELD_OUT_CURVATURE),
-        row("end point, difference of traces", found.end_point_difference, *apart, HELD_OUT_CURVATURE),
+        row("closed form", isotropic.closed_form, *alone, RETRAINING),
+        row("logarithmic form", isotropic.logarithmic, *alone, RETRAINING),
+        row("Neu et al., without sensitivity", isotropic.neu, *alone, RETRAINING),
+        row("end point", isotropic.end_point, *alone, RETRAINING),
+        row("closed form, difference of traces", isotropic.closed_form_difference, *apart, HELD_OUT_CURVATURE),
+        row("end point, difference of traces", isotropic.end_point_difference, *apart, HELD_OUT_CURVATURE),
     ]
 
 
@@ -324,10 +324,10 @@ def _omniscient(row: Row, R: float) -> NamedBound:
 
 
 def _counted(train_errors: Tensor, test_errors: Tensor) -> NamedBound:
-    found = supersample.counted(train_errors, test_errors)
-    against = tuple(vacuous(found.value, ZeroOneError().R))
-    error = found.standard_error
-    return NamedBound("counted", found.value, error, None, HELD_OUT_LOSSES, "0-1 error", against, found)
+    counted = supersample.counted(train_errors, test_errors)
+    against = tuple(vacuous(counted.value, ZeroOneError().R))
+    error = counted.standard_error
+    return NamedBound("counted", counted.value, error, None, HELD_OUT_LOSSES, "0-1 error", against, counted)
 
 
 def _langevin(incoherence: Tensor, n: int) -> NamedBound:

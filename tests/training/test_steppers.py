@@ -140,6 +140,26 @@ def test_a_step_whose_record_cannot_be_trusted_is_performed_as_it_is_written(mon
     assert_equal_runs(eager, graph)
 
 
+def test_a_record_in_float64_that_is_wrong_by_little_is_not_trusted(monkeypatch):
+    """The record repeats the step and adds to the weights what no rounding in float64 does."""
+
+    def nearly(runs):
+        def record(work):
+            def replay():
+                work()
+                runs.weights.mul_(1 + 1e-5)
+
+            return replay
+
+        return recorded(runs, record)
+
+    monkeypatch.setattr(progress, "stepper_for", nearly)
+    with pytest.warns(UserWarning, match="differs from the step itself"):
+        nearly_right = training.train_ensemble(lambda: residual_network().double(), IMAGES, **SETTINGS)
+    monkeypatch.undo()
+    assert_equal_runs(training.train_ensemble(lambda: residual_network().double(), IMAGES, **SETTINGS), nearly_right)
+
+
 def test_a_step_that_draws_on_the_processor_is_not_recorded(monkeypatch):
     eager = training.train_ensemble(drawing_network, IMAGES, **SETTINGS)
     with pytest.warns(UserWarning, match="draws random numbers on the processor"):

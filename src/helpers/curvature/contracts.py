@@ -154,7 +154,7 @@ def check_independence(model: nn.Module, split: Split) -> None:
             together = _first_outputs(place, few)
             again = outputs(place, few.inputs)
             by_chance = drawn()
-        scale = _scale(together)
+        scale = _tolerance(together)
         if by_chance or (together - again).abs().max() > scale:
             raise ValueError(
                 "the model draws at random in evaluation mode (dropout that is always on?), or remembers what it has "
@@ -207,7 +207,7 @@ def _taken(model: nn.Module, few: Split) -> Tensor:
         raise ValueError(f"the model does not take these inputs, {shapes} ({str(error).splitlines()[0]})") from error
 
 
-def _scale(values: Tensor) -> Tensor:
+def _tolerance(values: Tensor) -> Tensor:
     """What two computations of the same values may differ by."""
     result: Tensor = values.detach().abs().max() * torch.finfo(values.dtype).eps ** 0.5
     return result
@@ -231,7 +231,7 @@ def check_separable(model: nn.Module, loss: Loss, split: Split) -> None:
         again = per_example(loss, z, few.targets)
         by_chance = drawn()
     alone = torch.cat([per_example(loss, z[i : i + 1], few.targets[i : i + 1]) for i in range(len(z))])
-    scale = _scale(together)
+    scale = _tolerance(together)
     if by_chance or (together - again).abs().max() > scale:
         raise ValueError("the loss draws at random, so it is no function of the weights; take the randomness out of it")
     if (together - alone).abs().max() > scale:

@@ -6,8 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
-
 
 def each(function: Callable[[Any], Tensor], inputs: Any) -> Any:
     """The function of every tensor, in the same form."""

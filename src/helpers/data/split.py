@@ -30,7 +30,9 @@ class Split:
         ValueError: if the split is empty, something is not a tensor, or inputs and targets differ in length.
     """
 
-    inputs: Any  # data.inputs.Inputs; Any, because most code of the book knows that it has one tensor
+    inputs: (
+        Any  # a tensor, a tuple or a dictionary of tensors (data.inputs); most code of the book knows its one tensor
+    )
     targets: Tensor
     classes: int
     edition: str

@@ -30,7 +30,6 @@ from helpers.experiments.samples import edition
 from helpers.models import split_like, trainable, weights
 from helpers.training import Diverged, Run
 
-ENDORSED = ("gradient_variance", "worst_ratio", "path_norm")
 RANGE = 2.0**-14, 2.0**6  # within which the size of a perturbation is looked for
 HALVINGS = 14  # of that range on a logarithmic scale: to less than a part in a thousand
 
@@ -107,7 +106,7 @@ def complexities(config: Complexity, run: Run, split: Split, seed: int) -> Json:
     """
     model = run.models[0]
     w = weights(model)
-    own = w.abs() + config.floor
+    size = w.abs() + config.floor
     normal = torch.randn(config.draws, len(w), dtype=w.dtype, generator=torch.Generator().manual_seed(seed)).to(w)
     before = errors(model, w[None], split).item()
 
@@ -121,8 +120,8 @@ def complexities(config: Complexity, run: Run, split: Split, seed: int) -> Json:
         "spectral": spectral_product(model),
         "path_norm": network_path_norm(model, split),
         "gradient_variance": gradient_variance(model, split),
-        "worst_ratio": ratio(lambda a: worst_error(model, a * own, split, config.ascents) - before),
-        "mean_ratio": ratio(lambda s: errors(model, w + s * own * normal, split).mean().item() - before),
+        "worst_ratio": ratio(lambda a: worst_error(model, a * size, split, config.ascents) - before),
+        "mean_ratio": ratio(lambda s: errors(model, w + s * size * normal, split).mean().item() - before),
         "mean_flatness": ratio(lambda s: errors(model, w + s * normal, split).mean().item() - before),
         "keskar": flatness.keskar(model, UNCLIPPED, split, epsilon=config.epsilon, seed=seed).value,
     }

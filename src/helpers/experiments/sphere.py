@@ -121,13 +121,13 @@ def norms_row(config: Sphere, d: int, multiple: float, generator: torch.Generato
     a, w = (
         torch.randn(*size, generator=generator, dtype=torch.float64) for size in ((config.width,), (config.width, d))
     )
-    found = [ratios(TwoLayer(last * a, first * w), x) for first, last in ((1.0, 1.0), (10.0, 1.0), (1.0, 10.0))]
+    scaled = [ratios(TwoLayer(last * a, first * w), x) for first, last in ((1.0, 1.0), (10.0, 1.0), (1.0, 10.0))]
     energies, shares = extremes(x, config.searches, config.ascents, generator)
     return {
         "status": "ok",
         "n": n,
         "enough": n >= needed_inputs(d, DELTA),
-        **{name: [one[name] for one in found] for name in found[0]},
+        **{name: [one[name] for one in scaled] for name in scaled[0]},
         "energy": energies,
         "active": shares,
     }

@@ -89,11 +89,7 @@ def name_of(value: Any) -> str:
     Raises:
         CheckpointError: if something in it cannot be compared from process to process.
     """
-    if (
-        value is None
-        or value is ...
-        or isinstance(value, bool | int | float | complex | str | bytes | torch.dtype | torch.device)
-    ):
+    if value is None or value is ... or isinstance(value, PLAIN):
         return repr(value)
     if isinstance(value, Tensor):
         return f"tensor {_hexadecimal({'values': value})}"

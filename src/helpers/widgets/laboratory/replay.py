@@ -196,15 +196,15 @@ def measure(
     """
     certifies = sigma > 0 and incoherence is not None
     loss = ClippedCrossEntropy.per_class(data.test.classes)
-    found = bounds(
+    table = bounds(
         run, data.val, data.val2, data.test, train=data.train, loss=loss, lambdas=lambdas, solver=Solver(**solver),
         incoherence=incoherence if certifies else None,
     )  # fmt: skip
     W = torch.stack([models.weights(model) for model in run.models]).double()
-    rows = list(found)
+    rows = list(table)
 
     def judged(name: str) -> dict[str, float]:
-        bound = found[name]
+        bound = table[name]
         if bound.result is None:
             raise ValueError(f"the {name} does not exist: {bound.warnings[0]}")
         return asdict(bound.result) | {"noise_to_weight": noise_to_weight(bound.result.sigma, run.steps, W)}
@@ -212,24 +212,24 @@ def measure(
     def path(start: str) -> list[dict[str, Any]]:
         return [_row(row.result) for row in rows if row.name.startswith(start)]
 
-    counted = found["counted"].result
-    errors = [one.mean().item() for one in (found.train_errors, found.test_errors) if one is not None]
+    counted = table["counted"].result
+    errors = [one.mean().item() for one in (table.train_errors, table.test_errors) if one is not None]
     return {
         "steps": run.steps, "n": len(data.train[0]), "d": W.shape[1], "classes": data.test.classes, "clip": loss.clip,
-        "R": loss.R, "dispersion": run.dispersion, "trace": found.traces.mean_training.value,
-        "trace_val2": found.traces.mean_held_out.value, "weight_norm": W.norm(dim=1).mean().item(),
+        "R": loss.R, "dispersion": run.dispersion, "trace": table.traces.mean_training.value,
+        "trace_val2": table.traces.mean_held_out.value, "weight_norm": W.norm(dim=1).mean().item(),
         "variance": trace_covariance(W).item(), "epochs": len(run.losses), "losses": run.losses.mean(1).tolist(),
-        "train_loss": found.train_losses.mean().item(),
-        "test_loss": found.train_losses.mean().item() + found.gap.value,
+        "train_loss": table.train_losses.mean().item(),
+        "test_loss": table.train_losses.mean().item() + table.gap.value,
         "train_error": errors[0], "test_error": errors[1],
-        "gap": _interval(found.gap), "error_gap": _interval(found.error_gap),
+        "gap": _interval(table.gap), "error_gap": _interval(table.error_gap),
         "closed_form": judged("closed form"),
         "closed_form_difference": judged("closed form, difference of traces"),
         "terminal": judged("end point"),
         "terminal_difference": judged("end point, difference of traces"),
         "counted": {"value": counted.value, "information": counted.information, "gap": counted.gap,
                     "standard_error": counted.standard_error},
-        "langevin": {"value": found["Langevin, leave one out"].value, "sigma": sigma} if certifies else None,
+        "langevin": {"value": table["Langevin, leave one out"].value, "sigma": sigma} if certifies else None,
         "omniscient": path("omniscient"),
         "self_certified": path("self-certified"),
     }  # fmt: skip
