@@ -98,8 +98,10 @@ def test_every_action_is_one_commit_with_its_version_beside_it() -> None:
 def test_only_pins_of_the_installed_version_are_hosted_elsewhere() -> None:
     """A build for the processor is a build of the same version, and the other place is asked for nothing else."""
     lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
-    (asking,) = [line for line in lines if "--index-url" in line]
-    assert "--no-deps -c constraints.txt --index-url $(TORCH_FROM) torch torchvision)" in asking
+    (asking,) = [line for line in lines if "$(TORCH_PAGES)" in line]
+    assert "--no-deps --no-index $(TORCH_PAGES) -c constraints.txt torch torchvision)" in asking
+    (pages,) = [line for line in lines if line.startswith("TORCH_PAGES")]
+    assert pages == "TORCH_PAGES = $(foreach package,torch torchvision,--find-links $(TORCH_FROM)/$(package)/)"
 
 
 def test_conda_users_get_the_same() -> None:
