@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from helpers import alignment, curvature, stability
+from helpers import alignment, curvature, flatness, stability
 from helpers.data import Split
 from helpers.losses import HalfSquaredError
 
@@ -119,6 +119,20 @@ def test_model_alignment_is_that_of_its_jacobian():
     # and the G in it is the Gauss-Newton matrix of the half squared error
     G = curvature.gauss_newton(model, HalfSquaredError(), split)
     assert torch.allclose(torch.stack(rows).T @ torch.stack(rows) / 7, G, atol=1e-12)
+
+
+def test_targets_may_be_a_column():
+    """As regression data come: (n, 1) is one target an example, and is not spread over all pairs of examples."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).double().eval()
+    x, y = normal(7, 3), normal(7, seed=1)
+    row, column, pairs = (Split(x, targets, 0, "made up") for targets in (y, y[:, None], y[:, None].expand(7, 2)))
+    assert alignment.model_alignment(model, column) == alignment.model_alignment(model, row)
+    one, other = (flatness.squared_error_hessian(model, split) for split in (column, row))
+    torch.testing.assert_close(one.residual, other.residual, rtol=0, atol=0)
+    for measure in (alignment.model_alignment, flatness.squared_error_hessian):
+        with pytest.raises(ValueError, match=r"target.*have shape|targets \(7, 2\)"):
+            measure(model, pairs)
 
 
 # --- mu_0 and gamma -----------------------------------------------------------------------------------------

@@ -78,3 +78,10 @@ def test_half_squared_error_takes_both_output_shapes():
     assert HalfSquaredError()(torch.tensor([[2.0], [1.0]]), targets).tolist() == [0.5, 2.0]
     assert HalfSquaredError()(torch.tensor([2.0, 1.0]), targets).tolist() == [0.5, 2.0]
     assert log(10) * 12 == ClippedCrossEntropy.per_class(10).clip
+
+
+def test_the_squared_error_compares_outputs_of_one_shape():
+    z = torch.arange(12.0).reshape(2, 2, 3)
+    assert HalfSquaredError()(z, z).tolist() == [0, 0]
+    with pytest.raises(ValueError, match=r"outputs have shape \(2, 2, 3\), targets \(2, 3, 2\)"):
+        HalfSquaredError()(z, z.reshape(2, 3, 2))

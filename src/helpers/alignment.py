@@ -78,12 +78,14 @@ def model_alignment(model: nn.Module, split: Split) -> Alignment:
     """Alignment of a network with one output under squared error, at its weights; stores the Jacobian (n, d).
 
     Raises:
-        ValueError: as ``alignment``, and if the network has more than one output.
+        ValueError: as ``alignment``, and if there is not one output and one target an example.
     """
+    if split.targets.numel() != len(split):
+        raise ValueError(f"alignment needs one target an example; the targets have shape {tuple(split.targets.shape)}")
     plain = replace(split, targets=torch.ones(len(split)))
     jacobian = curvature.per_example_gradients(model, WeightedOutput(), plain)
     outputs = curvature.values(model, WeightedOutput(), plain)
-    return regression_alignment(jacobian, outputs - split.targets.to(outputs))
+    return regression_alignment(jacobian, outputs - split.targets.reshape(outputs.shape).to(outputs))
 
 
 def _alignment(overlap: float, noise: float, sharpness: float, loss: float) -> Alignment:

@@ -331,9 +331,8 @@ def squared_error_hessian(model: nn.Module, split: Split) -> SquaredErrorHessian
         ValueError: if the network has more than one output, or d is above the limit for dense work.
     """
     outputs = curvature.values(model, WeightedOutput(), replace(split, targets=torch.ones(len(split))))
-    residuals = outputs - split.targets.to(outputs)
     G = curvature.gauss_newton(model, HalfSquaredError(), split)
-    weighted = replace(split, targets=residuals)
+    weighted = replace(split, targets=outputs - split.targets.reshape(outputs.shape).to(outputs))
     return SquaredErrorHessian(G, curvature.hvp(model, WeightedOutput(), weighted, torch.eye(len(G)).to(G)))
 
 

@@ -172,10 +172,10 @@ class HalfSquaredError:
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         rows, aims = outputs.reshape(len(outputs), -1), targets.reshape(len(targets), -1)
-        if rows.shape != aims.shape:
+        if rows.shape != aims.shape or (outputs.ndim > 2 and targets.ndim > 2 and outputs.shape != targets.shape):
             raise ValueError(
                 f"the squared error needs a target for each output: outputs have shape {tuple(outputs.shape)}, "
-                f"targets {tuple(targets.shape)}; give targets (n, {rows.shape[1]}), or use another loss"
+                f"targets {tuple(targets.shape)}; give targets of that shape, or use another loss"
             )
         return 0.5 * (rows - aims).square().sum(1)
 

@@ -355,3 +355,28 @@ def test_layers_of_tied_frozen_and_bare_weights():
 def test_a_tolerance_beyond_reach_is_the_most_probes():
     model, split = network(nn.Tanh), sample(20)
     assert curvature.trace(model, CLIPPED, split, method="hutchinson", rtol=1e-300, most_probes=5).probes == 5
+
+
+class Frames(nn.Module):
+    """A layer that sees the frames of all examples as rows, and a table of positions that sees no example at all."""
+
+    def __init__(self):
+        super().__init__()
+        self.place, self.each, self.top = nn.Embedding(4, 3), nn.Linear(3, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        rows = (x + self.place(torch.arange(4))).flatten(0, 1)
+        return self.top(torch.relu(self.each(rows)).view(len(x), 4, 5).mean(1))
+
+
+def test_layers_that_do_not_see_one_row_an_example_are_measured_one_by_one():
+    torch.manual_seed(0)
+    model = Frames().double().eval()
+    split = data.Split(torch.randn(6, 4, 3).double(), torch.arange(6) % 3, 3, "frames")
+    diagonal = curvature.hessian(model, CLIPPED, split).diagonal()
+    by_layer = curvature.trace_by_layer(model, CLIPPED, split, method="gauss-newton", rtol=1e-9)
+    pieces = models.split_like(model, diagonal)
+    names = [name.rsplit(".", 1)[0] for name, _ in model.named_parameters()]
+    for name, estimate in by_layer.items():
+        expected = sum(piece.sum().item() for piece, owner in zip(pieces, names, strict=True) if owner == name)
+        assert estimate.value == pytest.approx(expected, rel=1e-9)

@@ -241,6 +241,19 @@ def test_both_ends_are_found_from_a_start_in_an_invariant_space():
         assert edge.counts_copies
 
 
+def test_the_largest_eigenvalue_is_found_where_no_vector_of_signs_reaches_it():
+    """With zero weights each row of the table has the block c (1, -1)(1, -1)^T; signs that agree in a row miss it."""
+    table = nn.Embedding(60, 2).double().eval()
+    nn.init.zeros_(table.weight)
+    counts = torch.ones(60, dtype=torch.long)
+    counts[7] = 20
+    rows = torch.arange(60).repeat_interleave(counts)
+    split = data.Split(rows, torch.arange(len(rows)) % 2, 2, "a table")
+    for seed in range(6):
+        edge = curvature.extreme_eigenvalues(table, nn.CrossEntropyLoss(reduction="none"), split, seed=seed, rtol=1e-6)
+        assert edge.largest.item() == pytest.approx(20 / len(rows) / 2, rel=1e-5)
+
+
 def test_repeated_eigenvalues_that_are_listed_once_are_declared():
     inputs = torch.diag(torch.linspace(1, 4, 60).sqrt().repeat_interleave(3)) * 180**0.5
     split = data.Split(inputs, torch.zeros(180), 0, "triples")

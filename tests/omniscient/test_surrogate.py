@@ -21,6 +21,12 @@ def twice(model):
     return omniscient.Runs([model, model], [TRAIN, TRAIN], CLIPPED)
 
 
+def test_a_trace_method_that_was_chosen_is_used():
+    assert Solver(trace_method="hutchinson").settled(twice(network())).trace_method == "hutchinson"
+    with pytest.raises(ValueError, match="there is no trace_method 'nonsense'; choose auto, exact, gauss-newton"):
+        Solver(trace_method="nonsense")
+
+
 def test_the_trace_method_is_settled_once():
     assert solver().trace_method == "gauss-newton"
     assert solver(method="exact").trace_method == "exact"

@@ -138,8 +138,9 @@ def extreme_eigenvalues(
 ) -> Edge:
     """The ``count`` largest and smallest eigenvalues of the Hessian of the mean loss, with error bounds.
 
-    Lanczos from a random start until every error bound |t_{m+1,m} s_m| (s_m: last entry of the Ritz vector of T) is
-    within ``rtol`` of the largest absolute Ritz value, or the cap is reached; then the bounds say what is left.
+    Lanczos from a normal start, which almost surely reaches every eigenspace (random signs may miss one), until every
+    error bound |t_{m+1,m} s_m| (s_m: last entry of the Ritz vector of T) is within ``rtol`` of the largest absolute
+    Ritz value, or the cap is reached; then the bounds say what is left.
 
     A Krylov space holds one vector of each eigenspace that its start reaches. Where it is exhausted, new starts
     orthogonal to it find what the first has missed and the copies of a repeated eigenvalue. Where it is not, an
@@ -152,7 +153,7 @@ def extreme_eigenvalues(
     count, seed = whole("count", count), whole("seed", seed, least=0)
     if not 1 <= count <= d:
         raise ValueError(f"count must lie between 1 and d = {d}, got {count}")
-    krylov = Lanczos(product, _random_signs(model, seed))
+    krylov = Lanczos(product, _random_direction(model, seed))
     spaces = 1
     while True:
         krylov.extend()
@@ -161,7 +162,7 @@ def extreme_eigenvalues(
         if spaces == 1 and not krylov.exhausted:
             ends = np.r_[:count, -count:0]
             settled = krylov.size >= 2 * count and errors[ends].max() <= rtol * np.abs(ritz).max()
-        else:  # random signs may lie in an invariant space; each normal start shows one more copy of every eigenvalue
+        else:  # each start shows one more copy of every eigenvalue
             settled = krylov.exhausted and spaces > count
         if krylov.size == d or capped or settled:
             break
@@ -252,7 +253,7 @@ def _random_signs(model: nn.Module, seed: int) -> Tensor:
 
 
 def _random_direction(model: nn.Module, seed: int) -> Tensor:
-    """A Gaussian vector (d,): signs may repeat what an earlier start has shown of an eigenspace."""
+    """A Gaussian vector (d,): almost surely it is orthogonal to no eigenvector and repeats no earlier start."""
     weight, d = trainable(model)[0], sum(p.numel() for p in trainable(model))
     normal = torch.randn(d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     return normal.to(dtype=weight.dtype, device=weight.device)

@@ -34,13 +34,16 @@ class Layers:
         self.entered: dict[nn.Module, tuple[Tensor, int]] = {}  # with the version that the layer saw
         self.left: dict[nn.Module, GradientEdge] = {}
         self.usable = all(type(module) in _RULES and _applies(module) for module in self.modules)
+        self.examples = 0
 
     def forward(self, inputs: Any) -> Tensor:
         """The model's outputs; afterwards ``entered`` and ``left`` are filled."""
         with ExitStack() as stack:
             for module in self.modules:
                 stack.callback(module.register_forward_hook(self._record).remove)
-            return outputs(self.model, inputs)
+            z = outputs(self.model, inputs)
+        self.examples = len(z)
+        return z
 
     def _record(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if module in self.left or not (isinstance(output, Tensor) and inputs and isinstance(inputs[0], Tensor)):
@@ -52,13 +55,17 @@ class Layers:
 
     @property
     def complete(self) -> bool:
-        """Whether every trainable weight belongs to one layer with a rule, which ran once on what is still there."""
+        """Whether every trainable weight belongs to one layer with a rule.
+
+        And whether each layer ran once, on one row an example, which is still there.
+        """
         parameters = [p for m in self.modules for p in m.parameters(recurse=False)]
         return (
             self.usable
             and len(self.left) == len(self.modules)
             and len({id(p) for p in parameters}) == len(parameters)
             and all(tensor._version == version for tensor, version in self.entered.values())
+            and all(tensor.ndim > 0 and len(tensor) == self.examples for tensor, _ in self.entered.values())
         )
 
     def squared_norms(self, sketches: Sequence[Tensor]) -> Tensor:

@@ -96,6 +96,10 @@ class Solver:
     def __post_init__(self) -> None:
         if self.method not in ("auto", "exact", "krylov"):
             raise ValueError(f"there is no method {self.method!r}; choose auto, exact or krylov")
+        if self.trace_method not in ("auto", "exact", "gauss-newton", "hutchinson"):
+            raise ValueError(
+                f"there is no trace_method {self.trace_method!r}; choose auto, exact, gauss-newton or hutchinson"
+            )
         if self.value_rtol <= 0:
             raise ValueError(f"value_rtol must be positive, got {self.value_rtol}")
         if self.examples is not None:
@@ -106,7 +110,9 @@ class Solver:
         return self.method == "exact" or (self.method == "auto" and d <= EXACT_LIMIT)
 
     def settled(self, runs: Runs) -> "Solver":
-        """The same solver with the trace method decided for an architecture: exact wherever the solve is."""
+        """The same solver with trace method "auto" decided for an architecture: exact where the solve is."""
+        if self.trace_method != "auto":
+            return self
         model, sample = runs.models[0], runs.samples[0]
         exact = self.is_exact(runs.weights.shape[1])
         method = "exact" if exact else choose_method(model, runs.loss, sample, seed=self.seed)[0]
