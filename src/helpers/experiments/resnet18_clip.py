@@ -29,7 +29,7 @@ class Clips(BasePoint):
 CLIPS = (4.0, 8.0, 16.0)
 PROFILES = {
     "smoke": Clips(**SMOKE, clips=(4.0, 16.0)),
-    "laptop": Clips(**LAPTOP, clips=CLIPS),
+    "laptop": Clips(**LAPTOP | {"lambdas": (1.0, 1e2, 1e3)}, clips=CLIPS),
     "paper": Clips(**PAPER, clips=CLIPS),
 }
 

@@ -32,7 +32,7 @@ class Epochs(BasePoint):
 
 PROFILES = {
     "smoke": Epochs(**SMOKE, stations=(1, 2)),
-    "laptop": Epochs(**LAPTOP | {"epochs": 30}, stations=(1, 3, 10, 30)),
+    "laptop": Epochs(**LAPTOP | {"lambdas": (1.0, 1e2, 1e3)}, stations=(1, 3, 10, 30)),
     "paper": Epochs(**PAPER, stations=(1, 5, 20, 50, 100, 200)),
 }
 
