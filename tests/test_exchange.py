@@ -5,7 +5,7 @@ import pytest
 import torch
 from instances import network, sample
 
-from helpers import curvature, exchange, models
+from helpers import curvature, exchange, models, xu_raginsky
 from helpers.losses import ClippedCrossEntropy, ZeroOneError
 from helpers.wang_mao import information
 
@@ -35,6 +35,38 @@ def test_gaussian_channel_with_its_own_noise_in_each_group_reaches_it():
 def test_impossible_groups_are_refused(arguments):
     with pytest.raises(ValueError, match=r"give each group|must be"):
         exchange.groupwise_information(*arguments)
+
+
+@pytest.mark.parametrize("tau", [0.05, 1.0, 20.0])
+def test_one_published_mean_is_the_noisy_mean_of_chapter_1(tau):
+    ours, known = exchange.PublishedMeans(n=7, d=1, seen=1), xu_raginsky.GaussianLocation(7, 1.0, tau)
+    assert ours.gap(tau) == pytest.approx(known.gap, rel=1e-13)
+    assert ours.information_term(tau) == pytest.approx(known.bound, rel=1e-13)
+
+
+@pytest.mark.parametrize(("d", "seen"), [(3, 3), (5, 2)])
+def test_the_gap_of_published_means_is_that_of_drawn_ones(d, seen):
+    """The same noise on fresh and on old examples, and the same length of data: the difference has little noise."""
+    n, tau, repeats = 4, 0.7, 400_000
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    sample, fresh, noise = draw(n, repeats, d), draw(repeats, d), tau * draw(repeats, d)
+    w = sample.mean(0) + noise
+    differences = (w - fresh)[:, :seen].norm(dim=1) - (w - sample)[:, :, :seen].norm(dim=2).mean(0)
+    error = differences.std().item() / repeats**0.5
+    assert error < 0.003
+    assert abs(differences.mean().item() - exchange.PublishedMeans(n, d, seen).gap(tau)) < 4 * error
+
+
+def test_published_means_that_the_loss_does_not_see_are_paid_for_all_the_same():
+    one, many = (exchange.PublishedMeans(100, d, 1) for d in (1, 16))
+    assert many.gap(0.3) == one.gap(0.3)
+    assert many.information_term(0.3) == pytest.approx(4 * one.information_term(0.3))
+    for wrong in ({"n": 0, "d": 1, "seen": 1}, {"n": 3, "d": 0, "seen": 1}, {"n": 3, "d": 2, "seen": 3}):
+        with pytest.raises(ValueError, match=r"must be"):
+            exchange.PublishedMeans(**wrong)
+    with pytest.raises(ValueError, match="tau must be"):
+        one.information_term(0.0)
 
 
 def test_brier_score_by_hand_and_in_range():

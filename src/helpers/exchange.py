@@ -15,16 +15,56 @@ group by group.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log1p, sqrt
+from math import exp, lgamma, log1p, sqrt
 
 import torch
 from torch import Tensor, nn
 
-from helpers._checks import non_negatives, positive, whole
+from helpers._checks import non_negative, non_negatives, positive, whole
 from helpers.curvature import values
 from helpers.data import Split
 from helpers.losses import Loss
 from helpers.models import at, trainable
+
+
+@dataclass(frozen=True)
+class PublishedMeans:
+    """A learner whose exchange is known in closed form: d means of n standard normal numbers, published with noise.
+
+    W = mean(S) + xi in R^d, and the loss is the distance |w - z| in the first ``seen`` coordinates. The distance is a
+    1-Lipschitz function of the Gaussian z, so R = 1 whatever d and ``seen``. With d = seen = 1 it is chapter 1's noisy
+    mean. The gap without noise takes the place of gen(W) above.
+
+    Attributes:
+        n: examples.
+        d: coordinates that are published, each of which information is paid for.
+        seen: coordinates that the loss looks at, at most d.
+
+    Raises:
+        ValueError: if a number is below 1, or more is seen than published.
+    """
+
+    n: int
+    d: int
+    seen: int
+
+    def __post_init__(self) -> None:
+        for name in ("n", "d", "seen"):
+            whole(name, getattr(self, name))
+        if self.seen > self.d:
+            raise ValueError(f"the loss sees {self.seen} coordinates of d = {self.d}; seen must be at most d")
+
+    def gap(self, tau: float) -> float:
+        """gen(W + xi) for noise of standard deviation ``tau`` in every coordinate: a difference of two mean lengths."""
+        length = sqrt(2) * exp(lgamma((self.seen + 1) / 2) - lgamma(self.seen / 2))  # E|N(0, I)|
+        variance = 1 + non_negative("tau", tau) ** 2
+        far, near = sqrt(variance + 1 / self.n), sqrt(variance - 1 / self.n)
+        return length * (2 / self.n) / (far + near)
+
+    def information_term(self, tau: float) -> float:
+        """sqrt(2 I / n) with I = d / 2 log(1 + 1 / (n tau^2)) nats, exact: a Gaussian channel in each coordinate."""
+        nats = self.d / 2 * log1p(1 / (self.n * positive("tau", tau) ** 2))
+        return sqrt(2 * nats / self.n)
 
 
 @dataclass(frozen=True)
