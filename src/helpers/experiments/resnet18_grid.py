@@ -39,7 +39,7 @@ PROFILES = {
         **SMOKE, batch_sizes=(8, 16), lrs=(0.02,), matched_seeds=(0,), matched_loss=1.0, most_epochs=4
     ),
     "laptop": Grid(
-        **LAPTOP, batch_sizes=(30, 60, 120, 240), lrs=(0.005, 0.01, 0.02), matched_seeds=(0,), matched_loss=1.2,
+        **LAPTOP, batch_sizes=(30, 60, 240), lrs=(0.005, 0.01, 0.02), matched_seeds=(0,), matched_loss=1.2,
         most_epochs=60,
     ),
     "paper": Grid(
