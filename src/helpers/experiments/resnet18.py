@@ -59,9 +59,9 @@ SMOKE: dict[str, Any] = dict(
     lambdas=(1.0, 1e3), certified_lambdas=(1.0,), trace_rtol=0.2, most_probes=4,
 )  # fmt: skip
 LAPTOP: dict[str, Any] = dict(
-    dataset="cifar10-jpeg-16", width=8, k=4, n=8000, n_val=2000, n_test=5000, batch_size=60, lr=0.01, seeds=(0, 1),
+    dataset="cifar10-jpeg-16", width=8, k=4, n=8000, n_val=4000, n_test=5000, batch_size=60, lr=0.01, seeds=(0, 1),
     epochs=30, augment=True, lambdas=(1.0, 10.0, 30.0, 1e2, 3e2, 1e3, 1e4, 1e5), certified_lambdas=(1e2,),
-    trace_rtol=0.01, most_probes=4, path_probes=1, iterations=12, solver_examples=2000,
+    trace_rtol=0.01, most_probes=4, path_probes=2, iterations=12, solver_examples=2000,
 )  # fmt: skip
 PAPER: dict[str, Any] = dict(
     dataset="cifar10", width=64, k=6, n=7233, n_val=3300, n_test=10_000, batch_size=60, lr=0.01, seeds=(0,),
