@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from instances import CLIPPED, network, sample
 from torch import nn
 
-from helpers import curvature, data, flatness, models, omniscient, pac_bayes, training, wang_mao
+from helpers import curvature, data, flatness, models, neu, omniscient, pac_bayes, training, wang_mao
 from helpers.losses import ClippedCrossEntropy, HalfSquaredError
 from helpers.regularizers import GMP, SAM
 
@@ -289,6 +289,14 @@ def test_numbers_of_other_libraries_are_numbers():
     for lambdas in (None, "0.1", [1.0, None], torch.tensor(-1.0)):
         with pytest.raises(ValueError, match="lambdas must be"):
             bounded(lambdas=lambdas)
+    for text in ("12", b"12"):
+        with pytest.raises(ValueError, match=r"lambdas must be a positive number or several, got b?'12'"):
+            bounded(lambdas=text)
+        with pytest.raises(ValueError, match=r"lr must hold numbers, got the text b?'12'"):
+            neu.bound([1.0, 1.0], [1.0, 1.0], text, 1.0, n=4, R=1.0)
+    for method in ("exact", "krylov"):
+        with pytest.raises(ValueError, match=r"within the range of torch\.float32.*lower a lambda that is huge"):
+            bounded(models=[network().float(), network(seed=1).float()], lambdas=1e300, method=method)
     model, split = network(), sample()
     assert curvature.trace(model, CLIPPED, split, seed=np.int64(3), method="hutchinson") == curvature.trace(
         model, CLIPPED, split, seed=3, method="hutchinson"
@@ -301,9 +309,9 @@ def test_numbers_of_other_libraries_are_numbers():
 
 @pytest.mark.parametrize("own", [None, torch.Generator().manual_seed(4)])
 def test_reading_a_loader_leaves_the_callers_generators(own):
-    shuffled = loader(sample(20), shuffle=True, generator=own)
+    shuffled, model = loader(sample(20), shuffle=True, generator=own), network()
     state, held = torch.get_rng_state(), None if own is None else own.get_state()
-    curvature.gradient(network(), CLIPPED, shuffled)
+    curvature.gradient(model, CLIPPED, shuffled)
     assert torch.equal(torch.get_rng_state(), state)
     assert own is None or torch.equal(own.get_state(), held)
 

@@ -1,6 +1,6 @@
 import json
 from itertools import product
-from math import log, sqrt
+from math import isnan, log, sqrt
 
 import numpy as np
 import pytest
@@ -246,6 +246,14 @@ def test_a_coin_that_shows_is_log_2_and_values_need_not_be_numbers_in_order():
     found = supersample.information(coins * 7.5 - 3, coins)
     assert found.per_example.tolist() == pytest.approx([LOG_2, LOG_2])
     assert found.standard_error == pytest.approx(np.std([entropy(1 / 3)] * 4) * sqrt(3), abs=1e-12)
+
+
+def test_two_memberships_show_no_error():
+    coins = torch.tensor([[0, 1], [1, 0]])
+    found = supersample.information(coins, coins)
+    assert found.per_example.tolist() == pytest.approx([LOG_2, LOG_2])
+    assert isnan(found.standard_error)
+    assert isnan(found.uncertainty)
 
 
 @pytest.mark.parametrize(

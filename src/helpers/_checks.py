@@ -9,9 +9,19 @@ from collections.abc import Iterable
 from typing import Any
 
 
+def real(name: str, value: Any) -> float:
+    """``value`` as a float; ValueError if it is no number: None, or text, even where it spells one."""
+    try:
+        if isinstance(value, str | bytes):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} must be a number, got {value!r:.40} of type {type(value).__name__}") from error
+
+
 def positive(name: str, value: float) -> float:
     """``value`` as a float; ValueError unless it is finite and above zero."""
-    number = float(value)
+    number = real(name, value)
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"{name} must be a finite number above zero, got {number}")
     return number
@@ -19,7 +29,7 @@ def positive(name: str, value: float) -> float:
 
 def non_negative(name: str, value: float) -> float:
     """``value`` as a float; ValueError unless it is finite and not below zero."""
-    number = float(value)
+    number = real(name, value)
     if not (math.isfinite(number) and number >= 0):
         raise ValueError(f"{name} must be a finite number that is not negative, got {number}")
     return number
@@ -27,14 +37,15 @@ def non_negative(name: str, value: float) -> float:
 
 def whole(name: str, value: float, *, least: int = 1) -> int:
     """``value`` as an int; ValueError unless it is a whole number of at least ``least``."""
-    number = float(value)
+    number = real(name, value)
     if not (math.isfinite(number) and number == int(number) and number >= least):
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value}")
     return int(number)
 
 
 def non_negatives(name: str, values: Iterable[float]) -> list[float]:
-    """``values`` as floats; ValueError if there are none, or one is negative or not finite."""
+    """``values`` as floats; ValueError if there are none, they are text, or one is negative or not finite."""
+    no_text(name, values)
     numbers = [non_negative(f"every entry of {name}", value) for value in values]
     if not numbers:
         raise ValueError(f"{name} is empty; give at least one number")
@@ -45,10 +56,17 @@ def per_step(name: str, value: float | Iterable[float], steps: int) -> list[floa
     """One positive number for each step; a single number stands for all steps alike.
 
     Raises:
-        ValueError: if a sequence does not have ``steps`` entries, or an entry is not positive and finite.
+        ValueError: if a sequence does not have ``steps`` entries or is text, or an entry is not positive and finite.
     """
+    no_text(name, value)
     several = isinstance(value, Iterable) and getattr(value, "ndim", None) != 0  # a 0-d tensor is a number
     numbers: list[Any] = list(value) if several else [value] * steps  # type: ignore[arg-type]
     if len(numbers) != steps:
         raise ValueError(f"{name} must hold one number for each of the {steps} steps, got {len(numbers)}")
     return [positive(f"every entry of {name}", number) for number in numbers]
+
+
+def no_text(name: str, values: Any) -> None:
+    """Refuse text where numbers are expected: it is a sequence, and "12" would be read as 1 and 2."""
+    if isinstance(values, str | bytes):
+        raise ValueError(f"{name} must hold numbers, got the text {values!r:.40}; write them without quotes")

@@ -16,6 +16,7 @@ Source: Wu's slides, "A Stability Perspective", eq. 7-9 and Theorems 3 and 4; Wu
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,6 @@ from torch import Tensor, nn
 
 from helpers import curvature
 from helpers._checks import non_negative, positive, whole
-from helpers.data import Split
 from helpers.flatness import WeightedOutput
 
 
@@ -74,12 +74,16 @@ def regression_alignment(jacobian: Tensor, residuals: Tensor) -> Alignment:
     return _alignment(overlap, noise, K.norm().item() / n, residuals.square().mean().item() / 2)
 
 
-def model_alignment(model: nn.Module, split: Split) -> Alignment:
+def model_alignment(model: nn.Module, split: Any) -> Alignment:
     """Alignment of a network with one output under squared error, at its weights; stores the Jacobian (n, d).
+
+    Args:
+        split: a ``data.Split`` or what ``data.as_split`` takes.
 
     Raises:
         ValueError: as ``alignment``, and if there is not one output and one target an example.
     """
+    split = curvature.finite_split(split, "split")
     if split.targets.numel() != len(split):
         raise ValueError(f"alignment needs one target an example; the targets have shape {tuple(split.targets.shape)}")
     plain = replace(split, targets=torch.ones(len(split)))

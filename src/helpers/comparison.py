@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from helpers import langevin, omniscient, plots, supersample
-from helpers.curvature import Estimate, admitted, check_model, finite_split
+from helpers.curvature import Estimate, admitted, check_model, finite_split, finite_splits
 from helpers.data import Split, check_disjoint
 from helpers.losses import ClippedCrossEntropy, Loss, ZeroOneError
 from helpers.measurement import IsotropicBounds, Recorded, Traces, losses_by_run, noise_to_weight, warnings
@@ -205,9 +205,7 @@ def bounds(
     recorded = len(run.step_dispersion)
     if recorded != run.steps:
         raise ValueError(f"run.step_dispersion must hold one entry for each of the {run.steps} steps, got {recorded}")
-    if isinstance(train, Split | Tensor) or not isinstance(train, Iterable):
-        raise ValueError(f"train must be a list with one sample for each run, got {type(train).__name__}")
-    train = [finite_split(sample, f"train[{i}]") for i, sample in enumerate(train)]
+    train = finite_splits(train, "train")
     val, val2, test = (finite_split(split, name) for split, name in ((val, "val"), (val2, "val2"), (test, "test")))
     classes = max(split.classes for split in (*train, val, val2, test))
     by_class = not test.targets.is_floating_point() and test.targets.ndim == 1

@@ -14,7 +14,11 @@ from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from helpers._generators import shared_generators, unchanged
+
+MANY = 128  # examples in a batch on which a loss is tried
 
 
 class Loss(Protocol):
@@ -63,10 +67,12 @@ def per_example(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targe
         values = loss(outputs, targets)
     except torch.OutOfMemoryError:
         raise
-    except (IndexError, RuntimeError):  # as PyTorch's own losses do, each in other words
+    except (IndexError, RuntimeError) as error:  # as PyTorch's own losses do, each in other words
         if not targets.is_floating_point() and targets.ndim == outputs.ndim - 1:
             _check_classes(targets, outputs.shape[1])
-        raise
+        if "expected scalar type" not in str(error):
+            raise
+        raise ValueError(f"loss has tensors (class weights?) of another type than outputs: {error}") from error
     n = len(targets)
     if not isinstance(values, Tensor) or values.shape != (n,):
         shape = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
@@ -77,6 +83,80 @@ def per_example(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targe
     if not values.is_floating_point():
         raise ValueError(f"loss must return real floating numbers, but returned {values.dtype}; convert them")
     return values
+
+
+def check_targets(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor) -> None:
+    """Refuse targets that the loss would misread: of no class, no distribution, or left out without a word.
+
+    PyTorch's losses count an example whose target is ``ignore_index`` (-100 unless given) as 0, and it would stay in
+    the mean over examples. A loss that takes targets for class indices shows it: it fails on the index beside.
+
+    Args:
+        outputs, targets: those of some examples, (m, ...), and of all of them, (n, ...).
+
+    Raises:
+        ValueError: in the words of the loss's own ``check``, if it has one.
+    """
+    if isinstance(loss, Demanding):
+        loss.check(outputs, targets)
+    elif isinstance(loss, nn.CrossEntropyLoss) and targets.is_floating_point():
+        ClippedCrossEntropy(1.0).check(outputs, targets)
+    if targets.is_floating_point() or outputs.ndim < 2:
+        return
+    stray = (targets < 0) | (targets >= max(outputs.shape[1:]))
+    ignored = targets == getattr(loss, "ignore_index", torch.nan)
+    if bool(stray.any()):
+        row = int(stray.reshape(len(stray), -1).any(1).nonzero()[0])
+        odd, given = stray[row : row + 1], targets[row : row + 1]
+        if _takes(loss, outputs[:1], given) and not _takes(loss, outputs[:1], given + given.sign() * odd):
+            ignored = ignored | stray
+    if bool(ignored.any()):
+        raise ValueError(
+            f"targets hold {targets[ignored][0].item()}, which the loss leaves out as its ignore_index and counts as 0 "
+            "in the mean over examples; leave out examples without a class"
+        )
+
+
+def _takes(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor) -> bool:
+    """Whether the loss finds the classes; on the processor, since an index out of range would break a GPU's process."""
+    try:
+        with torch.no_grad(), unchanged(shared_generators()):
+            loss(outputs.detach().cpu(), targets.cpu())
+    except Exception as error:  # of a loss that does not live on the processor: in whatever words
+        return not isinstance(error, IndexError)
+    return True
+
+
+def check_separable(loss: Callable[[Tensor, Tensor], Tensor], z: Tensor, targets: Tensor) -> Tensor:
+    """The examples' losses, (m,), once they are seen not to depend on the rest of the batch or on chance.
+
+    Tried as they are, again, one by one, in reverse, and repeated to a batch of ``MANY``. ValueError if one shows that
+    they do, or the loss changes what it is given.
+    """
+    versions = z._version, targets._version
+    with unchanged(shared_generators(z.device)) as drawn:
+        together = per_example(loss, z, targets)
+        if versions != (z._version, targets._version):
+            raise ValueError("the loss changes outputs or targets in place; let it make new tensors")
+        again = per_example(loss, z, targets)
+        by_chance = drawn()
+    if by_chance or _differ(together, again):
+        raise ValueError("the loss draws at random, so it is no function of the weights; take the randomness out of it")
+    alone = torch.cat([per_example(loss, z[i : i + 1], targets[i : i + 1]) for i in range(len(z))])
+    turned = per_example(loss, z.flip(0), targets.flip(0)).flip(0)
+    rows = torch.arange(MANY, device=z.device) % len(z)
+    among_many = per_example(loss, z[rows], targets[rows])
+    if _differ(together, alone) or _differ(together, turned) or _differ(together[rows], among_many):
+        raise ValueError(
+            "the loss of an example depends on the rest of its batch (outputs (n, 1) against targets (n,), a division "
+            f"by n, a mean, or a choice of hard examples?): outputs are {tuple(z.shape)}, targets "
+            f"{tuple(targets.shape)}; let it give each example its own value"
+        )
+    return together
+
+
+def _differ(one: Tensor, other: Tensor) -> bool:
+    return bool(((one - other).abs() > one.abs().max() * torch.finfo(one.dtype).eps ** 0.5).any())
 
 
 @dataclass(frozen=True)
@@ -210,8 +290,8 @@ class PerSequence:
 
     def check(self, outputs: Tensor, targets: Tensor) -> None:
         """What the loss asks, position by position."""
-        if isinstance(self.loss, Demanding) and targets.ndim >= 2 and outputs.ndim >= 2:
-            self.loss.check(outputs.flatten(0, 1), targets.flatten(0, 1))
+        if targets.ndim >= 2 and outputs.ndim >= 2:
+            check_targets(self.loss, outputs.flatten(0, 1), targets.flatten(0, 1))
 
     def sketch(self, outputs: Tensor, targets: Tensor, signs: Tensor) -> Tensor:
         """T^{-1/2} times the sum of the positions' sketches; cross terms vanish with independent signs."""

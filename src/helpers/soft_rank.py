@@ -22,15 +22,18 @@ Source: Shoham, Mor-Yosef and Avron, "Flatness After All?"; trace ratio: Thomas 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from helpers._checks import non_negative, positive, whole
 from helpers.curvature.batches import batches
+from helpers.curvature.contracts import twice_differentiable
+from helpers.curvature.precision import precise
 from helpers.data import Split
 from helpers.losses import Loss
-from helpers.models import trainable
+from helpers.models import outputs, trainable
 
 # --- the measures -------------------------------------------------------------------------------------------
 
@@ -44,12 +47,14 @@ def soft_rank(eigenvalues: Tensor, lam: float) -> float:
         lam: above zero.
 
     Raises:
-        ValueError: if lam is not positive, or an eigenvalue is negative: the sum then has a pole at e = -lam, and
-            is not a rank. Take the Gauss-Newton or Fisher matrix, not a Hessian away from a minimum.
+        ValueError: if lam is not positive, an eigenvalue is not finite, or one is negative: the sum then has a pole at
+            e = -lam, and is not a rank. Take the Gauss-Newton or Fisher matrix, not a Hessian away from a minimum.
     """
     lam = positive("lam", lam)
     if eigenvalues.ndim != 1 or len(eigenvalues) == 0:
         raise ValueError(f"give the eigenvalues as one vector (d,), got shape {tuple(eigenvalues.shape)}")
+    if not (eigenvalues.is_floating_point() and bool(torch.isfinite(eigenvalues).all())):
+        raise ValueError("the eigenvalues must be finite floating numbers; the matrix that they are of diverged")
     lowest, largest = eigenvalues.min().item(), eigenvalues.abs().max().item()
     rounding = 10 * len(eigenvalues) * torch.finfo(eigenvalues.dtype).eps * largest
     if not lowest >= -rounding:
@@ -162,19 +167,25 @@ def layer_sizes(model: nn.Module) -> list[int]:
     return [size for size in counts if size]
 
 
-def kronecker_factors(model: nn.Module, loss: Loss, split: Split) -> list[tuple[Tensor, Tensor]]:
+@precise
+def kronecker_factors(model: nn.Module, loss: Loss, split: Any) -> list[tuple[Tensor, Tensor]]:
     """KFAC: for each linear layer z = W a + b the factors A = mean_i a_i a_i^T (a with a 1 appended if there is a
     bias) and B = mean_i J_i^T Lambda_i J_i, J_i = d outputs / d z_i, Lambda_i the Hessian of the loss in the outputs.
 
     Exact for a single layer under squared error; else it takes inputs and output sensitivities for independent.
 
+    Args:
+        split: a ``data.Split`` or what ``data.as_split`` takes.
+
     Raises:
-        ValueError: if a trainable weight is not in an nn.Linear, or a layer is used twice or on sequences.
+        ValueError: if model, loss or sample cannot be measured (``curvature.contracts``); if a trainable weight is not
+            in an nn.Linear, or a layer is used twice or on sequences.
     """
     layers = [m for m in model.modules() if isinstance(m, nn.Linear) and any(p.requires_grad for p in m.parameters())]
     held = sum(p.numel() for layer in layers for p in layer.parameters() if p.requires_grad)
     if held != sum(p.numel() for p in trainable(model)):
         raise ValueError("Kronecker factors are for networks whose trainable weights are all in nn.Linear layers")
+    split = twice_differentiable(model, loss, split)
     seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -187,8 +198,8 @@ def kronecker_factors(model: nn.Module, loss: Loss, split: Split) -> list[tuple[
     try:
         for batch in batches(model, split):
             seen.clear()
-            outputs = model(batch.inputs)
-            new = _batch_factors([seen[layer] for layer in layers], layers, outputs, loss, batch)
+            z = outputs(model, batch.inputs)
+            new = _batch_factors([seen[layer] for layer in layers], layers, z, loss, batch)
             sums = [(A + a, B + b) for (A, B), (a, b) in zip(sums, new, strict=True)] if sums else new
     finally:
         for hook in hooks:
@@ -197,18 +208,19 @@ def kronecker_factors(model: nn.Module, loss: Loss, split: Split) -> list[tuple[
 
 
 def _batch_factors(
-    recorded: list[tuple[Tensor, Tensor]], layers: list[nn.Linear], outputs: Tensor, loss: Loss, batch: Split
+    recorded: list[tuple[Tensor, Tensor]], layers: list[nn.Linear], z: Tensor, loss: Loss, batch: Split
 ) -> list[tuple[Tensor, Tensor]]:
     """The factors of a batch, summed over its examples."""
-    outputs = outputs.reshape(len(batch), -1)
+    rows = z.reshape(len(batch), -1)
 
     def one(output: Tensor, target: Tensor) -> Tensor:
         return loss(output[None], target[None])[0]
 
-    Lambda = torch.func.vmap(torch.func.hessian(one))(outputs.detach(), batch.targets)
+    Lambda = torch.func.vmap(torch.func.hessian(one))(rows.detach(), batch.targets)
     # one backward pass for each output gives the rows of all J_i, since examples do not mix
     per_output = [
-        torch.autograd.grad(column.sum(), [z for _, z in recorded], retain_graph=True) for column in outputs.unbind(1)
+        torch.autograd.grad(column.sum(), [left for _, left in recorded], retain_graph=True)
+        for column in rows.unbind(1)
     ]
     factors = []
     for layer, (a, _), J in zip(layers, recorded, zip(*per_output, strict=True), strict=True):

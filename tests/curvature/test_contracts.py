@@ -13,6 +13,7 @@ from torch.nn.utils.parametrizations import orthogonal
 
 from helpers import curvature, data, models
 from helpers.curvature import routes
+from helpers.langevin.gradients import Gradients
 from helpers.losses import ClippedCrossEntropy, HalfSquaredError, PerSequence, ZeroOneError
 
 V = torch.Generator().manual_seed(0)
@@ -592,3 +593,144 @@ def test_a_gradient_that_is_no_derivative_is_refused():
     for model, split in ((Functional(), words), (Rounded(), sample())):
         with pytest.raises(ValueError, match="not the derivative"):
             curvature.hvp(model.double().eval(), CLIPPED, split, torch.ones(len(models.weights(model))).double())
+
+
+# --- Large batches, sorted batches, inputs of another length ----------------------------------------------------------
+
+
+class Sorting(nn.Module):
+    """Sorts its batch by the first input, as recurrent networks do by length; ``back`` undoes that at the end."""
+
+    def __init__(self, back):
+        super().__init__()
+        self.low, self.top, self.back = nn.Linear(5, 4), nn.Linear(4, 3), back
+
+    def forward(self, x):
+        order = (-x[:, 0]).argsort()
+        z = self.top(torch.tanh(self.low(x[order])))
+        return z[order.argsort()] if self.back else z
+
+
+def sorting(back):
+    torch.manual_seed(0)
+    return Sorting(back).double().eval()
+
+
+def test_a_model_that_sorts_its_batch_is_refused_also_where_the_sample_is_sorted():
+    split = sample()
+    for order in (slice(None), (-split.inputs[:, 0]).argsort()):
+        with pytest.raises(ValueError, match=r"depends on the rest of its batch.*a batch that is sorted"):
+            curvature.values(sorting(back=False), CLIPPED, split.take(order))
+
+
+def test_a_model_that_sorts_its_batch_inside_has_each_example_s_own_gradient():
+    """The example of largest gradient stands first in either order, so that the proof on it alone would hold."""
+    split = sample(8)
+    split.inputs[0] *= 6
+    split.inputs[0, 0] = 9
+    plain = nn.Sequential(sorting(True).low, nn.Tanh(), sorting(True).top).eval()
+    norms = curvature.per_example_gradients(plain, CLIPPED, split).square().sum(1)
+    assert norms.argmax() == 0
+    found = Gradients(sorting(True), CLIPPED).of(split)
+    torch.testing.assert_close(found.squared_norms, norms)
+    in_order = split.take((-split.inputs[:, 0]).argsort())  # a first batch in which no row moves
+    gradients = Gradients(sorting(True), CLIPPED)
+    gradients.of(in_order)
+    torch.testing.assert_close(gradients.of(split).squared_norms, norms)
+
+
+def test_what_mixes_large_batches_alone_is_refused():
+    class Large(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(5, 3)
+
+        def forward(self, x):
+            z = self.layer(x)
+            return z - z.mean(0) * (len(x) >= 8)
+
+    with pytest.raises(ValueError, match="an example's output depends on the rest of its batch"):
+        curvature.values(Large().double().eval(), CLIPPED, sample())
+
+    def hardest(z, y):
+        """The eight largest losses of a batch; those of all four where it has four."""
+        losses = F.cross_entropy(z, y, reduction="none")
+        return losses * (losses >= losses.topk(min(8, len(losses))).values[-1])
+
+    for function in (curvature.values, curvature.gradient, curvature.trace):
+        with pytest.raises(ValueError, match=r"the loss of an example depends.*a choice of hard examples"):
+            function(network(), hardest, sample())
+
+
+@pytest.mark.parametrize("first", [1, 5])
+def test_a_verdict_holds_for_inputs_of_one_layout(first):
+    """A recurrent network of one step is piecewise affine; of five it is not, as its weights are used five times."""
+
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cells = nn.RNN(2, 6, nonlinearity="relu", batch_first=True)
+            self.top = nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.top(self.cells(x)[0][:, -1])
+
+    torch.manual_seed(0)
+    model = Recurrent().double().eval()
+    found = {}
+    for steps in (first, 6 - first, first):
+        split = data.Split(torch.randn(8, steps, 2).double(), torch.arange(8) % 3, 3, "sequences")
+        found[steps] = curvature.is_piecewise_affine(model, split)[0]
+    assert found == {1: True, 5: False}
+
+
+# --- Targets that a loss leaves out -----------------------------------------------------------------------------------
+
+IGNORING = {
+    "a module": nn.CrossEntropyLoss(reduction="none"),
+    "a function": lambda z, y: F.cross_entropy(z, y, reduction="none"),
+    "another index": nn.CrossEntropyLoss(reduction="none", ignore_index=-1),
+    "one beyond the classes": lambda z, y: F.cross_entropy(z, y, reduction="none", ignore_index=255),
+    "a class": nn.CrossEntropyLoss(reduction="none", ignore_index=1),
+    "position by position": PerSequence(nn.CrossEntropyLoss(reduction="none")),
+}
+LEFT_OUT = {"another index": -1, "one beyond the classes": 255, "a class": 1}
+
+
+@pytest.mark.parametrize("kind", IGNORING)
+@pytest.mark.parametrize("function", ["values", "gradient", "trace"])
+def test_targets_that_a_loss_leaves_out_are_refused(kind, function):
+    """They would count as a loss of 0, and stay in the n that the mean is taken over."""
+    split, model, stray = sample(), network(), LEFT_OUT.get(kind, -100)
+    split.targets[split.targets == 1] = 2
+    split.targets[3] = stray
+    if kind == "position by position":
+        split = data.Split(split.inputs[:, None].expand(-1, 2, -1), split.targets[:, None].expand(-1, 2), 3, "pairs")
+        model = nn.Linear(5, 3).double().eval()
+    with pytest.raises(ValueError, match=f"targets hold {stray}, which the loss leaves out as its ignore_index"):
+        getattr(curvature, function)(model, IGNORING[kind], split)
+
+
+def test_negative_whole_numbers_are_targets_where_they_are_no_class():
+    split = sample()
+    signs = data.Split(split.inputs, torch.where(split.targets > 0, 1, -1), 0, "signs")
+    margin = lambda z, y: F.softplus(-(z[:, 1] - z[:, 0]) * y)  # noqa: E731
+    z = network()(split.inputs)
+    torch.testing.assert_close(curvature.values(network(), margin, signs), margin(z, signs.targets).detach())
+    column = nn.Linear(5, 1).double().eval()
+    far = data.Split(split.inputs, torch.full((23,), -100), 0, "regression")
+    assert curvature.values(column, HalfSquaredError(), far).min() > 1000
+
+
+def test_class_weights_of_another_type_are_named():
+    weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]), reduction="none")
+    with pytest.raises(ValueError, match=r"loss has tensors \(class weights\?\) of another type than outputs"):
+        curvature.values(network(), weighted, sample())
+    assert curvature.values(network(), weighted.double(), sample()).min() > 0
+
+
+def test_a_mean_over_probabilities_asks_for_distributions():
+    split = sample()
+    for rows in (torch.rand(23, 3).double(), torch.tensor([2.0, -1.0, 0.0]).double().expand(23, 3)):
+        with pytest.raises(ValueError, match=r"probabilities \(n, 3\) that sum to 1"):
+            curvature.values(network(), nn.CrossEntropyLoss(reduction="none"), (split.inputs, rows))

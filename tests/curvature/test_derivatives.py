@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from instances import CLIPPED, network, sample
 from torch import nn
+from torch.autograd.function import once_differentiable
 
-from helpers import curvature, data, models
+from helpers import curvature, data, langevin, models
 from helpers.curvature.derivatives import check_smooth
 from helpers.data import Split
 from helpers.losses import ClippedCrossEntropy, HalfSquaredError
@@ -411,3 +412,82 @@ def test_weights_on_a_kink_are_told_so(activation, dtype):
     smooth = network(nn.Tanh).to(dtype)
     models.set_weights(smooth, torch.zeros(39))
     curvature.hessian(smooth, CLIPPED, sample())  # zero is no kink by itself
+
+
+# --- Backward passes to go through once -------------------------------------------------------------------------------
+
+
+class Marked(torch.autograd.Function):
+    """tanh, with a backward pass that is marked as one to go through once."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.tanh()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g):
+        return g * (1 - ctx.saved_tensors[0].tanh() ** 2)
+
+
+class Severed(Marked):
+    """The same, cut by hand: neither what enters it nor where it stands is seen a second time."""
+
+    @staticmethod
+    def backward(ctx, g):
+        return g.detach() * (1 - ctx.saved_tensors[0].detach().tanh() ** 2)
+
+
+class Frozen(Marked):
+    """Differentiable in what enters it, but not in where it stands."""
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * (1 - ctx.saved_tensors[0].detach().tanh() ** 2)
+
+
+class Through(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.low, self.top, self.function = nn.Linear(5, 120), nn.Linear(120, 3), function
+
+    def forward(self, x):
+        return self.top(self.function(self.low(x)))
+
+
+def through(function):
+    torch.manual_seed(0)
+    return Through(function).double().eval()
+
+
+ONCE = {"marked": Marked.apply, "severed": Severed.apply, "frozen": Frozen.apply}
+
+
+@pytest.mark.parametrize("kind", ONCE)
+def test_a_backward_pass_to_go_through_once_is_not_taken_for_affine(kind):
+    """Its second derivative is not zero but unknown to PyTorch: the trace is had by differences, and right."""
+    affine, why = curvature.is_piecewise_affine(through(ONCE[kind]), sample())
+    assert (affine, why) == (False, "an operation of the model has no second derivative to check affinity with")
+    settings = {"rtol": 0.2, "seed": 1}
+    with pytest.warns(UserWarning, match="differences of gradients"):
+        found = curvature.trace(through(ONCE[kind]), CLIPPED, sample(), **settings)
+    right = curvature.trace(through(torch.tanh), CLIPPED, sample(), **settings)
+    assert found.method == right.method == "hutchinson"
+    assert found.value == pytest.approx(right.value, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ONCE)
+def test_what_asks_for_a_second_pass_refuses_it_or_is_right(kind):
+    v = torch.ones(sum(p.numel() for p in through(torch.tanh).parameters())).double()
+    walk = {"steps": 1, "lr": 0.1, "temperature": 0.1, "seed": 0}
+    calls = [
+        lambda f: curvature.gauss_newton_operator(through(f), CLIPPED, sample())(v),
+        lambda f: langevin.train(lambda: through(f), sample(), **walk).incoherence,
+    ]
+    for call in calls:
+        if kind == "frozen":  # both are derivatives in what enters the pass
+            torch.testing.assert_close(call(ONCE[kind]), call(torch.tanh))
+        else:
+            with pytest.raises(ValueError, match=r"cannot be differentiated twice.*once_differentiable or a detach"):
+                call(ONCE[kind])

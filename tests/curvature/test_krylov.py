@@ -9,6 +9,7 @@ from torch import nn
 
 from helpers import curvature, data
 from helpers.losses import HalfSquaredError
+from helpers.omniscient import Solver
 
 MODEL, SPLIT = network(nn.Tanh), sample()
 H = curvature.hessian(MODEL, CLIPPED, SPLIT)
@@ -109,13 +110,38 @@ def test_float32_keeps_its_type_and_accuracy():
     [
         ({"shifts": []}, "at least one finite shift"),
         ({"shifts": [float("nan")]}, "at least one finite shift"),
-        ({"shifts": [1.0], "rtol": 0}, "must be positive"),
-        ({"shifts": [1.0], "max_iterations": 0}, "must be positive"),
+        ({"shifts": "12"}, "shifts must hold numbers, got the text '12'"),
+        ({"shifts": [1e300]}, r"within the range of torch\.float32, got \[1e\+300\]; lower a lambda"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         curvature.solve_shifted(lambda v: v, torch.ones(2), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"rtol": 0}, "rtol must be a finite number above zero, got 0"),
+        ({"rtol": -1e-3}, "rtol must be a finite number above zero, got -0.001"),
+        ({"rtol": float("nan")}, "rtol must be a finite number above zero, got nan"),
+        ({"rtol": "small"}, "rtol must be a number, got 'small' of type str"),
+        ({"max_iterations": 0}, "max_iterations must be a whole number of at least 1, got 0"),
+        ({"max_iterations": -3}, "max_iterations must be a whole number of at least 1, got -3"),
+        ({"max_iterations": 2.5}, "max_iterations must be a whole number of at least 1, got 2.5"),
+        ({"max_iterations": float("nan")}, "max_iterations must be a whole number of at least 1, got nan"),
+        ({"max_iterations": None}, "max_iterations must be a number, got None"),
+    ],
+)
+def test_when_to_stop_is_checked_wherever_it_is_given(setting, message):
+    for call in (
+        lambda: curvature.solve_shifted(lambda v: v, torch.ones(2), [1.0], **setting),
+        lambda: curvature.extreme_eigenvalues(network(), CLIPPED, sample(), **setting),
+        lambda: curvature.eigenvectors(network(), CLIPPED, sample(), **setting),
+        lambda: Solver(**setting),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
 
 
 def test_a_product_that_is_not_finite_is_refused():
@@ -169,7 +195,7 @@ def test_spectral_density_has_the_right_moments_within_its_error():
 
 
 def test_density_needs_two_probes():
-    with pytest.raises(ValueError, match="at least 2 probes"):
+    with pytest.raises(ValueError, match="probes must be a whole number of at least 2"):
         curvature.spectral_density(MODEL, CLIPPED, SPLIT, probes=1)
 
 

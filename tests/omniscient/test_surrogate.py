@@ -79,7 +79,7 @@ def test_sketched_values_are_within_their_tolerance_of_exact_ones():
 
 
 def test_a_tolerance_must_be_positive():
-    with pytest.raises(ValueError, match="value_rtol must be positive"):
+    with pytest.raises(ValueError, match="value_rtol must be a finite number above zero"):
         Solver(value_rtol=0.0)
 
 

@@ -192,3 +192,24 @@ def test_a_wrong_first_argument_is_one_sentence(make, given):
     with pytest.raises(ValueError, match=rf"goes around an optimiser, .* got a {given} first") as caught:
         make(nn.Linear(1, 1))
     assert "\n" not in str(caught.value)
+
+
+COMPLEX = [
+    lambda p: SAM(torch.optim.SGD([p], lr=0.1)),
+    lambda p: SAM([p], torch.optim.SGD, lr=0.1),
+    lambda p: AMP(torch.optim.SGD([p], lr=0.1)),
+    lambda p: GMP(torch.optim.SGD([p], lr=0.1), sigma=0.1),
+    lambda p: NVRM(torch.optim.SGD([p], lr=0.1), sigma=0.1),
+    lambda p: EntropySGD(torch.optim.SGD([p], lr=0.1), gamma=1.0),
+    lambda p: DynamicClipping(torch.optim.SGD([p], lr=0.1), alpha=0.1, start=0),
+    lambda p: LaggedClipping(torch.optim.SGD([p], lr=0.1), alpha=0.1, lag=1),
+    lambda p: SAM(torch.optim.SGD([START.clone().requires_grad_()], lr=0.1)).add_param_group({"params": p}),
+]
+
+
+@pytest.mark.parametrize("make", COMPLEX)
+def test_complex_parameters_are_refused(make):
+    """The square of 3 + 4i is no squared length."""
+    p = torch.nn.Parameter(torch.tensor([3 + 4j, 1j]))
+    with pytest.raises(ValueError, match=r"is for real parameters, got one of torch\.complex64; .*view_as_real"):
+        make(p)

@@ -17,7 +17,7 @@
 """
 
 from helpers.curvature.affine import is_piecewise_affine
-from helpers.curvature.contracts import admitted, check_model, finite_split
+from helpers.curvature.contracts import admitted, check_model, finite_split, finite_splits
 from helpers.curvature.estimates import Estimate, pooled_freedom
 from helpers.curvature.krylov import (
     Edge,
@@ -38,7 +38,7 @@ from helpers.curvature.products import (
     per_example_gradients,
     values,
 )
-from helpers.curvature.shifted import Shifted, solve_shifted
+from helpers.curvature.shifted import Shifted, finite_shifts, solve_shifted
 from helpers.curvature.subspace import Eigenpairs, eigenvectors
 from helpers.curvature.traces import choose_method, trace, trace_by_layer, trace_difference
 
@@ -56,7 +56,9 @@ __all__ = [
     "choose_method",
     "eigenvectors",
     "extreme_eigenvalues",
+    "finite_shifts",
     "finite_split",
+    "finite_splits",
     "gauss_newton",
     "gauss_newton_operator",
     "gradient",

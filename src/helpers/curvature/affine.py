@@ -1,19 +1,17 @@
 """Where is the trace of the Hessian that of the Gauss-Newton matrix? Where every weight enters the outputs affinely."""
 
-from weakref import WeakKeyDictionary
-
 import torch
 from torch import nn
 
 from helpers.curvature.contracts import check_model, on_model
-from helpers.curvature.keys import Key, architecture
+from helpers.curvature.keys import Verdicts
 from helpers.curvature.precision import precise
-from helpers.curvature.routes import PlainOperations
+from helpers.curvature.routes import PlainOperations, has_second_derivative
 from helpers.curvature.trials import EXAMPLES, places, spread
 from helpers.data import Split, as_split
 from helpers.models import flat, outputs, trainable
 
-_verdicts: "WeakKeyDictionary[nn.Module, tuple[Key, tuple[bool, str]]]" = WeakKeyDictionary()
+_verdicts = Verdicts[tuple[bool, str]]()
 
 
 @precise
@@ -24,17 +22,24 @@ def is_piecewise_affine(model: nn.Module, split: Split, *, seed: int = 0) -> tup
     vanishes for every constant r. The check takes a random r and a random direction within each tensor, and looks at
     that block of the product: zero for ReLU networks with convolutions, residuals and BatchNorm in evaluation mode,
     not zero upstream of a smooth activation, or for a tensor that is used twice. All tensors are tried, once an
-    architecture, on a few examples where the model is and at a place with noise (``trials``), so a wrong "yes" has
-    probability zero where the examples reach every weight.
+    architecture and layout of inputs, on a few examples where the model is and at a place with noise (``trials``), so
+    a wrong "yes" has probability zero where the examples reach every weight. A "yes" counts only where two backward
+    passes are seen to give the second derivative: one that PyTorch cannot see looks like zero.
     """
     check_model(model)
-    layout = architecture(model)
-    if model not in _verdicts or _verdicts[model][0] != layout:
+    split = as_split(split)
+    verdict = _verdicts.of(model, split.inputs)
+    if verdict is None:
         with PlainOperations():
-            few = on_model(model, spread(as_split(split)), slice(EXAMPLES))
-            verdicts = [_tried(*place, seed) for place in places(model, few)]
-            _verdicts[model] = (layout, min(verdicts, key=lambda verdict: verdict[0]))
-    return _verdicts[model][1]
+            few = on_model(model, spread(split), slice(EXAMPLES))
+            verdict = min((_tried(*place, seed) for place in places(model, few)), key=lambda one: one[0])
+        if verdict[0] and not has_second_derivative(model, few):
+            verdict = _UNKNOWN
+        _verdicts.note(model, split.inputs, verdict)
+    return verdict
+
+
+_UNKNOWN = False, "an operation of the model has no second derivative to check affinity with"
 
 
 def _tried(model: nn.Module, few: Split, seed: int) -> tuple[bool, str]:
@@ -57,5 +62,5 @@ def _tried(model: nn.Module, few: Split, seed: int) -> tuple[bool, str]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError:
-        return False, "an operation of the model has no second derivative to check affinity with"
+        return _UNKNOWN
     return True, "the outputs are piecewise affine in every weight tensor, so Tr H equals the Gauss-Newton trace"

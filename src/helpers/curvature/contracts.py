@@ -9,23 +9,29 @@ those of the book only if what PyTorch calls the gradient is the derivative: ``d
 
 from dataclasses import replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from helpers._generators import shared_generators, unchanged
-from helpers.curvature.derivatives import check_curved, check_gradient, check_graph, check_smooth
-from helpers.curvature.keys import Key, Losses, architecture
+from helpers.curvature.derivatives import (
+    check_curved,
+    check_gradient,
+    check_graph,
+    check_pushed,
+    check_smooth,
+)
+from helpers.curvature.keys import Losses, Verdicts
 from helpers.curvature.precision import precise
-from helpers.curvature.trials import places, spread, tells
-from helpers.data import Split, as_split
+from helpers.curvature.trials import EXAMPLES, places, spread, tells
+from helpers.data import Split, as_split, as_splits
 from helpers.data.inputs import tensors
-from helpers.losses import Demanding, Loss, check_callable, per_example
+from helpers.losses import Loss, check_callable, check_separable, check_targets, per_example
 from helpers.models import channels_last, outputs, set_weights, trainable, weights
 
 EXACT_TYPES = (torch.float32, torch.float64)
-_independent: "WeakKeyDictionary[nn.Module, Key]" = WeakKeyDictionary()
+MANY = 64  # examples of a batch in which a model is tried
+_independent = Verdicts[bool]()
 _separable = Losses()
 
 
@@ -45,11 +51,13 @@ def admitted(model: nn.Module, loss: Loss, examples: Any, *, name: str = "split"
         check_independence(model, split)
         few = few_of(model, split).take(slice(2))
         pair = _taken(model, few)
-        if isinstance(loss, Demanding):
-            loss.check(pair, split.targets.to(pair.device))
+        check_targets(loss, pair, split.targets.to(pair.device))
         per_example(loss, pair, few.targets)
         if not _separable.holds(loss, pair, few.targets):
-            check_separable(model, loss, split)
+            few = few_of(model, split)
+            losses = check_separable(loss, outputs(model, few.inputs), few.targets)
+            if len(losses) > 1 and bool((losses != losses[0]).any()):
+                _separable.note(loss, pair, few.targets)
     return split
 
 
@@ -85,6 +93,17 @@ def _derived(model: nn.Module, loss: Loss, examples: Any, name: str) -> tuple[Sp
     check_gradient(model, few)
     check_smooth(loss, z, few)
     return split, few, z
+
+
+@precise
+def check_linearised(model: nn.Module, split: Split, what: str) -> None:
+    """Refuse a model whose backward pass is not differentiable in what enters it, as ``what`` must have it."""
+    check_pushed(model, few_of(model, split), what)
+
+
+def finite_splits(samples: Any, name: str) -> list[Split]:
+    """One finite split for each of several samples; ValueError, with the position, as ``finite_split``."""
+    return [finite_split(one, f"{name}[{i}]") for i, one in enumerate(as_splits(samples, name=name))]
 
 
 def finite_split(examples: Any, name: str) -> Split:
@@ -143,9 +162,12 @@ def check_evaluation_mode(model: nn.Module) -> None:
 
 
 def check_independence(model: nn.Module, split: Split) -> None:
-    """Refuse a model whose output for an example depends on the rest of the batch or on chance; tried once a model."""
-    layout = architecture(model)
-    if _independent.get(model) == layout:
+    """Refuse a model whose output for an example depends on the rest of the batch or on chance; tried once a model.
+
+    On few examples together and one by one, where the model is and beside it; and on many, against few at a time in
+    reverse order, for a model may sort its batch, or mix it only where it is large.
+    """
+    if _independent.of(model, split.inputs):
         return
     told = False
     for place, few in places(model, few_of(model, split)):
@@ -169,8 +191,23 @@ def check_independence(model: nn.Module, split: Split) -> None:
         if (together - alone).abs().max() > scale:
             raise ValueError(_DEPENDS_ON_BATCH)
         told = told or tells(few)
+    if _depends_on_order(model, split):
+        raise ValueError(_DEPENDS_ON_BATCH)
     if told:
-        _independent[model] = layout
+        _independent.note(model, split.inputs, True)
+
+
+def _depends_on_order(model: nn.Module, split: Split, many: int = MANY) -> bool:
+    rows = torch.linspace(0, len(split) - 1, min(many, len(split))).round().long()
+    try:
+        together = outputs(model, on_model(model, split.take(rows), slice(None)).inputs)
+    except torch.OutOfMemoryError:
+        if many <= EXAMPLES:
+            raise
+        return _depends_on_order(model, split, many // 2)
+    pieces = [on_model(model, split.take(piece), slice(None)).inputs for piece in rows.flip(0).split(EXAMPLES)]
+    turned = torch.cat([outputs(model, piece) for piece in pieces]).flip(0)
+    return bool(((together - turned).abs() > _tolerance(together)).any())
 
 
 def _first_outputs(model: nn.Module, few: Split) -> Tensor:
@@ -215,33 +252,9 @@ def _tolerance(values: Tensor) -> Tensor:
 
 _DEPENDS_ON_BATCH = (
     "an example's output depends on the rest of its batch, even in evaluation mode (BatchNorm without running "
-    "statistics?), so the loss is no mean over examples; give the model running statistics or another normalisation"
+    "statistics, a batch that is sorted?), so the loss is no mean over examples; give the model running statistics or "
+    "another normalisation"
 )
-
-
-def check_separable(model: nn.Module, loss: Loss, split: Split) -> None:
-    """Refuse a loss whose value for an example depends on the rest of the batch or on chance."""
-    few = few_of(model, split)
-    z = outputs(model, few.inputs)
-    versions = z._version, few.targets._version
-    with unchanged(shared_generators(z.device)) as drawn:
-        together = per_example(loss, z, few.targets)
-        if versions != (z._version, few.targets._version):
-            raise ValueError("the loss changes outputs or targets in place; let it make new tensors")
-        again = per_example(loss, z, few.targets)
-        by_chance = drawn()
-    alone = torch.cat([per_example(loss, z[i : i + 1], few.targets[i : i + 1]) for i in range(len(z))])
-    scale = _tolerance(together)
-    if by_chance or (together - again).abs().max() > scale:
-        raise ValueError("the loss draws at random, so it is no function of the weights; take the randomness out of it")
-    if (together - alone).abs().max() > scale:
-        raise ValueError(
-            "the loss of an example depends on the rest of its batch (outputs (n, 1) against targets (n,), a division "
-            f"by n, or a mean?): outputs are {tuple(z.shape)}, targets {tuple(few.targets.shape)}; let it give each "
-            "example its own value"
-        )
-    if len(together) > 1 and bool((together != together[0]).any()):
-        _separable.note(loss, z, few.targets)
 
 
 # --- Examples as the model takes them ---------------------------------------------------------------------------------

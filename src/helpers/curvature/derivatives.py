@@ -2,18 +2,17 @@
 
 from collections.abc import Callable
 from itertools import islice
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from helpers.curvature.keys import Key, Losses, architecture
+from helpers.curvature.keys import Losses, Verdicts
 from helpers.curvature.trials import beside, is_derivative, lent, places, rounding, steps_of
 from helpers.data import Split
 from helpers.losses import Loss, per_example
-from helpers.models import outputs, trainable, weights
+from helpers.models import outputs, refuse_backward, trainable, weights
 
-_derived: "WeakKeyDictionary[nn.Module, Key]" = WeakKeyDictionary()
+_derived = Verdicts[bool]()
 _smooth = Losses()
 _curved = Losses()
 
@@ -26,8 +25,9 @@ def check_graph(model: nn.Module, loss: Loss, few: Split) -> Tensor:
     if not z.requires_grad or not (value.requires_grad or getattr(loss, "piecewise_constant", False)):
         part = "loss" if z.requires_grad else "model"
         raise ValueError(
-            f"the {part} cuts the graph between weights and loss (detach, numpy or no_grad inside it?), so its "
-            "derivative would be zero without being so; compute it in differentiable operations"
+            f"the {part} cuts the graph between weights and loss (detach, numpy, no_grad or a checkpoint with "
+            "use_reentrant=True inside it?), so its derivative would be zero without being so; compute it in "
+            "differentiable operations"
         )
     with torch.enable_grad():
         beside_outputs = per_example(loss, z.detach(), few.targets)
@@ -47,28 +47,74 @@ def check_gradient(model: nn.Module, few: Split) -> None:
 
     Only at the place with noise: where the model is, an activation may sit on its kink to the bit.
     """
-    layout = architecture(model)
-    if _derived.get(model) == layout:
+    if _derived.of(model, few.inputs):
         return
     if not all(_slope_is_right(*place) for place in islice(places(model, few), 1, None)):
         raise ValueError(_NO_GRADIENT)
-    _derived[model] = layout
+    _derived.note(model, few.inputs, True)
 
 
 def _slope_is_right(model: nn.Module, few: Split) -> bool:
     with torch.enable_grad():
         scalars = projection(outputs(model, few.inputs))
-        slopes = torch.autograd.grad(scalars.sum(), trainable(model), materialize_grads=True)
-    w = weights(model)
+        try:
+            slopes = torch.autograd.grad(scalars.sum(), trainable(model), materialize_grads=True)
+        except RuntimeError as error:
+            refuse_backward(error)
+            raise
+    w, v = weights(model), _direction(model)
     slope = torch.cat([piece.reshape(-1) for piece in slopes]).to(w)
-    v = torch.randn(w.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(w)
-    v /= v.abs().max()
     differences = [(_summed(model, few, w + h * v) - _summed(model, few, w - h * v)) / (2 * h) for h in steps_of(w)]
     unsure = rounding(lambda values: _summed(model, few, values), w)
     noise = [unsure.to(w) / h for h in steps_of(w)]
     return is_derivative(
         torch.dot(slope, v)[None], torch.stack(differences)[:, None].to(w), torch.stack(noise)[:, None]
     )
+
+
+def _direction(model: nn.Module) -> Tensor:
+    """A random direction in the weights, (d,), with largest entry 1."""
+    w = weights(model)
+    v = torch.randn(w.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(w)
+    return v / v.abs().max()
+
+
+def check_pushed(model: nn.Module, few: Split, what: str) -> None:
+    """Refuse a model whose backward pass is not differentiable in what enters it, as ``what`` (a noun) must have it.
+
+    The derivative of the outputs along v, J v, is that of <J^T u, v> in u. A backward pass that is marked or written as
+    one to go through once loses that derivative, often without a word. Tried against differences, at the place with
+    noise alone, as in ``check_gradient``.
+    """
+    if not all(_push_is_right(*place) for place in islice(places(model, few), 1, None)):
+        raise ValueError(
+            f"an operation of the model cannot be differentiated twice, as {what} must (a backward pass of your own, "
+            "with once_differentiable or a detach in it, or torch.logcumsumexp?); write it in operations that can"
+        )
+
+
+def _push_is_right(model: nn.Module, few: Split) -> bool:
+    v = _direction(model)
+    try:
+        with torch.enable_grad():
+            scalars = projection(outputs(model, few.inputs))
+            u = torch.ones_like(scalars, requires_grad=True)
+            slopes = torch.autograd.grad(scalars, trainable(model), u, create_graph=True, materialize_grads=True)
+            along = torch.dot(torch.cat([piece.reshape(-1) for piece in slopes]), v)
+            (pushed,) = torch.autograd.grad(along, u, materialize_grads=True)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        return False
+    w = weights(model)
+
+    def f(values: Tensor) -> Tensor:
+        with torch.no_grad(), lent(model, values):
+            return projection(outputs(model, few.inputs))
+
+    differences = torch.stack([(f(w + h * v) - f(w - h * v)) / (2 * h) for h in steps_of(w)])
+    unsure = rounding(f, w)
+    return is_derivative(pushed, differences, torch.stack([unsure / h for h in steps_of(w)]))
 
 
 _NO_GRADIENT = (

@@ -13,13 +13,15 @@ from enum import Enum
 from functools import partial
 from pathlib import PurePath
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
+
+from helpers.data.inputs import tensors
 
 MOST = 5_000
 SMALL = 64  # entries of a tensor that are compared one by one; a larger one by its identity and version
@@ -28,6 +30,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 INNER = frozenset(vars(nn.Module())) - {"training", *HOOKS}  # how PyTorch keeps a module
 
 Key = tuple[Hashable, ...]
+Verdict = TypeVar("Verdict")
 
 
 class Same:
@@ -72,6 +75,30 @@ def captured(function: Any) -> Key:
         return (walk.enclosed(function), walk.of(getattr(function, "__dict__", None)))
     except TooMany:
         return (object(),)
+
+
+class Verdicts(Generic[Verdict]):
+    """Verdicts on models as they are, for inputs of one layout: a recurrent layer is another network on longer ones."""
+
+    def __init__(self) -> None:
+        self._found: WeakKeyDictionary[nn.Module, tuple[Key, dict[Hashable, Verdict]]] = WeakKeyDictionary()
+
+    def of(self, model: nn.Module, inputs: Any) -> Verdict | None:
+        """What was found of the model as it is, on inputs of this layout; None if it was not tried."""
+        key, found = self._found.get(model, ((), {}))
+        return found.get(_layout_of(inputs)) if found and key == architecture(model) else None
+
+    def note(self, model: nn.Module, inputs: Any, verdict: Verdict) -> None:
+        key = architecture(model)
+        before, found = self._found.get(model, ((), {}))
+        self._found[model] = (key, {**(found if before == key else {}), _layout_of(inputs): verdict})
+
+
+def _layout_of(inputs: Any) -> Hashable:
+    """Shapes without the batch, and types; floating inputs all get the model's."""
+    names = tuple(inputs) if isinstance(inputs, Mapping) else ()
+    parts = tensors(inputs)
+    return names, tuple((part.shape[1:], "floating" if part.is_floating_point() else part.dtype) for part in parts)
 
 
 class Losses:

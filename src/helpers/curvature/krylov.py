@@ -147,8 +147,9 @@ def extreme_eigenvalues(
     eigenvalue that is repeated exactly counts once (``Edge.counts_copies``).
 
     Raises:
-        ValueError: if count is not between 1 and d.
+        ValueError: if count is not between 1 and d, rtol is not positive, or max_iterations no whole number from 1.
     """
+    rtol, max_iterations = positive("rtol", rtol), whole("max_iterations", max_iterations)
     product, d = hessian_operator(model, loss, split), sum(p.numel() for p in trainable(model))
     count, seed = whole("count", count), whole("seed", seed, least=0)
     if not 1 <= count <= d:
@@ -221,8 +222,7 @@ def spectral_density(
     Raises:
         ValueError: if there are fewer than two probes (no standard error) or no iteration.
     """
-    if probes < 2 or iterations < 1:
-        raise ValueError(f"at least 2 probes and 1 iteration are needed, got {probes} and {iterations}")
+    probes, iterations = whole("probes", probes, least=2), whole("iterations", iterations)
     seed = whole("seed", seed, least=0)
     nodes = torch.zeros(probes, iterations, dtype=torch.float64)
     weights = torch.zeros_like(nodes)

@@ -5,8 +5,9 @@ products, sum_p g_ip a_ip^T, with a_ip what enters the layer there and g_ip the 
 backward pass to the layers' outputs therefore gives every example's gradient norm, and no gradient in the weights is
 formed by PyTorch. Affine normalisation in evaluation mode is a product of positions, too.
 
-``SquaredNorms`` uses the layers' rules where the network consists of such layers, and proves it on one example;
-else it takes one backward pass an example, the slow twin.
+``SquaredNorms`` uses the layers' rules where the network consists of such layers, and proves it: on one example, and
+on some that every layer sees each at its own row, for a network may sort its batch inside. Else it takes one backward
+pass an example, the slow twin.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,10 +20,14 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from helpers.curvature.keys import Verdicts
+from helpers.curvature.trials import EXAMPLES
 from helpers.data import Split
+from helpers.data.inputs import each, tensors
 from helpers.models import layers, outputs, trainable
 
 Scalars = Callable[[Tensor], list[Tensor]]  # outputs (n, ...) to sketches (n,), each one value an example
+_ordered = Verdicts[bool]()
 
 
 class Layers:
@@ -38,6 +43,7 @@ class Layers:
 
     def forward(self, inputs: Any) -> Tensor:
         """The model's outputs; afterwards ``entered`` and ``left`` are filled."""
+        self.inputs = inputs
         with ExitStack() as stack:
             for module in self.modules:
                 stack.callback(module.register_forward_hook(self._record).remove)
@@ -68,6 +74,28 @@ class Layers:
             and all(tensor.ndim > 0 and len(tensor) == self.examples for tensor, _ in self.entered.values())
         )
 
+    def in_order(self) -> bool:
+        """Whether each layer sees an example at its row of the batch: some, in either order, against each alone."""
+        if _ordered.of(self.model, self.inputs):
+            return True
+        rows = torch.linspace(0, self.examples - 1, min(EXAMPLES, self.examples)).round().long()
+        alone = [self._entering(row[None]) for row in rows]
+        for order in (range(len(rows)), range(len(rows))[::-1]):
+            together = self._entering(rows[list(order)])
+            for place, example in enumerate(order):
+                seen = (entered[place : place + 1] for entered in together)
+                if any(_apart(*pair) for pair in zip(seen, alone[example], strict=True)):
+                    return False
+        if any(bool((part != part[:1]).any()) for part in tensors(self.inputs)):
+            _ordered.note(self.model, self.inputs, True)
+        return True
+
+    def _entering(self, rows: Tensor) -> list[Tensor]:
+        """What enters each layer on these rows of the batch alone."""
+        again = Layers(self.model)
+        again.forward(each(lambda tensor: tensor[rows.to(tensor.device)], self.inputs))
+        return [again.entered[module][0] for module in self.modules]
+
     def squared_norms(self, sketches: Sequence[Tensor]) -> Tensor:
         """|gradient of s_i in a layer's weights|^2 for every sketch s and example i: (sketches, n, layers).
 
@@ -80,6 +108,15 @@ class Layers:
             for module, columns in zip(self.modules, zip(*slopes, strict=True), strict=True)
         ]
         return torch.stack(norms, dim=2)
+
+
+def _apart(one: Tensor, other: Tensor) -> bool:
+    """Whether two computations of the same values differ by more than rounding, or in shape."""
+    if one.shape != other.shape:
+        return True
+    if not one.is_floating_point():
+        return not torch.equal(one, other)
+    return bool(((one - other).abs() > one.abs().max() * torch.finfo(one.dtype).eps ** 0.5).any())
 
 
 class SquaredNorms:
@@ -110,7 +147,7 @@ class SquaredNorms:
         if hooked.complete and self.rules_hold is not False:
             norms = hooked.squared_norms(sketches)
             if self.rules_hold is None:
-                self.rules_hold = self._agree(norms[0], sketches[0])
+                self.rules_hold = hooked.in_order() and self._agree(norms[0], sketches[0])
             if self.rules_hold is not False:
                 return norms
         return torch.stack([one_by_one(self.model, sketch) for sketch in sketches])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers.curvature.batches import batches, over_batches, total, usual_batch
-from helpers.curvature.contracts import admitted, differentiable, twice_differentiable
+from helpers.curvature.contracts import admitted, check_linearised, differentiable, twice_differentiable
 from helpers.curvature.precision import precise, precisely
 from helpers.curvature.routes import (
     PlainOperations,
@@ -121,6 +121,8 @@ def gauss_newton_operator(model: nn.Module, loss: Loss, split: Split) -> Callabl
     """
     split = twice_differentiable(model, loss, split)
     parameters = trainable(model)
+    with PlainOperations():
+        check_linearised(model, split, "a product without a matrix, unlike gauss_newton,")
 
     def product(batch: Split, v: Tensor) -> Tensor:
         with PlainOperations():
@@ -135,17 +137,9 @@ def gauss_newton_operator(model: nn.Module, loss: Loss, split: Split) -> Callabl
 def _pushed(z: Tensor, parameters: list[nn.Parameter], pieces: list[Tensor]) -> Tensor:
     """J v, of the shape of the outputs z."""
     u = torch.zeros_like(z, requires_grad=True)
-    try:
-        pulled = torch.autograd.grad(z, parameters, u, create_graph=True, materialize_grads=True)
-        along = [(slope * piece).sum() for slope, piece in zip(pulled, pieces, strict=True)]
-        (result,) = torch.autograd.grad(torch.stack(along).sum(), u, retain_graph=True)
-    except RuntimeError as error:
-        if "not implemented" not in str(error):
-            raise
-        raise ValueError(
-            "an operation of the model cannot be differentiated twice, as a product without a matrix must; use "
-            "curvature.gauss_newton for few weights, or replace the operation"
-        ) from error
+    pulled = torch.autograd.grad(z, parameters, u, create_graph=True, materialize_grads=True)
+    along = [(slope * piece).sum() for slope, piece in zip(pulled, pieces, strict=True)]
+    (result,) = torch.autograd.grad(torch.stack(along).sum(), u, retain_graph=True)
     return result
 
 

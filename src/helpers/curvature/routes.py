@@ -9,9 +9,8 @@ against a difference of gradients, which needs first derivatives only, or on the
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -22,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from helpers.curvature.contracts import on_model
 from helpers.curvature.derivatives import projection
-from helpers.curvature.keys import Key, architecture
+from helpers.curvature.keys import Verdicts
 from helpers.curvature.trials import EXAMPLES, doubled, lent, places, spread
 from helpers.data import Split
 from helpers.losses import per_example
@@ -31,7 +30,7 @@ from helpers.models import flat, outputs, split_like, trainable, weights
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 BatchProduct = Callable[[nn.Module, LossFunction, Split, Tensor], Tensor]
 
-_trusted: "WeakKeyDictionary[nn.Module, tuple[Key, BatchProduct]]" = WeakKeyDictionary()
+_trusted = Verdicts[BatchProduct]()
 
 
 # --- The routes -------------------------------------------------------------------------------------------------------
@@ -124,12 +123,16 @@ class PlainOperations(TorchFunctionMode):
 
 def trusted_product(model: nn.Module, split: Split) -> BatchProduct:
     """The fastest route that is right for this network; tried once a network, and remembered."""
-    layout = architecture(model)
-    if model in _trusted and _trusted[model][0] == layout:
-        return _trusted[model][1]
-    chosen = _first_right(model, split)
-    _trusted[model] = (layout, chosen)
+    chosen = _trusted.of(model, split.inputs)
+    if chosen is None:
+        chosen = _first_right(model, split)
+        _trusted.note(model, split.inputs, chosen)
     return chosen
+
+
+def has_second_derivative(model: nn.Module, few: Split) -> bool:
+    """Whether two backward passes give it; tried beside the model alone, where no kink is hit."""
+    return all(_is_right(with_plain_operations, *place) for place in islice(_doubled_places(model, few), 1, None))
 
 
 def _first_right(model: nn.Module, split: Split) -> BatchProduct:

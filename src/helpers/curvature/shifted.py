@@ -8,6 +8,7 @@ import torch
 from scipy.linalg import solve
 from torch import Tensor
 
+from helpers._checks import no_text, positive, whole
 from helpers.curvature.krylov import Lanczos, Matvec
 
 
@@ -50,15 +51,13 @@ def solve_shifted(
         max_iterations: cap on products; a shift that needs more is reported as not converged.
 
     Raises:
-        ValueError: if there is no shift, a shift or b is not finite, b is no vector, or a tolerance is not positive.
+        ValueError: if there is no shift, a shift is not finite in the type of b, b is no finite vector, rtol is not
+            positive, or max_iterations no whole number from 1.
     """
-    shifts = [float(shift) for shift in shifts]
     if rhs.ndim != 1 or not bool(torch.isfinite(rhs).all()):
         raise ValueError(f"rhs must be a finite vector of shape (d,), got shape {tuple(rhs.shape)} or values beyond it")
-    if len(shifts) == 0 or not np.isfinite(shifts).all():
-        raise ValueError(f"give at least one finite shift, got {list(shifts)}")
-    if rtol <= 0 or max_iterations < 1:
-        raise ValueError(f"rtol and max_iterations must be positive, got {rtol} and {max_iterations}")
+    shifts = finite_shifts(shifts, rhs.dtype)
+    rtol, max_iterations = positive("rtol", rtol), whole("max_iterations", max_iterations)
     count = len(shifts)
     if not rhs.any():
         nothing, zero = torch.zeros(count, dtype=torch.bool), torch.zeros(count, dtype=torch.float64)
@@ -85,6 +84,17 @@ def solve_shifted(
         negative_curvature=torch.tensor([system.indefinite for system in systems]),
         iterations=krylov.size,
     )
+
+
+def finite_shifts(shifts: Sequence[float], dtype: torch.dtype) -> list[float]:
+    """The shifts as numbers; ValueError if there is none, or one is not finite in the type that is computed in."""
+    no_text("shifts", shifts)
+    numbers = [float(shift) for shift in shifts]
+    if not numbers or not all(abs(shift) <= torch.finfo(dtype).max for shift in numbers):
+        raise ValueError(
+            f"give at least one finite shift, within the range of {dtype}, got {numbers}; lower a lambda that is huge"
+        )
+    return numbers
 
 
 class _ShiftedSystem:

@@ -9,7 +9,16 @@
 """
 
 from helpers.data.sources import EDITIONS, DataError, data_root, load
-from helpers.data.split import Split, as_images, as_split, check_disjoint, disjoint, partition, with_label_noise
+from helpers.data.split import (
+    Split,
+    as_images,
+    as_split,
+    as_splits,
+    check_disjoint,
+    disjoint,
+    partition,
+    with_label_noise,
+)
 
 __all__ = [
     "EDITIONS",
@@ -17,6 +26,7 @@ __all__ = [
     "Split",
     "as_images",
     "as_split",
+    "as_splits",
     "check_disjoint",
     "data_root",
     "disjoint",

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,7 +99,10 @@ class Split:
                 batch has no target; if the examples or their joining change from one reading to the next.
         """
         source = getattr(loader, "dataset", None) or loader
-        return cls._joined(torch.cat, batches_of(loader), source, classes, edition)
+        pieces = batches_of(loader)
+        numbers = getattr(loader, "batch_size", None) is None and all(array(target).ndim == 0 for _, target in pieces)
+        join = torch.stack if numbers else torch.cat  # a loader that does not batch hands out items one by one
+        return cls._joined(join, pieces, source, classes, edition)
 
     @classmethod
     def _joined(
@@ -156,6 +159,11 @@ def as_split(examples: Any) -> Split:
         return examples
     if isinstance(examples, torch.utils.data.DataLoader):
         return Split.from_loader(examples)
+    if isinstance(examples, torch.utils.data.IterableDataset):
+        raise ValueError(
+            "an IterableDataset has no items by number, so it cannot be read again to see that it stays the same; give "
+            "a DataLoader of it, or list(dataset)"
+        )
     if isinstance(examples, torch.utils.data.Dataset) and hasattr(examples, "__len__"):
         return Split.from_dataset(examples)
     if isinstance(examples, list) and examples and all(isinstance(item, tuple) for item in examples):
@@ -168,12 +176,41 @@ def as_split(examples: Any) -> Split:
     )
 
 
-def partition(split: Split, sizes: Sequence[int], *, seed: int) -> list[Split]:
+def as_splits(samples: Iterable[Any], *, name: str) -> list[Split]:
+    """One Split for each of several samples, whatever hands them out; ``name`` is what a refusal calls them.
+
+    Raises:
+        ValueError: if it is one sample, whose examples or batches would be taken for samples; with the position, if an
+            entry is no sample.
+    """
+    one = isinstance(samples, Split | Tensor | Mapping | str | bytes | torch.utils.data.Dataset)
+    one = one or isinstance(samples, torch.utils.data.DataLoader) or hasattr(samples, "__array__")
+    if one or not isinstance(samples, Iterable):
+        raise ValueError(
+            f"{name} must be a list with one data.Split for each run, got one {type(samples).__name__}; data.disjoint "
+            "makes k of them"
+        )
+    splits = []
+    for position, sample in enumerate(samples):
+        try:
+            splits.append(as_split(sample))
+        except ValueError as error:
+            raise ValueError(
+                f"{name}[{position}]: {error} ({name} must be a list with one data.Split for each run)"
+            ) from error
+    return splits
+
+
+def partition(split: Any, sizes: Sequence[int], *, seed: int) -> list[Split]:
     """Disjoint uniformly random subsets of the given sizes; what is left over stays unused.
+
+    Args:
+        split: a ``data.Split`` or what ``as_split`` takes.
 
     Raises:
         ValueError: if a size is not positive, or the sizes sum to more than the split holds.
     """
+    split = as_split(split)
     if any(size < 1 for size in sizes):
         raise ValueError(f"every part needs at least one example, got sizes {list(sizes)}")
     if sum(sizes) > len(split):
@@ -184,8 +221,11 @@ def partition(split: Split, sizes: Sequence[int], *, seed: int) -> list[Split]:
     return [split.take(rows) for rows in order[: sum(sizes)].split(list(sizes))]
 
 
-def disjoint(split: Split, k: int, n: int, *, seed: int) -> list[Split]:
+def disjoint(split: Any, k: int, n: int, *, seed: int) -> list[Split]:
     """k disjoint random samples of n examples each: the training sets of k independent runs.
+
+    Args:
+        split: a ``data.Split`` or what ``as_split`` takes.
 
     Raises:
         ValueError: if k * n examples are not there, or k or n is not positive.
@@ -195,18 +235,20 @@ def disjoint(split: Split, k: int, n: int, *, seed: int) -> list[Split]:
     return partition(split, [n] * k, seed=seed)
 
 
-def check_disjoint(*splits: Split, names: Sequence[str] | None = None) -> None:
+def check_disjoint(*samples: Any, names: Sequence[str] | None = None) -> None:
     """Refuse splits that share examples: by their indices where both have one origin, else by the inputs' values.
 
     Values that repeat within a split (bits, categories) may repeat between splits, too: twice the share of examples
     that have a twin within a split may be common to two of them.
 
     Args:
+        samples: each a ``data.Split`` or what ``as_split`` takes.
         names: what a refusal calls each split; unless given, "split" and its position.
 
     Raises:
         ValueError: naming the first two splits that overlap.
     """
+    splits = [as_split(sample) for sample in samples]
     names = names or [f"split {i}" for i in range(len(splits))]
     content: dict[int, list[bytes]] = {}
 
@@ -239,26 +281,30 @@ def _shared(first: list[bytes], second: list[bytes]) -> int:
     return shared if shared > 2 * twins * len(few) else 0
 
 
-def with_label_noise(split: Split, share: float, *, seed: int) -> Split:
+def with_label_noise(split: Any, share: float, *, seed: int) -> Split:
     """Replace the labels of a random ``share`` of examples by uniform random labels (Wang & Mao, section 5).
 
     A replaced label can be the true one by chance, so a share s changes s (1 - 1/classes) of the labels on average.
 
+    Args:
+        split: a ``data.Split`` or what ``as_split`` takes.
+
     Raises:
         ValueError: if the share is not in [0, 1] or of no example, or the targets are not one class an example.
     """
-    if split.classes < 2 or split.targets.is_floating_point() or split.targets.ndim != 1:
+    given: Split = as_split(split)
+    if given.classes < 2 or given.targets.is_floating_point() or given.targets.ndim != 1:
         raise ValueError("label noise draws random classes; this split has no class an example")
     if not 0 <= share <= 1:
         raise ValueError(f"the share of noisy labels must lie in [0, 1], got {share}")
     generator = torch.Generator().manual_seed(_seed_for("label noise", seed))
-    rows = torch.randperm(len(split), generator=generator)[: round(share * len(split))]
+    rows = torch.randperm(len(given), generator=generator)[: round(share * len(given))]
     if share > 0 and len(rows) == 0:
-        raise ValueError(f"a share of {share} of {len(split)} examples is no example; take more of either")
-    targets = split.targets.clone()
-    targets[rows] = torch.randint(split.classes, (len(rows),), generator=generator)
-    noisy = f"{split.edition}, {100 * share:g}% of the labels random" if share else split.edition
-    return replace(split, targets=targets, edition=noisy)
+        raise ValueError(f"a share of {share} of {len(given)} examples is no example; take more of either")
+    targets = given.targets.clone()
+    targets[rows] = torch.randint(given.classes, (len(rows),), generator=generator)
+    noisy = f"{given.edition}, {100 * share:g}% of the labels random" if share else given.edition
+    return replace(given, targets=targets, edition=noisy)
 
 
 def _seed_for(purpose: str, seed: int) -> int:
@@ -266,15 +312,21 @@ def _seed_for(purpose: str, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{purpose} {seed}".encode()).digest()[:7], "big")
 
 
-def as_images(split: Split) -> Split:
+def as_images(split: Any) -> Split:
     """Inputs as (n, channels, height, width): flat square inputs such as digits' become one-channel images.
 
+    Args:
+        split: a ``data.Split`` or what ``as_split`` takes.
+
     Raises:
-        ValueError: if flat inputs are not square.
+        ValueError: if flat inputs are not square, or there are several.
     """
-    if split.inputs.ndim == 4:
-        return split
-    side = round(split.inputs[0].numel() ** 0.5)
-    if split.inputs.ndim != 2 or side**2 != split.inputs.shape[1]:
-        raise ValueError(f"inputs of shape {tuple(split.inputs.shape)} are not images and not square when flat")
-    return replace(split, inputs=split.inputs.view(-1, 1, side, side))
+    given: Split = as_split(split)
+    if not isinstance(given.inputs, Tensor):
+        raise ValueError(f"images are one tensor, but the inputs are a {type(given.inputs).__name__} of several")
+    if given.inputs.ndim == 4:
+        return given
+    side = round(given.inputs[0].numel() ** 0.5)
+    if given.inputs.ndim != 2 or side**2 != given.inputs.shape[1]:
+        raise ValueError(f"inputs of shape {tuple(given.inputs.shape)} are not images and not square when flat")
+    return replace(given, inputs=given.inputs.view(-1, 1, side, side))

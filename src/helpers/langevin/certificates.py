@@ -22,7 +22,6 @@ from torch import Tensor
 
 from helpers import xu_raginsky
 from helpers._checks import per_step, positive, whole
-from helpers.langevin.walk_arguments import number
 from helpers.supersample.family import LOG_2
 
 
@@ -62,7 +61,7 @@ def whole_sample(
     d = whole("d", d)
     walked = zip(means, rates, noises, strict=True)
     nats = fsum(d / 2 * log1p((rate / noise) ** 2 * moment / d) for moment, rate, noise in walked)
-    return xu_raginsky.bound(nats, n=n, R=positive("R", number("R", R)))
+    return xu_raginsky.bound(nats, n=n, R=positive("R", R))
 
 
 def leave_one_out(incoherence: Any, *, n: int, R: float) -> float:
@@ -86,7 +85,7 @@ def leave_one_out(incoherence: Any, *, n: int, R: float) -> float:
         ValueError: if there is neither one entry an example nor one for all, an entry is negative or not finite, or n
             or R is not positive.
     """
-    n, R = whole("n", number("n", n)), positive("R", number("R", R))
+    n, R = whole("n", n), positive("R", R)
     mean = _averaged("incoherence", incoherence, "walk.incoherence")
     if len(mean) not in (1, n):
         raise ValueError(
@@ -108,7 +107,7 @@ def membership(information: Any, *, R: float) -> float:
         ValueError: if an entry is negative or not finite, or R is not positive.
     """
     nats = _averaged("information", information, "walk.information").clamp(max=LOG_2)
-    return 2 * positive("R", number("R", R)) * (2 * nats).sqrt().mean().item()
+    return 2 * positive("R", R) * (2 * nats).sqrt().mean().item()
 
 
 def expected(recorded: Any) -> Tensor:

@@ -12,8 +12,7 @@ from math import exp, isfinite, log1p, pi, sqrt
 import numpy as np
 from scipy.integrate import quad
 
-from helpers._checks import positive, whole
-from helpers.langevin.walk_arguments import number
+from helpers._checks import positive, real, whole
 from helpers.supersample.family import LOG_2
 from helpers.xu_raginsky import ABSOLUTE_NORMAL
 
@@ -48,7 +47,7 @@ class GaussianMean:
         whole("steps", self.steps)
         for name in ("lr", "sigma", "s"):
             positive(name, getattr(self, name))
-        if not isfinite(number("mean", self.mean)):
+        if not isfinite(real("mean", self.mean)):
             raise ValueError(f"mean must be a finite number, got {self.mean}")
         if self.lr > 1:
             raise ValueError(f"lr must be at most 1, got {self.lr}; the walk overshoots the mean beyond that")

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from helpers import curvature
 from helpers._checks import whole
-from helpers.curvature.contracts import differentiable
+from helpers.curvature.contracts import check_linearised, differentiable
 from helpers.curvature.precision import precisely
 from helpers.data import as_split
 from helpers.langevin.gradients import Gradients
 from helpers.langevin.streams import stream, stream_seed
-from helpers.langevin.walk_arguments import made, number, walk_settings
+from helpers.langevin.walk_arguments import made, walk_settings
 from helpers.models import set_weights, trainable, weights
 from helpers.training import Diverged, seeded
 from helpers.training.arguments import PerExampleLoss
@@ -97,13 +97,14 @@ def train(
     examples = as_split(split)
     steps, lr, sigma = walk_settings(make_model, steps, lr, temperature)
     n = len(examples)
-    b = n if batch_size is None else whole("batch_size", number("batch_size", batch_size), least=2)
+    b = n if batch_size is None else whole("batch_size", batch_size, least=2)
     if not 2 <= b <= n:
         raise ValueError(f"batch_size must lie between 2 and {n}, the number of examples, got {b}")
     loss = loss or CrossEntropy(examples.classes)
     with seeded(stream_seed("initial weights", seed), device):
         model = made(make_model).to(device).eval()
     examples = differentiable(model, loss, examples)  # type: ignore[arg-type]
+    check_linearised(model, examples, "the product of an example's gradient with the mean")
     other = None if held_out is None else differentiable(model, loss, held_out, name="held_out")  # type: ignore[arg-type]
     noise, orders = stream("noise", seed), _batches(n, b, stream("orders", seed))
     gradients, w = Gradients(model, loss), weights(model)

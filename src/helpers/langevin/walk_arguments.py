@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 from math import sqrt
-from numbers import Real
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from helpers._checks import positive, whole
 
@@ -19,13 +18,13 @@ def walk_settings(make_model: Any, steps: Any, lr: Any, temperature: Any) -> tup
     if isinstance(make_model, nn.Module) or not isinstance(make_model, Callable):  # type: ignore[arg-type]
         kind = type(make_model).__name__
         raise ValueError(f"make_model must be a function that makes a model, such as lambda: Net(), got a {kind}")
-    rate = positive("lr", number("lr", lr))
-    noise = sqrt(2 * rate * positive("temperature", number("temperature", temperature)))
+    rate = positive("lr", lr)
+    noise = sqrt(2 * rate * positive("temperature", temperature))
     if noise == 0:
         raise ValueError(
             f"the noise of a step, sqrt(2 lr temperature), is 0 in rounding; raise temperature or lr = {lr}"
         )
-    return whole("steps", number("steps", steps)), rate, noise
+    return whole("steps", steps), rate, noise
 
 
 def made(make_model: Callable[[], nn.Module]) -> nn.Module:
@@ -40,12 +39,3 @@ def made(make_model: Callable[[], nn.Module]) -> nn.Module:
     if any(id(weight) in before for weight in model.parameters()):
         raise ValueError("make_model must make a new model at each call, got one twice; write lambda: Net()")
     return model
-
-
-def number(name: str, value: Any) -> float:
-    """A number as it is; ValueError for None, text and arrays."""
-    if isinstance(value, Tensor) and value.ndim == 0:
-        return float(value.item())
-    if not isinstance(value, Real):
-        raise ValueError(f"{name} must be a number, got {value!r:.40} of type {type(value).__name__}")
-    return value  # type: ignore[return-value]

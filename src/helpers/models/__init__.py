@@ -11,7 +11,7 @@
 
 from helpers.models.deep import deep_resnet
 from helpers.models.layout import channels_last
-from helpers.models.outputs import outputs
+from helpers.models.outputs import outputs, refuse_backward
 from helpers.models.vector import at, copied, flat, layers, set_weights, split_like, trainable, weights
 from helpers.models.zoo import TwoLayerReLU, cnn, linear, mlp, preact_resnet18, resnet18, vgg16
 
@@ -28,6 +28,7 @@ __all__ = [
     "mlp",
     "outputs",
     "preact_resnet18",
+    "refuse_backward",
     "resnet18",
     "set_weights",
     "split_like",

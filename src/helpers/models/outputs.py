@@ -6,6 +6,15 @@ from typing import Any
 from torch import Tensor, nn
 
 
+def refuse_backward(error: RuntimeError) -> None:
+    """Say what to do about a backward pass that fails for a known reason; of any other the caller raises the error."""
+    if "use_reentrant" in str(error):
+        raise ValueError(
+            "the model checkpoints activations in PyTorch's old way, which gives no gradients but those of backward(); "
+            "call torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
+        ) from error
+
+
 def outputs(model: nn.Module, inputs: Any) -> Tensor:
     """``model(x)``; ``model(x1, x2, ...)`` for a tuple of inputs, ``model(name=x, ...)`` for a dictionary.
 

@@ -25,11 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from helpers._checks import whole
-from helpers.curvature import Estimate, finite_split, gradient, pooled_freedom, values
+from helpers.curvature import Estimate, finite_split, finite_splits, gradient, pooled_freedom, values
 from helpers.data import Split, check_disjoint
 from helpers.losses import Loss
 from helpers.omniscient.rows import Row, measured_rows
-from helpers.omniscient.runs import Runs, names_of
+from helpers.omniscient.runs import Runs, models_of, names_of
 from helpers.omniscient.surrogate import Perturbation, Solver, path, solve_path
 
 Centre = Callable[[Tensor], Tensor]
@@ -72,9 +72,9 @@ def plain_mean(W: Tensor) -> Tensor:
 
 def estimate(
     models: Sequence[nn.Module],
-    train: Sequence[Split],
-    val: Split,
-    val2: Split,
+    train: Sequence[Any],
+    val: Any,
+    val2: Any,
     *,
     loss: Loss,
     lambdas: Iterable[float] | float,
@@ -119,12 +119,12 @@ def estimate_on(
     val, val2 = finite_split(val, "val"), finite_split(val2, "val2")
     check_disjoint(*runs.samples, val, val2, names=[*runs.names, "val", "val2"])
     population = [gradient(model, runs.loss, val) for model in runs.models]
-    return _rows(runs, centre(runs.weights), population, val2, path(lambdas), steps, solver)
+    return _rows(runs, _centres(centre, runs.weights), population, val2, path(lambdas), steps, solver)
 
 
 def self_certified(
     models: Sequence[nn.Module],
-    train: Sequence[Split],
+    train: Sequence[Any],
     *,
     loss: Loss,
     lambdas: Iterable[float] | float,
@@ -153,14 +153,14 @@ def self_certified_on(
 ) -> list[Row]:
     """``self_certified`` for runs that have been checked already; arguments and errors as there."""
     check_disjoint(*runs.samples, names=runs.names)
-    centres = centre(runs.weights)
+    centres = _centres(centre, runs.weights)
     return _rows(runs, centres, torch.zeros_like(centres), None, path(lambdas), steps, solver)
 
 
 def evaluate(
     models: Sequence[nn.Module],
-    train: Sequence[Split],
-    val2: Split,
+    train: Sequence[Any],
+    val2: Any,
     perturbations: Tensor,
     *,
     loss: Loss,
@@ -182,11 +182,23 @@ def evaluate(
     check_disjoint(*runs.samples, val2, names=[*runs.names, "val2"])
     whole("steps", steps)
     W = runs.weights
-    if perturbations.shape != W.shape:
-        raise ValueError(f"give one perturbation a run, shape {tuple(W.shape)}, got {tuple(perturbations.shape)}")
-    centres = centre(W)
+    if not isinstance(perturbations, Tensor) or perturbations.shape != W.shape:
+        got = tuple(perturbations.shape) if isinstance(perturbations, Tensor) else f"a {type(perturbations).__name__}"
+        raise ValueError(f"give one perturbation a run, a tensor of shape {tuple(W.shape)}, got {got}")
+    centres = _centres(centre, W)
     paths = [[Perturbation(offset)] for offset in W + perturbations - centres]
     return measured_rows(runs, val2, centres, paths, lambdas=[nan], steps=steps, solver=solver.settled(runs))[0]
+
+
+def _centres(centre: Centre, W: Tensor) -> Tensor:
+    """The centre of each run, (k, d); ValueError if the function gives anything else."""
+    if not callable(centre):
+        raise ValueError(f"centre must be a function of the weights (k, d), got a {type(centre).__name__}")
+    centres = centre(W)
+    if not isinstance(centres, Tensor) or centres.shape != W.shape or not bool(torch.isfinite(centres).all()):
+        got = f"shape {tuple(centres.shape)}" if isinstance(centres, Tensor) else f"a {type(centres).__name__}"
+        raise ValueError(f"centre must give a finite tensor, one row a run, of shape {tuple(W.shape)}, got {got}")
+    return centres
 
 
 def _solver(solver: Solver | None, settings: dict[str, Any]) -> Solver:
@@ -215,7 +227,7 @@ def _rows(
     return measured_rows(runs, val2, centres, paths, lambdas=lambdas, steps=steps, solver=solver)
 
 
-def gap(models: Sequence[nn.Module], train: Sequence[Split], test: Split, *, loss: Loss) -> Estimate:
+def gap(models: Sequence[nn.Module], train: Sequence[Any], test: Any, *, loss: Loss) -> Estimate:
     """Measured generalization gap: test loss minus training loss, mean over the k runs.
 
     The standard error adds, in quadrature, that of the mean over runs and that of the test sample which they share
@@ -224,10 +236,10 @@ def gap(models: Sequence[nn.Module], train: Sequence[Split], test: Split, *, los
     Raises:
         ValueError: if the test split shares examples with a training split, or their number differs from the models'.
     """
+    models, train = models_of(models), finite_splits(train, "train")
     if len(models) != len(train):
         raise ValueError(f"there are {len(models)} models but {len(train)} training splits; give one split a model")
     names = names_of(len(train))
-    train = [finite_split(sample, name) for sample, name in zip(train, names, strict=True)]
     test = finite_split(test, "test")
     check_disjoint(*train, test, names=[*names, "test"])
     trained = torch.stack(

@@ -1,14 +1,15 @@
 """k runs of one algorithm, as the bounds see them: the networks, the sample of each, and the loss that judges them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, nan
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from helpers.curvature import finite_split
+from helpers.curvature import finite_splits
 from helpers.data import Split
 from helpers.losses import Loss
 from helpers.models import weights
@@ -24,11 +25,11 @@ class Runs:
         loss: the evaluation loss; its constant R is ``loss.R``.
 
     Raises:
-        ValueError: if k < 2, the numbers of models and samples differ, sizes differ between runs, a weight or an
-            example is not finite, or the loss has no positive R.
+        ValueError: if models or samples are no list of such, k < 2, the numbers of models and samples differ, sizes
+            differ between runs, a weight or an example is not finite, or the loss has no positive R.
     """
 
-    models: Sequence[nn.Module]
+    models: Sequence[nn.Module]  # what hands them out one by one is read once
     samples: Sequence[Split]
     loss: Loss
 
@@ -43,13 +44,13 @@ class Runs:
                 "loss needs its sub-Gaussian constant, a positive number loss.R, "
                 f"got {getattr(self.loss, 'R', None)}; use losses.ClippedCrossEntropy"
             )
+        object.__setattr__(self, "models", models_of(self.models))
+        object.__setattr__(self, "samples", tuple(finite_splits(self.samples, "train")))
         k = len(self.models)
         if k < 2:
             raise ValueError(f"the bound needs k >= 2 independent runs to estimate a variance, got {k}")
         if k != len(self.samples):
             raise ValueError(f"there are {k} models but {len(self.samples)} training splits; give one split a model")
-        samples = tuple(finite_split(sample, name) for sample, name in zip(self.samples, self.names, strict=True))
-        object.__setattr__(self, "samples", samples)
         sizes = [len(sample) for sample in self.samples]
         if len(set(sizes)) > 1:
             raise ValueError(f"the training splits hold {sizes} examples, but n is one number; cut them to one size")
@@ -84,6 +85,18 @@ class Runs:
         if len({len(vector) for vector in vectors}) > 1:
             raise ValueError("the runs have different numbers of weights; give k models of one architecture")
         return torch.stack(vectors)
+
+
+def models_of(models: Any) -> tuple[nn.Module, ...]:
+    """The models, whatever hands them out; ValueError if it is one model, or an entry is none."""
+    one = isinstance(models, nn.Module) and not isinstance(models, nn.ModuleList)
+    if one or not isinstance(models, Iterable):
+        raise ValueError(f"models must be a list of the k trained models, got one {type(models).__name__}")
+    result = tuple(models)
+    for position, model in enumerate(result):
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"models[{position}] must be a torch.nn.Module, got a {type(model).__name__}")
+    return result
 
 
 def names_of(k: int) -> list[str]:

@@ -22,11 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from helpers._checks import whole
+from helpers._checks import positive, whole
 from helpers.curvature import (
     Estimate,
     Shifted,
     choose_method,
+    finite_shifts,
     gradient,
     hessian,
     hessian_operator,
@@ -56,6 +57,8 @@ def path(lambdas: Iterable[float] | float) -> list[float]:
     """
     several = isinstance(lambdas, Iterable) and getattr(lambdas, "ndim", None) != 0  # a 0-d tensor is a number
     try:
+        if isinstance(lambdas, str | bytes):  # a sequence, but of digits
+            raise TypeError
         numbers = [float(lam) for lam in (lambdas if several else [lambdas])]  # type: ignore[union-attr, arg-type]
     except (TypeError, ValueError) as error:
         raise ValueError(f"lambdas must be a positive number or several, got {lambdas!r:.80}") from error
@@ -100,8 +103,11 @@ class Solver:
             raise ValueError(
                 f"there is no trace_method {self.trace_method!r}; choose auto, exact, gauss-newton or hutchinson"
             )
-        if self.value_rtol <= 0:
-            raise ValueError(f"value_rtol must be positive, got {self.value_rtol}")
+        positive("rtol", self.rtol)
+        positive("value_rtol", self.value_rtol)
+        whole("max_iterations", self.max_iterations)
+        whole("most_probes", self.most_probes)
+        whole("seed", self.seed, least=0)
         if self.examples is not None:
             whole("examples", self.examples)
         whole("draws", self.draws, least=0)
@@ -215,7 +221,11 @@ def solve_dense(H: Tensor, rhs: Tensor, shifts: Sequence[float]) -> Shifted:
 
     Where H + c I is indefinite, the quadratic has no minimum; the part of x along eigenvectors with eigenvalue <= -c
     is then left at zero, and the result says so.
+
+    Raises:
+        ValueError: if a shift is not finite in the type of H.
     """
+    shifts = finite_shifts(shifts, H.dtype)
     eigenvalues, vectors = torch.linalg.eigh(H)
     c = torch.as_tensor(shifts, dtype=H.dtype, device=H.device)[:, None]
     shifted = eigenvalues + c  # (shifts, d)

@@ -88,6 +88,17 @@ class Wrapper(torch.optim.Optimizer):
         """One list of groups and one state for both, so that a schedule may hold either optimiser."""
         self.param_groups, self.state = self.base.param_groups, self.base.state
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """One more group; ValueError for complex parameters, whose gradients have a norm and a noise of their own."""
+        parameters = param_group["params"]
+        for p in [parameters] if isinstance(parameters, Tensor) else list(parameters):
+            if p.is_complex():
+                raise ValueError(
+                    f"{type(self).__name__} is for real parameters, got one of {p.dtype}; keep its real and imaginary "
+                    "parts, as torch.view_as_real makes them, and put them together in the model"
+                )
+        super().add_param_group(param_group)
+
     @property
     def parameters(self) -> list[Tensor]:
         """Of all groups."""

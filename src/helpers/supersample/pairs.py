@@ -1,12 +1,13 @@
 """The draw of a supersample: 2n examples in n pairs, and for every row of coins a training sample."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from helpers._checks import whole
-from helpers.data import Split, partition
+from helpers.data import Split, as_split, partition
 
 
 @dataclass(frozen=True)
@@ -14,20 +15,22 @@ class Supersample:
     """n pairs of examples.
 
     Attributes:
-        examples: 2n of them: pair i holds examples i (column 0) and n + i (column 1).
+        examples: 2n of them: pair i holds examples i (column 0) and n + i (column 1). A ``data.Split``, or what
+            ``data.as_split`` takes.
 
     Raises:
-        ValueError: if the number of examples is odd.
+        ValueError: if these are no examples, or their number is odd.
     """
 
     examples: Split
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "examples", as_split(self.examples))
         if len(self.examples) % 2:
             raise ValueError(f"a supersample holds pairs, so an even number of examples, got {len(self.examples)}")
 
     @classmethod
-    def draw(cls, split: Split, n: int, *, seed: int) -> "Supersample":
+    def draw(cls, split: Any, n: int, *, seed: int) -> "Supersample":
         """n pairs at random from a split, without replacement.
 
         Raises:
@@ -46,17 +49,18 @@ class Supersample:
         """
         return torch.randint(2, (whole("m", m), len(self)), generator=torch.Generator().manual_seed(seed))
 
-    def sample(self, coins: Tensor) -> Split:
+    def sample(self, coins: Any) -> Split:
         """The training sample (Z_{i, U_i}) of a row of coins, (n,)."""
-        return self.examples.take(self._rows(coins))
+        return self.examples.take(self._rows(_whole(coins)))
 
-    def ghosts(self, coins: Tensor) -> Split:
+    def ghosts(self, coins: Any) -> Split:
         """The examples that are left, (Z_{i, 1 - U_i})."""
-        return self.examples.take(self._rows(1 - coins))
+        return self.examples.take(self._rows(1 - _whole(coins)))
 
-    def trained_on(self, memberships: Tensor) -> Tensor:
+    def trained_on(self, memberships: Any) -> Tensor:
         """Memberships (m, n) example by example: 1 where it was trained on, (m, 2n)."""
-        return torch.cat([1 - memberships, memberships], dim=1)
+        coins = _whole(memberships)
+        return torch.cat([1 - coins, coins], dim=1)
 
     def differences(self, losses: Tensor) -> Tensor:
         """Delta_i = L_i1 - L_i0 from the losses of all examples: (m, 2n) to (m, n)."""
@@ -70,3 +74,12 @@ class Supersample:
         if coins.shape != (len(self),) or not bool(((coins == 0) | (coins == 1)).all()):
             raise ValueError(f"coins must hold {len(self)} zeros and ones, one for each pair")
         return torch.arange(len(self)) + len(self) * coins.long()
+
+
+def _whole(coins: Any) -> Tensor:
+    """Coins of any library as a tensor of numbers."""
+    try:
+        values = torch.as_tensor(coins)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"coins must be zeros and ones, got a {type(coins).__name__}") from error
+    return values.long() if values.dtype == torch.bool else values

@@ -8,7 +8,7 @@ coins are shuffled.
 
 import warnings
 from dataclasses import dataclass
-from math import sqrt
+from math import nan, sqrt
 from typing import Any
 
 import torch
@@ -21,6 +21,8 @@ from helpers.curvature import Estimate
 @dataclass(frozen=True, kw_only=True)
 class Information(Estimate):
     """Plug-in mutual information: mean over pairs in ``value``, its standard error by a jackknife over memberships.
+
+    With two memberships the error is NaN: a table of one, which leaving out the other leaves, tells nothing.
 
     Attributes:
         per_example: I_i in nats, (n,), float64.
@@ -74,7 +76,7 @@ def information(outcomes: Any, memberships: Any, *, permutations: int = 20, seed
     margins = (counts.sum(1) > 0).sum(1) + (counts.sum(2) > 0).sum(1)
     return Information(
         value=nats.mean().item(),
-        standard_error=without.std(correction=0).item() * sqrt(m - 1),
+        standard_error=without.std(correction=0).item() * sqrt(m - 1) if m > 2 else nan,
         probes=m,
         method="plug-in",
         per_example=nats,

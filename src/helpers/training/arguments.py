@@ -7,29 +7,31 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from helpers._checks import non_negative, positive, whole
-from helpers.data import Split, as_split
+from helpers._checks import non_negative, positive, real, whole
+from helpers._generators import shared_generators, unchanged
+from helpers.data import Split, as_splits
 from helpers.data.inputs import tensors
-from helpers.losses import per_example
-from helpers.models import copied, outputs, trainable
+from helpers.losses import check_separable, check_targets, per_example
+from helpers.models import copied, outputs, refuse_backward, trainable
 
+EXAMPLES = 8  # of a batch, on which a loss is tried
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 
 PerExampleLoss = Callable[[Tensor, Tensor], Tensor]
 Precision = Literal["float32", "bf16"]
 
 
-def splits_of(splits: Sequence[Any], *, own_loss: bool) -> list[Split]:
+def splits_of(splits: Iterable[Any], *, own_loss: bool) -> list[Split]:
     """Splits of one size, whose targets the loss can take; ``own_loss``: the caller gave the loss."""
-    if isinstance(splits, Split | Tensor) or not isinstance(splits, Iterable):
-        raise ValueError("splits must be a list with one data.Split for each run; data.disjoint makes k of them")
-    examples = [as_split(one) for one in splits]
+    examples = as_splits(splits, name="splits")
     if not examples:
         raise ValueError("there is nothing to train on: give at least one split (data.disjoint makes k of them)")
     sizes = [len(split) for split in examples]
     if len(set(sizes)) > 1:
         raise ValueError(f"all splits must hold the same number of examples, got {sizes}; data.disjoint makes such")
     for run, split in enumerate(examples):
+        if not all(bool(torch.isfinite(part).all()) for part in tensors(split.inputs)):
+            raise ValueError(f"split {run} has inputs that are not finite; leave those examples out")
         _check_targets(run, split, own_loss=own_loss)
     return examples
 
@@ -96,8 +98,12 @@ def copies_of(model: nn.Module, k: int) -> list[nn.Module]:
         ) from error
 
 
-def check_batch(model: nn.Module, split: Split, loss: PerExampleLoss, batch_size: int) -> None:
-    """Refuse what fails on the first examples: in training mode, on a model that may be thrown away."""
+def check_batch(model: nn.Module, splits: Sequence[Split], loss: PerExampleLoss, batch_size: int) -> None:
+    """Refuse what fails on the first examples: in training mode, on a model that may be thrown away.
+
+    A loss that draws at random may be trained, and cannot be seen to take examples one by one.
+    """
+    split = splits[0]
     weight = trainable(model)[0]
     batch = split.take(torch.arange(batch_size)).to(dtype=weight.dtype).to(device=weight.device)
     try:
@@ -113,11 +119,32 @@ def check_batch(model: nn.Module, split: Split, loss: PerExampleLoss, batch_size
                 "BatchNorm cannot normalise a batch of one example; take a batch_size of at least 2, or GroupNorm"
             ) from error
         raise
-    if per_example(loss, z.detach(), batch.targets).requires_grad:
+    for each in splits:
+        check_targets(loss, z.detach(), each.targets.to(z.device))
+    with unchanged(shared_generators(z.device)) as drawn:
+        beside_outputs = per_example(loss, z.detach(), batch.targets)
+        by_chance = drawn()
+    if not by_chance:
+        check_separable(loss, z.detach()[:EXAMPLES], batch.targets[:EXAMPLES])
+    if beside_outputs.requires_grad:
         raise ValueError(
             "the loss has weights of its own, which no run trains (a penalty that one network keeps, a temperature?); "
             "let the network return what the loss needs of it, or detach those weights"
         )
+    values = per_example(loss, z, batch.targets)
+    if not values.requires_grad:
+        part = "loss" if z.requires_grad else "network"
+        raise ValueError(
+            f"the {part} cuts the graph between weights and loss (detach, numpy, no_grad or a checkpoint with "
+            "use_reentrant=True inside it?), so that nothing would be trained; compute it in differentiable operations"
+        )
+    try:
+        torch.autograd.grad(values.mean(), trainable(model), allow_unused=True)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        refuse_backward(error)
+        raise
 
 
 def check_settings(
@@ -133,10 +160,10 @@ def check_settings(
     whole("seed", seed, least=0)
     if not callable(lr):
         positive("lr", lr)
-    if not 0 <= momentum < 1:
+    if not 0 <= real("momentum", momentum) < 1:
         raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
     non_negative("weight_decay", weight_decay)
-    if until_loss is not None and not isfinite(until_loss):
+    if until_loss is not None and not isfinite(real("until_loss", until_loss)):
         raise ValueError(f"until_loss must be a finite number, or None to train for all epochs, got {until_loss}")
 
 

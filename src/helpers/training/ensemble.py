@@ -1,6 +1,6 @@
 """How far do k runs from one initialisation go apart? Train them, each on its own data, and record it step by step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers.losses import check_callable
+from helpers.losses import ClippedCrossEntropy, check_callable
 from helpers.models import trainable
 from helpers.training.arguments import (
     PerExampleLoss,
@@ -73,12 +73,17 @@ class CrossEntropy:
             )
         return F.cross_entropy(logits, targets, reduction="none")
 
+    def check(self, logits: Tensor, targets: Tensor) -> None:
+        """Refuse probabilities that are no distribution; what is wrong with classes is said of the split."""
+        if targets.is_floating_point():
+            ClippedCrossEntropy(1.0).check(logits, targets)
+
 
 @torch.inference_mode(False)
 @torch.enable_grad()
 def train_ensemble(
     make_model: Callable[[], nn.Module],
-    splits: Sequence[Any],
+    splits: Iterable[Any],
     *,
     epochs: int,
     batch_size: int,
@@ -124,9 +129,10 @@ def train_ensemble(
             epochs from which ``observe`` has returned are not observed again. The file is removed at the end.
 
     Raises:
-        ValueError: if the splits are none, of unequal size or no examples, targets do not fit the classes, the loss is
-            not per example, a number is out of range, the network cannot be copied or does not take a batch, or the
-            precision does not fit weights or device.
+        ValueError: if the splits are none, one sample instead of several, of unequal size or no examples, inputs are
+            not finite, targets do not fit the loss, the loss is not per example or has no gradient, a number is out of
+            range, there is no such device, the network cannot be copied or does not take a batch, or the precision does
+            not fit weights or device.
         CheckpointError: if the checkpoint is damaged, of other settings, or cannot be written.
         Diverged: if a loss or a weight stops being finite.
     """
@@ -144,7 +150,7 @@ def train_ensemble(
         first = network_of(make_model).to(device)
     precision_used = precision_of(precision, trainable(first)[0])
     with random.aside():
-        check_batch(copies_of(first, 1)[0], splits[0], loss, batch_size)
+        check_batch(copies_of(first, 1)[0], splits, loss, batch_size)
     lockstep = Lockstep(
         copies_of(first, len(splits)), splits, batch_size=batch_size, momentum=momentum,
         weight_decay=weight_decay, loss=loss, autocast=torch.bfloat16 if precision_used == "bf16" else None,

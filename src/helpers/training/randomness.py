@@ -27,9 +27,19 @@ class Randomness:
 
     Attributes:
         states: the generators' states between two turns, by device.
+
+    Raises:
+        ValueError: if there is no such device.
     """
 
     def __init__(self, seed: int, device: torch.device | str | None = None) -> None:
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, TypeError, AssertionError) as error:  # by the kind of device
+            raise ValueError(
+                f"device must be one that PyTorch finds here, such as 'cpu' or None, got {device!r} "
+                f"({str(error).splitlines()[0]})"
+            ) from error
         self.generators = shared_generators(device)
         self.states = {
             name: torch.Generator(generator.device).manual_seed(seed).get_state()
