@@ -340,3 +340,14 @@ def test_growth_under_gaussian_noise_is_that_of_its_dense_operator():
 def test_gaussian_growth_wants_a_variance_for_each_curvature():
     with pytest.raises(ValueError, match="one variance for each curvature"):
         alignment.gaussian_growth_factor(torch.ones(3), torch.ones(2), lr=0.1, batch_size=1)
+
+
+def test_a_model_is_aligned_on_whatever_is_a_sample():
+    torch.manual_seed(0)
+    model, x, y = nn.Linear(3, 1).double().eval(), torch.randn(9, 3).double(), torch.randn(9).double()
+    expected = alignment.model_alignment(model, Split(x, y, 0, "numbers"))
+    pairs = torch.utils.data.TensorDataset(x, y)
+    for held in ((x, y), pairs, torch.utils.data.DataLoader(pairs, 4)):
+        assert alignment.model_alignment(model, held) == expected
+    with pytest.raises(ValueError, match=r"split: examples must be a data.Split, a Dataset"):
+        alignment.model_alignment(model, "numbers")

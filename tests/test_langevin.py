@@ -1,4 +1,5 @@
 import json
+from copy import deepcopy
 from itertools import pairwise
 from math import log, log1p, sqrt
 
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from golden import GOLDEN
 from torch import nn
 
-from helpers import data, langevin, models, xu_raginsky
+from helpers import curvature, data, langevin, models, xu_raginsky
 from helpers.curvature import per_example
 from helpers.data import Split
 from helpers.langevin import certificates, streams
@@ -385,6 +386,72 @@ def test_the_running_posterior_averages_to_the_exact_number_and_saturates():
     )
     assert long.by_step[:40].sum() > 1e6 * long.by_step[-40:].sum()
     assert long.blind.min() > log(2) > 1 - long.posterior.min()
+
+
+def words(n=24):
+    generator = torch.Generator().manual_seed(0)
+    return Split(torch.randint(7, (n, 4), generator=generator), torch.arange(n) % 3, 3, "words")
+
+
+def floats(*shapes, n=24):
+    generator = torch.Generator().manual_seed(0)
+    return tuple(torch.randn(n, *shape, generator=generator, dtype=torch.float64) for shape in shapes)
+
+
+class Parts(nn.Module):
+    """Layers, and what is made of them."""
+
+    def __init__(self, forward, **parts):
+        super().__init__()
+        self.parts, self._forward = nn.ModuleDict(parts), forward
+
+    def forward(self, *inputs, **named):
+        return self._forward(self.parts, *inputs, **named)
+
+
+def two():
+    return Parts(lambda m, u, v: m["u"](u) + m["v"](v), u=nn.Linear(2, 3), v=nn.Linear(4, 3)).double()
+
+
+def recurrent():
+    return Parts(
+        lambda m, x: m["top"](m["cell"](x)[0][:, -1]), cell=nn.GRU(2, 3, batch_first=True), top=nn.Linear(3, 3)
+    )
+
+
+def branched(m, x):
+    return torch.stack([m["left"](row) if row[0] > 0 else m["right"](row).tanh() for row in x])
+
+
+Y24 = torch.arange(24) % 3
+STRANGE = {
+    "words": (lambda: nn.Sequential(nn.Embedding(7, 3), nn.Flatten(), nn.Linear(12, 3)).double(), words),
+    "a dictionary": (two, lambda: Split(dict(zip("uv", floats((2,), (4,)), strict=True)), Y24, 3, "named")),
+    "two inputs": (two, lambda: Split(floats((2,), (4,)), Y24, 3, "two")),
+    "recurrent": (lambda: recurrent().double(), lambda: Split(*floats((5, 2)), Y24, 3, "sequences")),
+    "branches": (
+        lambda: Parts(branched, left=nn.Linear(5, 3), right=nn.Linear(5, 3)).double(),
+        lambda: Split(*floats((5,)), Y24, 3, "vectors"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_paired_walk_takes_what_a_walk_takes(name):
+    make, split = STRANGE[name][0], STRANGE[name][1]()
+    pairs, coins, settings, run = paired(make, split, cross_entropy)
+    alone = langevin.train(make, pairs.sample(coins), **settings)
+    torch.testing.assert_close(models.weights(run.model), models.weights(alone.model))
+    held = []
+    langevin.train(make, pairs.sample(coins), **settings, observe=lambda t, model: held.append(deepcopy(model)))
+    mine, theirs = (
+        curvature.per_example_gradients(held[0], cross_entropy, half)
+        for half in (pairs.sample(coins), pairs.ghosts(coins))
+    )
+    first = langevin.train_paired(make, pairs, coins.tolist(), **settings | {"steps": 1})
+    lr, sigma = 0.3, sqrt(2 * 0.3 * 0.02)
+    expected = (lr / (12 * sigma)) ** 2 * (mine - theirs).square().sum(1) / 8
+    torch.testing.assert_close(first.blind, expected)
 
 
 # --- Certificates ----------------------------------------------------------------------------------------------------

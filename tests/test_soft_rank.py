@@ -303,3 +303,35 @@ def test_every_concave_trace_penalty_is_raised_by_dropping_correlations(seed, la
     exact = torch.log1p(torch.linalg.eigvalsh(F) / lam).sum()
     assert torch.log1p(F.diagonal() / lam).sum() >= exact - 1e-9
     assert soft_rank.diagonal_soft_rank(F, lam) >= soft_rank.soft_rank(torch.linalg.eigvalsh(F), lam) - 1e-9
+
+
+# --- The contract of curvature ----------------------------------------------------------------------------------------
+
+
+def test_kronecker_factors_ask_what_curvature_asks():
+    split = labelled(8, 3, 2)
+    odd = Split(split.inputs, torch.where(split.targets > 0, split.targets, -100), 2, "odd")
+    plain = nn.CrossEntropyLoss(reduction="none")
+
+    def made(*between):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(3, 4), *between, nn.Linear(4, 2)).double()
+
+    lost = made(nn.ReLU()).eval()
+    with torch.no_grad():
+        lost[0].weight[0, 0] = torch.nan
+    for model, loss, examples, message in (
+        (made(nn.Dropout()).train(), CROSS_ENTROPY, split, "the model is in training mode"),
+        (made(nn.BatchNorm1d(4, affine=False)).train(), CROSS_ENTROPY, split, "the model is in training mode"),
+        (lost, CROSS_ENTROPY, split, "the model's weights are not finite"),
+        (made(nn.ReLU()).eval(), CROSS_ENTROPY, odd, "targets hold the class -100"),
+        (made(nn.ReLU()).eval(), plain, odd, "targets hold -100, which the loss leaves out"),
+        (made(nn.ReLU()).eval(), nn.CrossEntropyLoss(), split, "one value an example"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            soft_rank.kronecker_factors(model, loss, examples)
+    expected = soft_rank.kronecker_factors(made(nn.ReLU()).eval(), CROSS_ENTROPY, split)
+    with torch.no_grad():
+        found = soft_rank.kronecker_factors(made(nn.ReLU()).eval(), CROSS_ENTROPY, (split.inputs, split.targets))
+    for pair, same in zip(found, expected, strict=True):
+        assert all(map(torch.equal, pair, same))

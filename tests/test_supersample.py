@@ -327,6 +327,18 @@ def test_the_same_seed_makes_the_same_coins_and_leaves_other_generators_alone():
     assert 0.3 < pairs.memberships(200, seed=1).double().mean() < 0.7
 
 
+def test_coins_and_losses_come_as_lists_and_arrays():
+    pairs = supersample.Supersample.draw(twelve(), 6, seed=0)
+    coins = pairs.memberships(3, seed=1)
+    for kind in (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.bool, lambda c: c.bool().tolist()):
+        assert torch.equal(pairs.sample(kind(coins[0])).inputs, pairs.sample(coins[0]).inputs)
+        assert torch.equal(pairs.ghosts(kind(coins[0])).inputs, pairs.ghosts(coins[0]).inputs)
+        assert torch.equal(pairs.trained_on(kind(coins)), pairs.trained_on(coins))
+    values = torch.rand(3, 12, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(pairs.differences(values.tolist()), pairs.differences(values))
+    assert torch.equal(supersample.codes(pairs.of_pairs(values).tolist()), supersample.codes(pairs.of_pairs(values)))
+
+
 def test_rounding_of_single_precision_is_no_error():
     assert supersample.bound(torch.full((3,), LOG_2)) == pytest.approx(sqrt(2 * LOG_2))
     assert supersample.counted([0.0], [1 + 1e-12]).information == pytest.approx(LOG_2)
@@ -387,6 +399,9 @@ def test_the_fast_rate_without_information_is_no_smaller_than_the_training_risk(
         (lambda: supersample.enumerated(np.zeros((2,)), p=-1), "p must be a probability"),
         (lambda: supersample.Supersample(twelve().take(slice(3))), "an even number of examples, got 3"),
         (lambda: supersample.Supersample(twelve()).sample(torch.zeros(5)), "6 zeros and ones"),
+        (lambda: supersample.Supersample(twelve()).ghosts("010101"), "coins must be zeros and ones, got a str"),
+        (lambda: supersample.Supersample("twelve"), "examples must be a data.Split, a Dataset"),
+        (lambda: supersample.Supersample(twelve()).differences(torch.ones(1, 6)), "a column for each of the 12 exam"),
     ],
 )
 def test_refusals_say_what_to_do(call, message):

@@ -491,3 +491,11 @@ def test_what_asks_for_a_second_pass_refuses_it_or_is_right(kind):
         else:
             with pytest.raises(ValueError, match=r"cannot be differentiated twice.*once_differentiable or a detach"):
                 call(ONCE[kind])
+
+
+def test_an_operation_whose_second_pass_is_infinite_is_named():
+    """That of torch.logcumsumexp takes the logarithm of what enters it, and a product begins at 0."""
+    model, v = through(lambda h: torch.logcumsumexp(h, 1)), torch.ones(1083).double()
+    with pytest.raises(ValueError, match=r"twice, as a product without a matrix, unlike gauss_newton.*logcumsumexp"):
+        curvature.gauss_newton_operator(model, CLIPPED, sample())
+    assert curvature.hvp(model, CLIPPED, sample(), v).isfinite().all()

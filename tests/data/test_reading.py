@@ -181,6 +181,35 @@ def test_a_stream_is_read_once():
             return iter(zip(X, Y, strict=True))
 
     assert rows(data.as_split(DataLoader(Stream(), 5))) == list(range(12))
+    assert rows(data.as_split(DataLoader(Stream(), batch_size=None))) == list(range(12))
+    with pytest.raises(ValueError, match=r"an IterableDataset has no items by number.*give a DataLoader of it"):
+        data.as_split(Stream())
+
+
+class Handed(IterableDataset):
+    """Hands out what it is given."""
+
+    def __init__(self, pieces):
+        self.pieces = pieces
+
+    def __iter__(self):
+        return iter(self.pieces)
+
+    def __len__(self):
+        return len(self.pieces)
+
+
+def test_a_loader_that_does_not_batch_hands_out_items_or_batches():
+    soft = torch.eye(3)[Y]
+    pieces = {
+        "items": zip(X, Y, strict=True),
+        "items with probabilities": zip(X, soft, strict=True),
+        "batches": zip(X.split(5), Y.split(5), strict=True),
+    }
+    for name, handed in pieces.items():
+        split = data.as_split(DataLoader(Handed(list(handed)), batch_size=None))
+        assert torch.equal(split.inputs, X)
+        assert torch.equal(split.targets, soft if "probabilities" in name else Y)
 
 
 # --- Pairs and lists --------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import data
+from helpers import data, losses, omniscient, supersample, training
 
 JPEG = Path(os.environ.get("HELPERS_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
@@ -225,3 +225,77 @@ def test_row_numbers_say_nothing_where_an_origin_is_unknown():
         ]
         with pytest.raises(ValueError, match="split 0 and split 1 share 5 examples"):
             data.check_disjoint(*other_numbers)
+
+
+# --- What is a sample, and what several are ---------------------------------------------------------------------------
+
+HELD = torch.utils.data.TensorDataset(X, Y)
+SAMPLES = {
+    "a data set": HELD,
+    "a loader": torch.utils.data.DataLoader(HELD, 3),
+    "a loader that does not batch": torch.utils.data.DataLoader(HELD, batch_size=None),
+    "a pair": (X, Y),
+    "a pair of NumPy": (X.numpy(), Y.numpy()),
+    "a list of examples": list(HELD),
+}
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_roles_are_drawn_from_whatever_is_a_sample(kind):
+    given, split = SAMPLES[kind], data.Split.from_arrays(X, Y)
+    for draw in (
+        lambda s: data.partition(s, [2, 4], seed=3),
+        lambda s: data.disjoint(s, 2, 3, seed=3),
+        lambda s: [data.with_label_noise(s, 0.5, seed=3)],
+        lambda s: [supersample.Supersample.draw(s, 3, seed=3).examples],
+    ):
+        for found, right in zip(draw(given), draw(split), strict=True):
+            assert torch.equal(found.inputs, right.inputs)
+            assert torch.equal(found.targets, right.targets)
+    even = supersample.Supersample((X[:6], Y[:6])).examples
+    assert torch.equal(even.inputs, X[:6])
+    with pytest.raises(ValueError, match="split 0 and split 1 share 7 examples"):
+        data.check_disjoint(given, split)
+    one = data.as_images((X[:, :1], Y))
+    assert one.inputs.shape == (7, 1, 1, 1)
+
+
+def test_images_are_one_tensor():
+    with pytest.raises(ValueError, match="images are one tensor, but the inputs are a tuple of several"):
+        data.as_images(((X, X), Y))
+
+
+ONE = {
+    "DataLoader": torch.utils.data.DataLoader(HELD, 4),
+    "TensorDataset": HELD,
+    "Split": data.Split.from_arrays(X, Y),
+    "Tensor": X,
+    "ndarray": X.numpy(),
+    "dict": {"x": X},
+    "str": "digits",
+    "int": 3,
+}
+
+
+@pytest.mark.parametrize("kind", ONE)
+def test_one_sample_is_not_taken_for_a_list_of_them(kind):
+    """A loader's two batches would be two runs."""
+    make, test = lambda: torch.nn.Linear(2, 3).eval(), data.Split.from_arrays(100 + X, Y)
+    loss = losses.ClippedCrossEntropy(5.0)
+    for name, call in {
+        "splits": lambda s: training.train_ensemble(make, s, epochs=1, batch_size=2, lr=0.1, seed=0),
+        "train": lambda s: omniscient.estimate([make(), make()], s, test, test, loss=loss, lambdas=1.0),
+        "train ": lambda s: omniscient.gap([make(), make()], s, test, loss=loss),
+    }.items():
+        message = rf"^{name.strip()} must be a list with one data\.Split for each run, got one {kind}; data\.disjoint"
+        with pytest.raises(ValueError, match=message):
+            call(ONE[kind])
+
+
+def test_several_samples_come_in_whatever_hands_them_out():
+    splits = data.as_splits((one for one in (HELD, (X, Y), torch.utils.data.DataLoader(HELD, 4))), name="splits")
+    assert [torch.equal(split.inputs, X) for split in splits] == [True] * 3
+    with pytest.raises(ValueError, match=r"splits\[1\]: examples must be .* got int \(splits must be a list with one"):
+        data.as_splits([HELD, 3], name="splits")
+    with pytest.raises(ValueError, match=r"splits\[0\]: examples must be .* got Tensor \(splits must be a list"):
+        data.as_splits((X, Y), name="splits")

@@ -436,3 +436,74 @@ def test_the_gap_of_one_run_has_no_error_and_says_nothing():
     ensemble, train, _, val2, _ = trained()
     with warnings.catch_warnings(action="error"):
         assert math.isnan(omniscient.gap(ensemble[:1], train[:1], val2, loss=LOSS).standard_error)
+
+
+# --- Models, samples and centres in other forms -----------------------------------------------------------------------
+
+
+def test_models_and_samples_come_in_whatever_hands_them_out():
+    ensemble, train, val, val2, test = trained()
+    settings = {"loss": LOSS, "lambdas": 10.0}
+    (expected,) = omniscient.estimate(ensemble, train, val, val2, **settings)
+    mixed = [
+        train[0],
+        (train[1].inputs, train[1].targets),
+        torch.utils.data.TensorDataset(*astuple(train[2])),
+        train[3],
+    ]
+    for models_, samples in (
+        ((model for model in ensemble), (split for split in train)),
+        (torch.nn.ModuleList(ensemble), tuple(train)),
+        (ensemble, mixed),
+    ):
+        (row,) = omniscient.estimate(models_, samples, val, val2, **settings)
+        assert row == expected
+    found = omniscient.gap((model for model in ensemble), (split for split in train), test, loss=LOSS)
+    assert found == omniscient.gap(ensemble, train, test, loss=LOSS)
+
+
+def astuple(split):
+    return split.inputs, split.targets
+
+
+MODELS = {
+    "one": (lambda ensemble: torch.nn.Sequential(*ensemble), "models must be a list of the k .* got one Sequential"),
+    "none": (lambda ensemble: None, "models must be a list of the k trained models, got one NoneType"),
+    "mixed": (lambda ensemble: [*ensemble[:3], "model"], r"models\[3\] must be a torch\.nn\.Module, got a str"),
+    "types": (
+        lambda ensemble: [*ensemble[:3], models.mlp(5, 6, 3).float().eval()],
+        "weights of different types or on different devices; convert them to one",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_what_are_no_models_is_refused(kind):
+    ensemble, train, val, val2, _ = trained()
+    make, message = MODELS[kind]
+    with pytest.raises(ValueError, match=message):
+        omniscient.estimate(make(ensemble), train, val, val2, loss=LOSS, lambdas=1.0)
+
+
+CENTRES = {
+    "one row": (lambda W: W.mean(0, keepdim=True), r"of shape \(4, 57\), got shape \(1, 57\)"),
+    "a vector": (lambda W: W.mean(0), r"of shape \(4, 57\), got shape \(57,\)"),
+    "an array": (lambda W: W.numpy(), r"of shape \(4, 57\), got a ndarray"),
+    "not finite": (lambda W: W / 0, "centre must give a finite tensor"),
+    "no function": (torch.zeros(4, 57), "centre must be a function of the weights .* got a Tensor"),
+}
+
+
+@pytest.mark.parametrize("kind", CENTRES)
+def test_a_centre_gives_every_run_its_row(kind):
+    """One row for all would be spread over the runs in silence, and hold each run's own sample."""
+    ensemble, train, val, val2, _ = trained()
+    centre, message = CENTRES[kind]
+    settings = {"loss": LOSS, "centre": centre}
+    for call in (
+        lambda: omniscient.estimate(ensemble, train, val, val2, lambdas=1.0, **settings),
+        lambda: omniscient.self_certified(ensemble, train, lambdas=1.0, **settings),
+        lambda: omniscient.evaluate(ensemble, train, val2, torch.zeros(4, 57).double(), **settings),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

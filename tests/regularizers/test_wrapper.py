@@ -194,6 +194,31 @@ def test_a_wrong_first_argument_is_one_sentence(make, given):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", [SAM, AMP])
+def test_every_group_holds_its_radius(kind):
+    """Where a loop of davda54's SAM looks for it, and may change it."""
+    a, b, c = (START.clone().requires_grad_() for _ in range(3))
+    optimizer = kind([{"params": a}, {"params": b, "rho": 0.5}], torch.optim.SGD, rho=0.1, lr=0.02)
+    assert [group["rho"] for group in optimizer.param_groups] == [0.1, 0.5]
+    optimizer.rho = 0.2
+    optimizer.add_param_group({"params": c})
+    assert [group["rho"] for group in optimizer.param_groups] == [0.2, 0.5, 0.2]
+    assert "rho" not in torch.optim.SGD([a], lr=0.1).defaults
+    with pytest.raises(ValueError, match="rho must be a finite number that is not negative"):
+        optimizer.rho = -1.0
+
+
+def test_a_radius_changed_in_its_group_is_the_radius_of_the_step():
+    weights = []
+    for start, later in ((0.3, 0.3), (0.1, 0.3)):
+        w = START.clone().requires_grad_()
+        optimizer = SAM(params=[w], base_optimizer=torch.optim.SGD, rho=start, lr=0.02)
+        optimizer.param_groups[0]["rho"] = later
+        optimizer.step(closure_of(w, wavy))
+        weights.append(w.detach())
+    assert torch.equal(*weights)
+
+
 COMPLEX = [
     lambda p: SAM(torch.optim.SGD([p], lr=0.1)),
     lambda p: SAM([p], torch.optim.SGD, lr=0.1),

@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from instances import images, sample
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
-from helpers import data, models, training
+from helpers import curvature, data, models, training
+from helpers.losses import ClippedCrossEntropy
 
 SPLITS = data.disjoint(sample(60), 2, 30, seed=0)
 SETTINGS = {"epochs": 2, "batch_size": 8, "lr": 0.1, "seed": 5}
@@ -197,3 +199,121 @@ def test_batchnorm_with_a_cumulative_average_trains():
         assert model[0].num_batches_tracked == 3
         visited = torch.randperm(30, generator=torch.Generator().manual_seed(1_000_003 * 5 + run.models.index(model)))
         torch.testing.assert_close(model[0].running_mean, split.inputs[visited[:24]].mean(0))
+
+
+# --- What would be trained wrongly, or not at all ---------------------------------------------------------------------
+
+NUMBERS = data.Split(SPLITS[0].inputs, torch.linspace(-1, 1, 30).double(), 0, "numbers")
+
+
+def column():
+    return models.mlp(5, 6, 1).double()
+
+
+def test_outputs_that_a_loss_broadcasts_against_targets_are_refused():
+    """(8, 1) - (8,) is (8, 8), each output against every target."""
+    for axis in (0, 1):
+        with pytest.raises(ValueError, match=r"depends on the rest of its batch.*outputs are \(8, 1\), targets \(8,\)"):
+            train(column, [NUMBERS], loss=lambda z, y, axis=axis: (z - y).square().mean(axis))
+    right = train(column, [NUMBERS], loss=lambda z, y: (z[:, 0] - y).square())
+    same = train(column, [NUMBERS], loss=lambda z, y: (z - y[:, None]).square().mean(1))
+    assert torch.allclose(right.losses, same.losses)
+
+
+def test_a_training_loss_may_draw():
+    run = train(loss=lambda z, y: F.cross_entropy(z + 0.1 * torch.randn_like(z), y, reduction="none"))
+    assert run.steps == 6
+
+
+ROWS = {"without a sum of one": torch.rand(30, 3).double(), "negative": torch.tensor([2.0, -1.0, 0.0]).expand(30, 3)}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("loss", [None, nn.CrossEntropyLoss(reduction="none"), ClippedCrossEntropy(5.0)])
+def test_soft_targets_are_distributions_in_every_split(kind, loss):
+    x = SPLITS[0].inputs
+    fair = torch.full((30, 3), 1 / 3).double()
+    with pytest.raises(ValueError, match=r"probabilities \(n, 3\) that sum to 1"):
+        train(splits=[(x, fair), (x, ROWS[kind])], loss=loss)
+    assert train(splits=[(x, fair)], loss=loss).losses.isfinite().all()
+
+
+def test_targets_that_a_training_loss_leaves_out_are_refused():
+    x, y = SPLITS[0].inputs, SPLITS[0].targets.clone()
+    y[20] = -100
+    with pytest.raises(ValueError, match="targets hold -100, which the loss leaves out as its ignore_index"):
+        train(splits=[data.Split(x, y, 0, "padded")], loss=nn.CrossEntropyLoss(reduction="none"))
+
+
+def test_a_loss_or_network_without_gradient_is_refused():
+    def cut(z, y):
+        return F.cross_entropy(z.detach(), y, reduction="none")
+
+    class Cut(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x).detach()
+
+    for part, settings in (("loss", {"loss": cut}), ("network", {"make_model": lambda: Cut(make())})):
+        with pytest.raises(ValueError, match=f"the {part} cuts the graph .*; compute it in differentiable operations"):
+            train(**settings)
+
+
+def test_inputs_that_are_not_finite_are_refused_before_the_learning_rate_is_blamed():
+    x = SPLITS[1].inputs.clone()
+    x[3, 1] = math.nan
+    with pytest.raises(ValueError, match="split 1 has inputs that are not finite; leave those examples out"):
+        train(splits=[SPLITS[0], (x, SPLITS[1].targets)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr": ".1"}, "lr must be a number, got '.1' of type str"),
+        ({"lr": None}, "lr must be a number, got None of type NoneType"),
+        ({"seed": None}, "seed must be a number, got None of type NoneType"),
+        ({"epochs": "2"}, "epochs must be a number, got '2' of type str"),
+        ({"batch_size": None}, "batch_size must be a number, got None"),
+        ({"momentum": ".9"}, "momentum must be a number, got '.9' of type str"),
+        ({"weight_decay": "0"}, "weight_decay must be a number, got '0' of type str"),
+        ({"until_loss": "1"}, "until_loss must be a number, got '1' of type str"),
+        ({"device": "foo"}, "device must be one that PyTorch finds here, such as 'cpu' or None, got 'foo'"),
+        ({"device": 3.5}, "device must be one that PyTorch finds here, such as 'cpu' or None, got 3.5"),
+    ],
+)
+def test_settings_that_are_no_numbers_or_devices_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        train(**changes)
+    assert "\n" not in str(caught.value)
+
+
+class Checkpointed(nn.Module):
+    """Activations of a part are computed again in the backward pass, in PyTorch's old way or in the new."""
+
+    def __init__(self, first, reentrant):
+        super().__init__()
+        self.low, self.middle, self.top = nn.Linear(5, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.first, self.reentrant = first, reentrant
+
+    def forward(self, x):
+        if self.first:
+            part = lambda x: self.middle(self.low(x).tanh())  # noqa: E731
+            return self.top(checkpoint(part, x, use_reentrant=self.reentrant))
+        return self.top(checkpoint(self.middle, self.low(x).tanh(), use_reentrant=self.reentrant))
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("first", [True, False])
+def test_checkpoints_of_the_old_kind_are_told_from_the_new(first):
+    """At the first layer the old kind has no gradient, and would train the rest alone."""
+    for call in (
+        lambda model: train(lambda: model.train()),
+        lambda model: curvature.gradient(model.eval(), ClippedCrossEntropy(5.0), SPLITS[0]),
+    ):
+        with pytest.raises(ValueError, match=r"use_reentrant=(False|True)"):
+            call(Checkpointed(first, True).double())
+        call(Checkpointed(first, False).double())
+
+
+def test_class_weights_of_another_type_are_named():
+    with pytest.raises(ValueError, match=r"loss has tensors \(class weights\?\) of another type than outputs"):
+        train(loss=nn.CrossEntropyLoss(weight=torch.ones(3), reduction="none"))

@@ -96,9 +96,9 @@ def _derived(model: nn.Module, loss: Loss, examples: Any, name: str) -> tuple[Sp
 
 
 @precise
-def check_linearised(model: nn.Module, split: Split, what: str) -> None:
+def check_linearised(model: nn.Module, split: Split, what: str, *, entering: float) -> None:
     """Refuse a model whose backward pass is not differentiable in what enters it, as ``what`` must have it."""
-    check_pushed(model, few_of(model, split), what)
+    check_pushed(model, few_of(model, split), what, entering)
 
 
 def finite_splits(samples: Any, name: str) -> list[Split]:

@@ -79,26 +79,26 @@ def _direction(model: nn.Module) -> Tensor:
     return v / v.abs().max()
 
 
-def check_pushed(model: nn.Module, few: Split, what: str) -> None:
+def check_pushed(model: nn.Module, few: Split, what: str, entering: float) -> None:
     """Refuse a model whose backward pass is not differentiable in what enters it, as ``what`` (a noun) must have it.
 
     The derivative of the outputs along v, J v, is that of <J^T u, v> in u. A backward pass that is marked or written as
-    one to go through once loses that derivative, often without a word. Tried against differences, at the place with
-    noise alone, as in ``check_gradient``.
+    one to go through once loses that derivative, often without a word; that of torch.logcumsumexp has none at u = 0.
+    Tried against differences, at the place with noise alone, as in ``check_gradient``, where u is ``entering``.
     """
-    if not all(_push_is_right(*place) for place in islice(places(model, few), 1, None)):
+    if not all(_push_is_right(*place, entering) for place in islice(places(model, few), 1, None)):
         raise ValueError(
             f"an operation of the model cannot be differentiated twice, as {what} must (a backward pass of your own, "
             "with once_differentiable or a detach in it, or torch.logcumsumexp?); write it in operations that can"
         )
 
 
-def _push_is_right(model: nn.Module, few: Split) -> bool:
+def _push_is_right(model: nn.Module, few: Split, entering: float) -> bool:
     v = _direction(model)
     try:
         with torch.enable_grad():
             scalars = projection(outputs(model, few.inputs))
-            u = torch.ones_like(scalars, requires_grad=True)
+            u = torch.full_like(scalars, entering, requires_grad=True)
             slopes = torch.autograd.grad(scalars, trainable(model), u, create_graph=True, materialize_grads=True)
             along = torch.dot(torch.cat([piece.reshape(-1) for piece in slopes]), v)
             (pushed,) = torch.autograd.grad(along, u, materialize_grads=True)
@@ -114,12 +114,14 @@ def _push_is_right(model: nn.Module, few: Split) -> bool:
 
     differences = torch.stack([(f(w + h * v) - f(w - h * v)) / (2 * h) for h in steps_of(w)])
     unsure = rounding(f, w)
-    return is_derivative(pushed, differences, torch.stack([unsure / h for h in steps_of(w)]))
+    noise = torch.stack([unsure / h for h in steps_of(w)])
+    return bool(torch.isfinite(pushed).all()) and is_derivative(pushed, differences, noise)
 
 
 _NO_GRADIENT = (
     "the model's gradient is not the derivative of its loss: an operation drops, scales or replaces a derivative "
-    "(detach, F.embedding with padding_idx, a backward hook, straight-through rounding?); replace that operation"
+    "(detach, F.embedding with padding_idx, a backward hook, straight-through rounding, a checkpoint with "
+    "use_reentrant=True?); replace that operation"
 )
 
 

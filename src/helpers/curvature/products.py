@@ -122,7 +122,7 @@ def gauss_newton_operator(model: nn.Module, loss: Loss, split: Split) -> Callabl
     split = twice_differentiable(model, loss, split)
     parameters = trainable(model)
     with PlainOperations():
-        check_linearised(model, split, "a product without a matrix, unlike gauss_newton,")
+        check_linearised(model, split, "a product without a matrix, unlike gauss_newton,", entering=0.0)
 
     def product(batch: Split, v: Tensor) -> Tensor:
         with PlainOperations():

@@ -144,6 +144,12 @@ def part(item: Any) -> Part:
     raise ValueError(f"an item must be (input, target) or a dictionary with a target, got {type(item).__name__}")
 
 
+def is_item(one: Part) -> bool:
+    """Whether this is one example, not a batch, in which inputs and targets are equally many."""
+    inputs, target = (_tensors([half]) for half in one)
+    return any(tensor.ndim == 0 or len(tensor) != len(inputs[0]) for tensor in (*target, *inputs))
+
+
 def joined(join: Callable[[list[Tensor]], Tensor], pieces: Sequence[Any]) -> Tensor:
     """Items stacked, or batches concatenated."""
     parts = [array(one) for one in pieces]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from helpers.data.inputs import each, flat_rows, length, tensors
-from helpers.data.reading import array, batches_of, items_of, joined
+from helpers.data.reading import array, batches_of, is_item, items_of, joined
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ class Split:
         """
         source = getattr(loader, "dataset", None) or loader
         pieces = batches_of(loader)
-        numbers = getattr(loader, "batch_size", None) is None and all(array(target).ndim == 0 for _, target in pieces)
-        join = torch.stack if numbers else torch.cat  # a loader that does not batch hands out items one by one
+        single = getattr(loader, "batch_size", None) is None and all(map(is_item, pieces))
+        join = torch.stack if single else torch.cat  # a loader with batch_size=None may hand out items one by one
         return cls._joined(join, pieces, source, classes, edition)
 
     @classmethod

@@ -6,16 +6,23 @@ gradients are outer products (``curvature.per_example``). The products <g_i, g> 
 the examples, of <sum_i u_i g_i, g>: two backward passes for all of them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
 
 from helpers.curvature.contracts import on_model
 from helpers.curvature.per_example import Layers, SquaredNorms
+from helpers.curvature.precision import precisely
+from helpers.curvature.routes import derivative
+from helpers.curvature.trials import spread
 from helpers.data import Split
+from helpers.data.inputs import each
 from helpers.losses import per_example
-from helpers.models import flat, trainable
+from helpers.models import flat, outputs, trainable
 from helpers.training.arguments import PerExampleLoss
 
 ENTRIES = 2**20  # of inputs, held with their graph at a time
@@ -77,6 +84,55 @@ class Gradients:
         slopes = torch.autograd.grad(losses, parameters, shares, create_graph=True, materialize_grads=True)
         squares = self.squared_norms.of(layers, [losses])[0].sum(1).detach() if norms else torch.zeros_like(losses)
         return _Passes(losses.detach(), shares, slopes, squares)
+
+
+def gradient_rows(model: nn.Module, loss: PerExampleLoss, split: Split) -> Callable[[Split], Tensor]:
+    """A function from examples to their gradients as rows, (b, d), at the weights that the model then has.
+
+    Vectorised over examples where ``torch.func`` takes the network and agrees with one backward pass an example, on few
+    of ``split``; else that.
+    """
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    few = spread(split)
+
+    def value(parameters: dict[str, Tensor], x: Any, y: Tensor) -> Tensor:
+        one = each(lambda tensor: tensor[None], x)
+        arguments = ((), one) if isinstance(one, dict) else (one if isinstance(one, tuple) else (one,), {})
+        return per_example(loss, functional_call(model, parameters, *arguments), y[None])[0]
+
+    vectorised = vmap(grad(value), in_dims=(None, 0, 0))
+
+    def together(batch: Split) -> Tensor:
+        parameters = {name: p.detach() for name, p in model.named_parameters() if name in names}
+        with torch.no_grad():
+            slopes = vectorised(parameters, *_placed(model, batch))
+        return torch.cat([slopes[name].flatten(1) for name in names], dim=1)
+
+    def one_by_one(batch: Split) -> Tensor:
+        inputs, targets = _placed(model, batch)
+        with torch.enable_grad():
+            losses = per_example(loss, outputs(model, inputs), targets)
+            return torch.stack([derivative(one, trainable(model), keep_graph=True) for one in losses])
+
+    with precisely(model):
+        slow = one_by_one(few)
+        try:
+            fast = together(few)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # somebody's network or loss may refuse to be vectorised in any words
+            return one_by_one
+    return together if torch.allclose(fast, slow, rtol=1e-3, atol=1e-4 * slow.abs().max().item()) else one_by_one
+
+
+def _placed(model: nn.Module, batch: Split) -> tuple[Any, Tensor]:
+    """Inputs and targets beside the weights, floating inputs in their type."""
+    weight = trainable(model)[0]
+
+    def moved(tensor: Tensor) -> Tensor:
+        return tensor.to(device=weight.device, dtype=weight.dtype if tensor.is_floating_point() else None)
+
+    return each(moved, batch.inputs), batch.targets.to(weight.device)
 
 
 @dataclass(frozen=True)

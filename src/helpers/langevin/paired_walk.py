@@ -12,14 +12,13 @@ from math import isfinite
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 
 from helpers.curvature.contracts import differentiable
 from helpers.curvature.precision import precisely
+from helpers.langevin.gradients import gradient_rows
 from helpers.langevin.streams import stream, stream_seed
 from helpers.langevin.walk import normal
 from helpers.langevin.walk_arguments import made, walk_settings
-from helpers.losses import per_example
 from helpers.models import set_weights, weights
 from helpers.supersample import Supersample
 from helpers.training import Diverged, seeded
@@ -62,7 +61,8 @@ def train_paired(
 ) -> PairedWalk:
     """Full-batch noisy gradient descent on the examples that the coins choose; the same walk as ``train`` on them.
 
-    Costs a gradient for each of the 2n examples a step, ``CHUNK`` pairs at a time.
+    Costs a gradient for each of the 2n examples a step, ``CHUNK`` pairs at a time where the network can be vectorised
+    over examples; one by one where it cannot (recurrent layers, branches on the data, backward passes of your own).
 
     Args:
         pairs, coins: the supersample, and one coin for each pair, (n,).
@@ -82,26 +82,17 @@ def train_paired(
         model = made(make_model).eval()
     sample, ghosts = (differentiable(model, loss, half) for half in (sample, ghosts))  # type: ignore[arg-type]
     n, noise, w = len(sample), stream("noise", seed), weights(model)
-    names = [name for name, p in model.named_parameters() if p.requires_grad]
-
-    def value(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return per_example(loss, functional_call(model, parameters, (x[None],)), y[None])[0]
-
-    each = vmap(grad(value), in_dims=(None, 0, 0))
+    gradients = gradient_rows(model, loss, sample)
     log_ratio = torch.zeros(n, dtype=torch.float64)  # of the true coin against the other, along the path
     information, blind = torch.zeros_like(log_ratio), torch.zeros_like(log_ratio)
     by_step = []
     for t in range(1, steps + 1):
         xi = normal(w, noise)
         total, squares, along = torch.zeros_like(w), [], []
-        parameters = {name: p.detach() for name, p in model.named_parameters() if name in names}
         for start in range(0, n, CHUNK):
             rows = slice(start, start + CHUNK)
             with precisely(model), torch.no_grad():
-                mine, theirs = (
-                    _rows(each(parameters, half.inputs[rows].to(w.dtype), half.targets[rows]), names)
-                    for half in (sample, ghosts)
-                )
+                mine, theirs = (gradients(half.take(rows)) for half in (sample, ghosts))
                 total += mine.sum(0)
                 offset = mine - theirs
                 squares.append(offset.double().square().sum(1))
@@ -121,8 +112,3 @@ def train_paired(
         w = w - lr * total / n + sigma * xi
         set_weights(model, w)
     return PairedWalk(model, information, blind, torch.sigmoid(log_ratio), torch.tensor(by_step, dtype=torch.float64))
-
-
-def _rows(gradients: dict[str, Tensor], names: list[str]) -> Tensor:
-    """Per-example gradients as rows (chunk, d), in the order of the weight vector."""
-    return torch.cat([gradients[name].flatten(1) for name in names], dim=1)

@@ -104,7 +104,7 @@ def train(
     with seeded(stream_seed("initial weights", seed), device):
         model = made(make_model).to(device).eval()
     examples = differentiable(model, loss, examples)  # type: ignore[arg-type]
-    check_linearised(model, examples, "the product of an example's gradient with the mean")
+    check_linearised(model, examples, "the product of an example's gradient with the mean", entering=1.0)
     other = None if held_out is None else differentiable(model, loss, held_out, name="held_out")  # type: ignore[arg-type]
     noise, orders = stream("noise", seed), _batches(n, b, stream("orders", seed))
     gradients, w = Gradients(model, loss), weights(model)

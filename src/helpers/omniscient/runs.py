@@ -84,6 +84,8 @@ class Runs:
         vectors = [weights(model) for model in self.models]
         if len({len(vector) for vector in vectors}) > 1:
             raise ValueError("the runs have different numbers of weights; give k models of one architecture")
+        if len({(vector.dtype, vector.device) for vector in vectors}) > 1:
+            raise ValueError("the runs have weights of different types or on different devices; convert them to one")
         return torch.stack(vectors)
 
 

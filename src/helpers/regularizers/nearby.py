@@ -55,9 +55,22 @@ class SAM(Wrapper):
     @either_form
     def __init__(self, base_optimizer: torch.optim.Optimizer, rho: float = 0.05, adaptive: bool = False) -> None:
         super().__init__(base_optimizer)
-        self.rho = non_negative("rho", rho)
+        self.rho = rho
         self._scale = torch.abs if adaptive else torch.ones_like
         self._perturbed: ExitStack | None = None  # between the two halves of a step
+
+    @property
+    def rho(self) -> float:
+        """The radius of all groups that have none of their own; each holds its radius under "rho"."""
+        return self._rho
+
+    @rho.setter
+    def rho(self, value: float) -> None:
+        before, self._rho = getattr(self, "_rho", None), non_negative("rho", value)
+        for group in self.param_groups:
+            if group.get("rho", before) == before:
+                group["rho"] = self._rho
+        self.defaults = {**self.defaults, "rho": self._rho}  # of groups still to come
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Tensor | float:  # type: ignore[override]

@@ -19,14 +19,16 @@ class NotFinite(ValueError):
 def either_form(construct: Callable[..., None]) -> Callable[..., None]:
     """Let ``Wrapper(base_optimizer, ...)`` be called as ``Wrapper(parameters, base_class, ..., **base_options)`` too.
 
-    The class may come by name, ``base_optimizer=torch.optim.SGD``. Options that the constructor does not take go to the
-    base; a name that both take is the wrapper's.
+    Both may come by name, ``params=model.parameters(), base_optimizer=torch.optim.SGD``. Options that the constructor
+    does not take go to the base; a name that both take is the wrapper's.
     """
     known = inspect.signature(construct).parameters.keys() - {"self", "base_optimizer"}
 
     @functools.wraps(construct)
     def constructed(self: "Wrapper", *settings: Any, **options: Any) -> None:
         named = options.pop("base_optimizer", None)
+        if not settings and "params" in options:
+            settings = (options.pop("params"),)
         first, settings = (settings[0], settings[1:]) if settings else (named, ())
         base_class = named if isinstance(named, type) else None
         if settings and isinstance(settings[0], type):

@@ -62,12 +62,19 @@ class Supersample:
         coins = _whole(memberships)
         return torch.cat([1 - coins, coins], dim=1)
 
-    def differences(self, losses: Tensor) -> Tensor:
+    def differences(self, losses: Any) -> Tensor:
         """Delta_i = L_i1 - L_i0 from the losses of all examples: (m, 2n) to (m, n)."""
-        return losses[:, len(self) :] - losses[:, : len(self)]
+        first, second = self.of_pairs(losses).unbind(2)
+        return second - first
 
-    def of_pairs(self, values: Tensor) -> Tensor:
+    def of_pairs(self, values: Any) -> Tensor:
         """What belongs to the two examples of a pair side by side: (m, 2n) to (m, n, 2)."""
+        values = torch.as_tensor(values)
+        if values.ndim != 2 or values.shape[1] != len(self.examples):
+            raise ValueError(
+                f"give a row a membership and a column for each of the {len(self.examples)} examples, got shape "
+                f"{tuple(values.shape)}"
+            )
         return torch.stack([values[:, : len(self)], values[:, len(self) :]], dim=2)
 
     def _rows(self, coins: Tensor) -> Tensor:

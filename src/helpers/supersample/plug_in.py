@@ -87,10 +87,11 @@ def information(outcomes: Any, memberships: Any, *, permutations: int = 20, seed
     )
 
 
-def codes(outcomes: Tensor) -> Tensor:
+def codes(outcomes: Any) -> Tensor:
     """One whole number for each distinct list: (m, n, c) to (m, n), for outcomes such as the losses of a pair."""
-    m, n = outcomes.shape[:2]
-    numbers: Tensor = torch.unique(outcomes.reshape(m * n, -1), dim=0, return_inverse=True)[1]
+    lists = torch.as_tensor(outcomes)
+    m, n = lists.shape[:2]
+    numbers: Tensor = torch.unique(lists.reshape(m * n, -1), dim=0, return_inverse=True)[1]
     return numbers.view(m, n)
 
 

@@ -1,5 +1,6 @@
 """What ``train_ensemble`` asks of its arguments; each check raises ValueError with one sentence."""
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from math import isfinite
 from typing import Any, Literal, get_args
@@ -107,9 +108,16 @@ def check_batch(model: nn.Module, splits: Sequence[Split], loss: PerExampleLoss,
     weight = trainable(model)[0]
     batch = split.take(torch.arange(batch_size)).to(dtype=weight.dtype).to(device=weight.device)
     try:
-        z = outputs(model.train(), batch.inputs)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "None of the inputs have requires_grad=True")
+            z = outputs(model.train(), batch.inputs)
     except torch.OutOfMemoryError:
         raise
+    except UserWarning as error:
+        raise ValueError(
+            "the network checkpoints activations in PyTorch's old way, which leaves out the gradient of a first layer; "
+            "call torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
+        ) from error
     except (RuntimeError, TypeError, IndexError) as error:
         given = ", ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in tensors(batch.inputs))
         raise ValueError(f"the network does not take a batch of {given} ({str(error).splitlines()[0]})") from error
