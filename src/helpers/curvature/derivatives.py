@@ -89,7 +89,8 @@ def check_pushed(model: nn.Module, few: Split, what: str, entering: float) -> No
     if not all(_push_is_right(*place, entering) for place in islice(places(model, few), 1, None)):
         raise ValueError(
             f"an operation of the model cannot be differentiated twice, as {what} must (a backward pass of your own, "
-            "with once_differentiable or a detach in it, or torch.logcumsumexp?); write it in operations that can"
+            "with once_differentiable or a detach in it, nn.EmbeddingBag or torch.logcumsumexp?); write it in "
+            "operations that can"
         )
 
 

@@ -83,8 +83,8 @@ class Layers:
         for order in (range(len(rows)), range(len(rows))[::-1]):
             together = self._entering(rows[list(order)])
             for place, example in enumerate(order):
-                seen = (entered[place : place + 1] for entered in together)
-                if any(_apart(*pair) for pair in zip(seen, alone[example], strict=True)):
+                seen = [entered[place : place + 1] for entered in together]
+                if len(seen) != len(alone[example]) or any(map(_apart, seen, alone[example])):
                     return False
         if any(bool((part != part[:1]).any()) for part in tensors(self.inputs)):
             _ordered.note(self.model, self.inputs, True)
@@ -94,7 +94,7 @@ class Layers:
         """What enters each layer on these rows of the batch alone."""
         again = Layers(self.model)
         again.forward(each(lambda tensor: tensor[rows.to(tensor.device)], self.inputs))
-        return [again.entered[module][0] for module in self.modules]
+        return [again.entered[module][0] for module in self.modules if module in again.entered]
 
     def squared_norms(self, sketches: Sequence[Tensor]) -> Tensor:
         """|gradient of s_i in a layer's weights|^2 for every sketch s and example i: (sketches, n, layers).

@@ -131,7 +131,8 @@ def check_batch(model: nn.Module, splits: Sequence[Split], loss: PerExampleLoss,
         check_targets(loss, z.detach(), each.targets.to(z.device))
     with unchanged(shared_generators(z.device)) as drawn:
         beside_outputs = per_example(loss, z.detach(), batch.targets)
-        by_chance = drawn()
+        again = per_example(loss, z.detach(), batch.targets)
+        by_chance = drawn() or not torch.equal(again, beside_outputs)
     if not by_chance:
         check_separable(loss, z.detach()[:EXAMPLES], batch.targets[:EXAMPLES])
     if beside_outputs.requires_grad:
