@@ -243,7 +243,7 @@ FAR = Split(sample(40, seed=9).inputs, sample(40).targets + 3, 6, "far")
         ({"train": None}, "^train must be a list with one data.Split for each run, got one NoneType"),
         ({"train": sample(40)}, "^train must be a list with one data.Split for each run, got one Split"),
         ({"train": [1, 2, 3]}, r"^train\[0\]: examples must be"),
-        ({"test": WIDE}, r"^test: the model does not take these inputs, torch.float64 \(2, 7\)"),
+        ({"test": WIDE}, r"^test: the model does not take these inputs, torch.float64 \(4, 7\)"),
         ({"val": FAR}, "^val: targets hold the class 5"),
         ({"solver": 3}, r"^solver must be an omniscient\.Solver, got int"),
         ({"incoherence": [1.0]}, "^incoherence must hold .* got list"),
