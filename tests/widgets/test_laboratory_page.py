@@ -143,6 +143,35 @@ def test_a_degenerate_run_solves_no_challenge(page: InBrowser, number: int, kind
     assert words in said
 
 
+def test_a_certificate_may_be_of_networks_that_noise_keeps_from_fitting(page: InBrowser) -> None:
+    """Its number holds the training error; what it may not be of is a run that diverged."""
+    noisy = FINE | {"train_loss": 1.5, "train_error": 0.18, "langevin": {"value": 0.1}}
+    assert judged(page, 5, noisy) is True
+    assert "not trained" in judged(page, 1, noisy)
+    assert "diverged" in judged(page, 5, noisy | {"train_loss": 3.0})
+    assert judged(page, 5, noisy | {"langevin": {"value": 0.2}}) == "now it is 38 %"
+
+
+@pytest.mark.parametrize(("trained", "traces", "solves"), [(1.0, 8, True), (9.0, 8, False), (1.0, 1.001, False)])
+def test_a_pair_of_batch_sizes_is_trained_and_told_apart_in_trace_and_gap(
+    page: InBrowser, trained: float, traces: float, solves: bool
+) -> None:
+    settings = {"world": "moons", "toy_noise": 0.2}
+    pair = [row(2, 1.0, 0.3, 0.01), row(200, traces, 0.1, 0.01)]
+    for one in pair:
+        one["results"] = FINE | one["results"]
+        one["settings"] = settings | {"batch_size": one["settings"]["batch_size"]}
+    pair[1]["results"]["train_loss"] = 0.2 * trained
+    body = "return judged(CHALLENGES[2], argument[0], [argument[1]]);"
+    said = compute(page, body, pair)
+    assert (said is True) is solves, said
+
+
+def test_what_is_no_number_is_the_default(page: InBrowser) -> None:
+    body = "return argument.map((lr) => sane({ lr }).lr);"
+    assert compute(page, body, ["", "  ", None, "fast", "0.3", 0.3]) == [0.1, 0.1, 0.1, 0.1, 0.3, 0.3]
+
+
 def test_a_gap_that_is_only_uncertain_has_not_vanished(page: InBrowser) -> None:
     said = judged(page, 1, FINE | {"gap": {"value": 0.3, "standard_error": 0.2}})
     assert "uncertain by 0.4 nats" in said
@@ -214,6 +243,21 @@ def test_no_line_joins_runs_of_two_settings(page: InBrowser) -> None:
 
 
 # --- Bars ------------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_trace_there_is_no_bound_and_the_sentence_says_so(page: InBrowser) -> None:
+    body = """const nothing = { A: 2, B: 0, sigma: Infinity, value: 0, noise_to_weight: Infinity };
+    const results = { ...argument, closed_form: nothing, terminal: { ...nothing, sigma: 2, B: 1, noise_to_weight: 1 },
+      omniscient: [], counted: { value: 0.1 }, langevin: null, reached: null, epochs: 8 };
+    const columns = columnsOf(results, 0, 2);
+    const { marks } = barsPicture("u", results, columns, 460);
+    const words = sentence(results, { epochs: 40 }, { lam: 0 }, columns);
+    return { words, numbers: JSON.stringify(marks).includes("null") };"""
+    argument = FINE | {"clip": 27.6}
+    found = compute(page, body, argument)
+    assert "closed form no trace, end point 16.5" in found["words"]
+    assert found["words"].endswith("After 8 of 40 epochs.")
+    assert not found["numbers"]
 
 
 def test_a_self_certified_bar_below_the_gap_is_hollow_and_explained(page: InBrowser) -> None:

@@ -7,11 +7,14 @@ const TERMS = ["trajectory", "flatness", "penalty"];
 function columnsOf(results, lam, stretch) {
   const row = results.omniscient?.[lam];
   const certified = results.self_certified?.[lam];
-  const shifted = (bound) => ({ ...bound, trajectory: bound.A / (bound.sigma * stretch), flatness: bound.B * (bound.sigma * stretch) ** 2,
-    value: bound.A / (bound.sigma * stretch) + bound.B * (bound.sigma * stretch) ** 2, noise_to_weight: bound.noise_to_weight * stretch });
+  const shifted = (bound) => {
+    if (!bound || !(bound.sigma > 0 && Number.isFinite(bound.sigma))) return null; // no trace, so no noise is the best
+    const [trajectory, flatness] = [bound.A / (bound.sigma * stretch), bound.B * (bound.sigma * stretch) ** 2];
+    return { ...bound, trajectory, flatness, value: trajectory + flatness, noise_to_weight: bound.noise_to_weight * stretch };
+  };
   const columns = [
-    { name: "closed form", group: 0, bound: results.closed_form && shifted(results.closed_form), other: results.closed_form_difference?.value },
-    { name: "end point", group: 0, bound: results.terminal && shifted(results.terminal), other: results.terminal_difference?.value },
+    { name: "closed form", group: 0, bound: shifted(results.closed_form), other: results.closed_form_difference?.value, none: "no trace" },
+    { name: "end point", group: 0, bound: shifted(results.terminal), other: results.terminal_difference?.value, none: "no trace" },
     { name: "omniscient", group: 0, bound: row },
     { name: "self-certified", group: 0, bound: certified, elsewhere: true },
     { name: "counted", group: 1, bound: results.counted },
@@ -28,10 +31,12 @@ function belowTheGap(results, columns) {
     + "For the network itself it holds only if neither the move nor the noise lowers the risk, and that takes held-out data to see.";
 }
 
-// How much of the omniscient bound is read off held-out losses.
-function drawGauge(gauge, row) {
+// How much of the omniscient bound is read off held-out losses; `path` is undefined while it is being computed.
+function drawGauge(gauge, path, lam) {
+  const row = path?.[lam];
   const share = row && row.value > 0 ? row.penalty / row.value : 0;
-  const words = row ? `read off held-out losses: ${Math.round(100 * share)} %` : "the omniscient bound is being computed";
+  const words = row ? `read off held-out losses: ${Math.round(100 * share)} %`
+    : path ? "there is no omniscient bound here: every example is clipped" : "the omniscient bound is being computed";
   if (gauge.dataset.words === words) return;
   gauge.style.setProperty("--share", `${100 * share}%`);
   gauge.classList.toggle("lab-mostly", share >= 0.5);

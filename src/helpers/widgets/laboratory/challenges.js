@@ -2,19 +2,35 @@
 
 const learned = (results) => results.test_error <= 0.5 * (1 - 1 / results.classes);
 
-// Why a run solves no challenge, whatever its numbers: null, or a sentence's end.
-function degenerate({ results, settings }) {
+// Why a run is none that bounds could speak of: null, or a sentence's end.
+function diverged({ results }) {
   const guess = Math.log(results.classes);
   if (![results.train_loss, results.test_loss, results.trace, results.dispersion].every(Number.isFinite)) return "the run diverged: its numbers are not finite";
   if (results.train_loss > guess) return `the run diverged: its training loss is ${format(results.train_loss)}, a uniform guess costs ${format(guess)}`;
-  if (results.train_loss > 0.5 * guess) return `the networks are not trained: their training loss is ${format(results.train_loss)}, more than half of a uniform guess's ${format(guess)}`;
+  return null;
+}
+
+// Why a run may not stand for its setting, in a sweep or beside another: null, or a sentence's end.
+function untrained(entry) {
+  const { results } = entry;
+  const half = 0.5 * Math.log(results.classes);
+  return diverged(entry) ?? (results.train_loss > half
+    ? `the networks are not trained: their training loss is ${format(results.train_loss)}, more than half of a uniform guess's ${format(2 * half)}` : null);
+}
+
+// Why nothing was at stake: null, or a sentence's end.
+function idle({ results, settings }) {
   if (settings.world !== "digits" && settings.toy_noise === 0) return "classes without spread leave nothing to learn by heart: raise the spread of classes";
   if (!(results.dispersion > 0) || !(results.closed_form.sigma > 0)) return "the runs do not differ at all: no noise, nothing to bound";
   return null;
 }
 
-// What a challenge says of the newest run among those before it: true, or what is missing.
-const judged = (challenge, newest, before) => degenerate(newest) ?? challenge.check(newest, before);
+// What a challenge says of the newest run among those before it: true, or what is missing. A certificate holds the
+// training error itself, so its networks may be as little trained as its noise leaves them.
+function judged(challenge, newest, before) {
+  const fit = challenge.certifies ? diverged : untrained;
+  return fit(newest) ?? idle(newest) ?? challenge.check(newest, before.filter((entry) => (untrained(entry) ?? idle(entry)) === null));
+}
 const same = (a, b, but) => Object.keys(a).every((key) => key === but || a[key] === b[key]);
 const apart = (a, b) => Math.abs(a.value - b.value) > 2 * Math.hypot(a.standard_error, b.standard_error);
 
@@ -42,10 +58,10 @@ const CHALLENGES = [
       const partners = history.filter((entry) => same(entry.settings, settings, "batch_size") && entry.settings.batch_size !== settings.batch_size);
       if (!partners.length) return "train a second batch size";
       const found = partners.some((entry) => {
-        const [a, b] = [entry.results, results];
-        return (a.trace - b.trace) * (a.gap.value - b.gap.value) < 0 && apart(a.gap, b.gap);
+        const [trace, gap] = [traceChange(entry.results, results), gapChange(entry.results, results)];
+        return trace !== null && sign(trace) * sign(gap) < 0;
       });
-      return found || "here the flatter one has the smaller gap, or the two gaps cannot be told apart";
+      return found || "here the flatter one has the smaller gap, or the two cannot be told apart in trace and in gap";
     },
   },
   {
@@ -62,6 +78,7 @@ const CHALLENGES = [
   },
   {
     ask: "Get a certificate from training data alone: training error plus the Langevin bound below 30 %.",
+    certifies: true,
     check({ results }) {
       if (!results.langevin) return "without noise in the training there is no such bound";
       const total = results.train_error + results.langevin.value;

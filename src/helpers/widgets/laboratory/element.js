@@ -80,12 +80,12 @@ function button(text, pressed, attributes = {}) {
   return node;
 }
 
-// What a reader who does not see the picture is told once a run is done.
-function sentence(results, settings, view) {
+// What a reader who does not see the picture is told once a run is done, of the bars as they stand.
+function sentence(results, settings, view, columns) {
   const row = results.omniscient?.[view.lam];
   const parts = [
     `Gap ${format(results.gap.value)} ± ${format(2 * results.gap.standard_error, 2)} nats; test error ${percent(results.test_error)}, training error ${percent(results.train_error)}; trace ${format(results.trace)}`,
-    `closed form ${format(results.closed_form.value)}, end point ${format(results.terminal.value)}`,
+    columns.slice(0, 2).map(({ name, bound, none }) => `${name} ${bound ? format(bound.value) : none}`).join(", "),
   ];
   if (row) {
     const reasons = reasonsOf(row);
@@ -95,7 +95,8 @@ function sentence(results, settings, view) {
   if (results.langevin) parts.push(`certificate ${percent(results.train_error)} + ${percent(results.langevin.value)} = ${percent(results.train_error + results.langevin.value)} error`);
   const stopped = results.reached === false ? ` The training loss never fell below ${format(settings.stop_loss)} in ${results.epochs} epochs; the run is not compared with others.`
     : results.reached ? ` Training stopped after ${results.epochs} epochs, below a loss of ${format(settings.stop_loss)}; the bounds take that number of steps as fixed beforehand.` : "";
-  return `${parts.join("; ")}.${stopped}`;
+  const paused = results.reached === null && results.epochs < settings.epochs ? ` After ${results.epochs} of ${settings.epochs} epochs.` : "";
+  return `${parts.join("; ")}.${paused}${stopped}`;
 }
 
 function tableMarks(results, columns) {

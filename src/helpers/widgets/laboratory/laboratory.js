@@ -1,11 +1,13 @@
 // ---- the laboratory ----------------------------------------------------------------------------------------------------------------
 
+const FIRST_VIEW = { lam: 2, stretch: 1 };
+
 function assemble({ model, root }) {
   const uid = `lab-${Math.random().toString(36).slice(2, 9)}`;
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const addressed = model.asset ? fromAddress(location.hash) : null;
   let settings = addressed?.settings ?? sane(model.get("settings"));
-  const view = { lam: 2, stretch: 1 };
+  const view = { ...FIRST_VIEW };
   const look = ({ lam, stretch }) => {
     if (Object.hasOwn(LAMBDAS_OF_ENGINE, lam)) view.lam = lam;
     if (stretch > 0 && Number.isFinite(stretch)) view.stretch = stretch;
@@ -18,6 +20,7 @@ function assemble({ model, root }) {
   let [busy, pending, started, drawnAt, picture, addressing] = [false, false, 0, 0, "world", 0];
   let [sweep, mode, prediction, varied] = [null, "run", null, "batch_size"];
   let job = settings; // what is being trained; settings may have moved on meanwhile
+  let touched = addressed !== null; // the address of the page is the reader's until a control is moved
 
   // --- controls
   const sliders = Object.fromEntries(Object.keys(CONTROLS).map((key) => [key, slider(key, uid, () => settings, (name, value) => change({ [name]: value }))]));
@@ -26,11 +29,16 @@ function assemble({ model, root }) {
     (name) => change(name === "loss" ? STOP_AT_LOSS : { stop_loss: 0, epochs: DEFAULTS_OF_ENGINE.epochs }));
   const seed = make("input", { id: `${uid}-seed`, type: "number", min: 0, max: 4294967295, step: 1 });
   seed.dataset.lmSuppressShortcuts = "true";
-  seed.addEventListener("change", () => change({ seed: Number(seed.value) }));
+  seed.addEventListener("change", () => { change({ seed: seed.value }); seed.value = settings.seed; });
   const train = button("Train", () => press("run"), { class: "lab-main" });
   const play = button("Play slowly", () => press(mode === "play" && busy ? "pause" : "play"));
   const single = button("One epoch", () => press("step"));
-  const reset = button("Reset", () => { leave(); settings = sane({ world: settings.world }); begin("run"); });
+  const reset = button("Reset", () => {
+    leave();
+    [settings, touched] = [sane({ world: settings.world }), true];
+    Object.assign(view, FIRST_VIEW);
+    begin("run");
+  });
   const status = make("output", { class: "lab-status", "aria-live": "polite" });
   const note = make("p", { class: "lab-note", role: "status" });
   const progress = make("progress", { max: 1, value: 0, "aria-label": "epochs trained" });
@@ -54,6 +62,7 @@ function assemble({ model, root }) {
   for (const input of [lam, stretch]) {
     input.dataset.lmSuppressShortcuts = "true";
     input.addEventListener("input", () => {
+      touched = true;
       view.lam = Number(lam.value);
       view.stretch = STRETCH.value(Number(stretch.value));
       update("view", "bars", "words", "charts", "table", ...(picture === "plane" ? ["runs"] : []));
@@ -76,6 +85,7 @@ function assemble({ model, root }) {
   function vary(key) { if (Object.hasOwn(CONTROLS, key)) varied = key; }
   function change(part) {
     leave();
+    touched = true;
     settings = sane({ ...settings, ...part });
     if (asksRun.input.checked && history.length) {
       remember();
@@ -93,6 +103,7 @@ function assemble({ model, root }) {
   }
   function press(how) {
     leave();
+    touched = true;
     const before = history.at(-1);
     if (how === "run" && asksRun.input.checked && before) {
       asker.ask("Against the run before, the gap will", train, (said) => {
@@ -117,7 +128,8 @@ function assemble({ model, root }) {
     const [values, from] = [SWEEPS[key](settings), sweeps[Object.keys(SWEEPS).indexOf(key)]];
     const start = (said) => {
       verdict.textContent = "";
-      sweep = { key, said, left: [...values], count: values.length, rows: [], lost: [] };
+      touched = true;
+      sweep = { key, said, home: settings, left: [...values], count: values.length, rows: [], lost: [] };
       charts[0].look(key);
       vary(key);
       advance();
@@ -128,11 +140,12 @@ function assemble({ model, root }) {
   function advance() { // to the next setting of the sweep, or to its answer
     answer.setAttribute("aria-busy", sweep.left.length > 0);
     if (!sweep.left.length) {
-      const { rows, lost, key, said } = sweep;
+      const { rows, lost, key, said, home } = sweep;
       const words = answerOf(rows, lost, key);
       say(words.verdict, words.details);
       if (said && rows.length > 1) verdict.textContent = score(said, gapDirection(rows));
-      sweep = null;
+      [sweep, settings] = [null, home]; // the next sweep starts where this one did
+      begin("run");
       return;
     }
     settings = sane({ ...settings, [sweep.key]: sweep.left.shift() });
@@ -142,7 +155,10 @@ function assemble({ model, root }) {
   }
   function leave() { // a sweep or a question that something else has taken the place of
     asker.close();
-    if (sweep) say("The sweep was left", `after ${sweep.rows.length} of ${sweep.count} settings.`);
+    if (sweep) {
+      say("The sweep was left", `after ${sweep.rows.length} of ${sweep.count} settings.`);
+      settings = sweep.home;
+    }
     answer.setAttribute("aria-busy", "false");
     sweep = null;
   }
@@ -152,8 +168,12 @@ function assemble({ model, root }) {
     busy = false;
     if (isWhole(results) && results.reached !== false) {
       const entry = { settings: { ...job }, results };
+      const again = history.findIndex((earlier) => same(earlier.settings, entry.settings));
+      if (again >= 0) history.splice(again, 1); // one setting is one run, however often it is trained
       history.push(entry);
-      sweep?.rows.push(entry);
+      const unfit = sweep && untrained(entry);
+      if (unfit) lose(unfit);
+      else sweep?.rows.push(entry);
       judge();
       if (prediction) verdict.textContent = score(prediction.said, direction(prediction.before.results, results, "gap"));
       update("charts");
@@ -199,7 +219,7 @@ function assemble({ model, root }) {
   function remember() {
     model.set("settings", { ...settings });
     model.save_changes();
-    if (!model.asset) return;
+    if (!model.asset || !touched) return;
     clearTimeout(addressing); // browsers slow a page down that changes its address all the time
     addressing = setTimeout(() => window.history.replaceState(null, "", toAddress(settings, { lam: view.lam, stretch: Number(view.stretch.toPrecision(3)) })), 150);
   }
@@ -227,7 +247,7 @@ function assemble({ model, root }) {
       write(stretchText, view.stretch === 1 ? "the best" : `${format(view.stretch, 2)} × the best`);
       lam.setAttribute("aria-valuetext", lamText.textContent);
       stretch.setAttribute("aria-valuetext", stretchText.textContent);
-      write(python, asPython(settings));
+      write(python, asPython(results && !busy ? { ...job, epochs: results.reached === null ? results.epochs : job.epochs } : settings));
     },
     runs() {
       if (calm && busy && performance.now() - drawnAt < 1000 && !results) return;
@@ -240,9 +260,9 @@ function assemble({ model, root }) {
       const columns = columnsOf(current, view.lam, view.stretch);
       display(bars, barsPicture(uid, current, columns, widths.bars));
       write(barsNote, belowTheGap(current, columns));
-      drawGauge(gauge, current.omniscient?.[view.lam]);
+      drawGauge(gauge, current.omniscient, view.lam);
     },
-    words() { if (results && !sweep) write(status, sentence(results, settings, view)); },
+    words() { if (results && !sweep) write(status, sentence(results, job, view, columnsOf(results, view.lam, view.stretch))); },
     charts() {
       const groups = groupsOf(history, varied);
       charts.forEach(({ svg, across, up }, i) => display(svg, historyPicture(`${uid}-h${i}`, history, groups, varied,

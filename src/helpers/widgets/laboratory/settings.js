@@ -28,12 +28,14 @@ const CONTROLS = {
   toy_noise: { label: "spread of classes", stops: () => steps(0, 0.6, 0.02) },
 };
 
-// A setting from anywhere, made one that can be trained; null where a value is no number.
+const isNumber = (value) => value !== null && String(value).trim() !== "" && Number.isFinite(Number(value));
+
+// A setting from anywhere, made one that can be trained; the default where a value is no number.
 function sane(given) {
   const settings = { ...DEFAULTS_OF_ENGINE };
   for (const [key, value] of Object.entries(given ?? {})) {
     if (key === "world") settings.world = Object.hasOwn(WORLDS, value) ? value : settings.world;
-    else if (Object.hasOwn(settings, key) && Number.isFinite(Number(value))) settings[key] = Number(value);
+    else if (Object.hasOwn(settings, key) && isNumber(value)) settings[key] = Number(value);
   }
   const within = (v, low, high) => Math.min(Math.max(v, low), high);
   settings.n = within(Math.round(settings.n), 20, most(settings));
@@ -74,7 +76,8 @@ from helpers.widgets.laboratory import measure, replay
 
 torch.set_num_threads(1)  # small networks run faster on one thread than on many
 done = replay(${[`"${world}"`, ...given].join(", ")})
-bounds = measure(done.run, done.roles, sigma=done.sigma, incoherence=done.incoherence)
+noise = {"sigma": done.sigma, "incoherence": done.incoherence}
+bounds = measure(done.run, done.roles, **noise, value_rtol=1e-9)  # traces in full, as on the page
 bounds["gap"], bounds["closed_form"], bounds["omniscient"]`;
 }
 
