@@ -1,5 +1,6 @@
 """Rows on a real Dask cluster: a scheduler and two worker processes on this machine."""
 
+import gc
 import os
 import signal
 import socket
@@ -128,6 +129,8 @@ def test_no_scheduler_is_one_sentence(monkeypatch, tmp_path, capsys, address):
         f"helpers: no Dask scheduler answers at {address!r}; start one, or leave --scheduler out\n"
     )
     assert not list(tmp_path.iterdir())
+    # One that is collected later, while Dask starts another loop, waits for ever.
+    assert not [thing for thing in gc.get_objects() if type(thing) is distributed.Client and thing.status != "closed"]
 
 
 @pytest.mark.parametrize(

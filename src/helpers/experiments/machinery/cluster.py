@@ -1,10 +1,11 @@
 """Rows on a Dask cluster that is already there; setting one up is the business of its own tools."""
 
+import gc
 import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import Any
 
@@ -52,15 +53,19 @@ def executor(address: str) -> Iterator[tuple[Executor, int]]:
     clients: list[Any] = []
 
     def connect() -> None:
-        try:
-            clients.append(Client(address, timeout=SECONDS_TO_ANSWER, set_as_default=False))
-        except AssertionError:  # Dask's event loop did not start in its ten seconds, nobody was asked: ask now
-            clients.append(Client(address, timeout=SECONDS_TO_ANSWER, set_as_default=False))
+        with suppress(Exception):
+            try:
+                clients.append(Client(address, timeout=SECONDS_TO_ANSWER, set_as_default=False))
+            except AssertionError:  # Dask's event loop did not start in its ten seconds, nobody was asked: ask now
+                clients.append(Client(address, timeout=SECONDS_TO_ANSWER, set_as_default=False))
+        # A client that found nobody closes itself when it is collected, and waits for a lock that Dask holds while it
+        # starts a loop. Collected in the middle of that it would wait for ever; so it is collected here.
+        gc.collect()
 
     # A server of another kind may take the connection and never say a word: Dask's timeout does not cover that.
-    failure = _within(3 * SECONDS_TO_ANSWER, connect)
+    _within(3 * SECONDS_TO_ANSWER, connect)
     if not clients:
-        raise ConfigError(f"no Dask scheduler answers at {address!r}; start one, or leave --scheduler out") from failure
+        raise ConfigError(f"no Dask scheduler answers at {address!r}; start one, or leave --scheduler out")
     with clients[0] as client:
         try:
             client.wait_for_workers(1, timeout=SECONDS_TO_ANSWER)
