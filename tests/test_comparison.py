@@ -14,7 +14,7 @@ import helpers
 from helpers import comparison, curvature, langevin, measurement, models, omniscient, supersample, training, wang_mao
 from helpers.curvature import Estimate
 from helpers.data import Split
-from helpers.losses import HalfSquaredError
+from helpers.losses import ClippedCrossEntropy, HalfSquaredError
 
 LAMBDAS = (3.0, 300.0)
 
@@ -85,16 +85,18 @@ def test_a_row_says_what_it_needs(table):
 
 def test_the_error_of_an_isotropic_bound_is_the_delta_method(trained):
     """A bound proportional to the cube root of the trace has a third of the trace's relative error."""
-    run, train, _ = trained
+    run, train, data = trained
     traces = measurement.Traces(
         tuple(Estimate(v, 0.0, 1, "exact") for v in (1.0, 2.0, 4.5)), (Estimate(9.0, 0, 1, ""),) * 3
     )
     rows = {
         row.name: row
-        for row in helpers.comparison.isotropic_rows(run, omniscient.Runs(run.models, train, CLIPPED), traces)
+        for row in helpers.comparison.isotropic_rows(
+            run, omniscient.Runs(run.models, train, CLIPPED), traces, data["val2"]
+        )
     }
     relative = torch.tensor([1.0, 2.0, 4.5]).std().item() / 3**0.5 / 2.5
-    for name in ("closed form", "end point", "Neu et al., without sensitivity"):
+    for name in ("closed form", "Neu et al., without sensitivity"):
         assert rows[name].standard_error / rows[name].value == pytest.approx(relative / 3, rel=1e-6)
     up, down = (
         wang_mao.log_form(run.step_dispersion, 2.5 * (1 + e), n=40, d=39, R=CLIPPED.R).value for e in (1e-5, -1e-5)
@@ -102,12 +104,64 @@ def test_the_error_of_an_isotropic_bound_is_the_delta_method(trained):
     assert rows["logarithmic form"].standard_error == pytest.approx((up - down) / 2e-5 * relative, rel=1e-4)
 
 
+def test_the_error_of_the_end_point_holds_the_spread_of_the_ends(trained):
+    """Against the change of the bound when a run counts a little more in both means: the infinitesimal jackknife."""
+    run, train, data = trained
+    table = helpers.bounds(run, **data, train=train, loss=CLIPPED, lambdas=[3.0])
+    W = torch.stack([models.weights(model) for model in run.models]).double()
+    squares = (W - W.mean(0)).square().sum(1)
+    own, outside = (torch.tensor([one.value for one in of]) for of in (table.traces.training, table.traces.held_out))
+    sizes = {"n": 40, "steps": run.steps, "R": CLIPPED.R}
+
+    def end_point(traces, counts):
+        bound = wang_mao.terminal(run.models, (counts * traces).sum().item(), **sizes)
+        grown = (counts * squares).sum().item() / squares.mean().item()
+        return wang_mao.optimal_noise(bound.A * grown**0.5, bound.B).value
+
+    for name, traces in (("end point", own), ("end point, difference of traces", own - outside)):
+        even, step = torch.full((3,), 1 / 3, dtype=torch.float64), 1e-6
+        moves = []
+        for more in torch.eye(3, dtype=torch.float64):
+            up, down = (end_point(traces, even + sign * step * (more - even)) for sign in (1, -1))
+            moves.append((up - down) / (2 * step))
+        assert table[name].standard_error == pytest.approx(torch.tensor(moves).std().item() / 3**0.5, rel=1e-5)
+
+
+def test_isotropic_bounds_at_clipped_examples_are_warned_of(trained):
+    run, train, data = trained
+    for clip, warned in ((1.0, True), (50.0, False)):
+        loss = ClippedCrossEntropy(clip)
+        rows = helpers.bounds(run, **data, train=train, loss=loss, lambdas=[3.0])
+        for name in ("closed form", "end point", "end point, difference of traces"):
+            assert any("examples clipped" in reason for reason in rows[name].warnings) == warned
+
+
+def test_the_clipped_share_of_a_difference_counts_both_samples(trained):
+    run, train, data = trained
+    runs = omniscient.Runs(run.models, train, ClippedCrossEntropy(0.5))
+    own, both = measurement.clipped_shares(runs, data["val2"])
+    with torch.no_grad():
+        costly = [
+            [
+                torch.nn.functional.cross_entropy(model(split.inputs), split.targets, reduction="none") >= 0.5
+                for split in (sample, data["val2"])
+            ]
+            for model, sample in zip(run.models, train, strict=True)
+        ]
+    assert own == pytest.approx(sum(pair[0].double().mean().item() for pair in costly) / 3)
+    assert both == pytest.approx(sum(torch.cat(pair).double().mean().item() for pair in costly) / 3)
+    assert 0 < own < 1
+    assert own != both
+
+
 def test_a_negative_trace_is_a_row_that_says_why_it_is_none(trained):
-    run, train, _ = trained
+    run, train, data = trained
     traces = measurement.Traces((Estimate(-1.0, 0.2, 9, "hutchinson"),) * 3, (Estimate(1.0, 1.8, 9, "hutchinson"),) * 3)
     rows = {
         row.name: row
-        for row in helpers.comparison.isotropic_rows(run, omniscient.Runs(run.models, train, CLIPPED), traces)
+        for row in helpers.comparison.isotropic_rows(
+            run, omniscient.Runs(run.models, train, CLIPPED), traces, data["val2"]
+        )
     }
     for name in ("closed form", "logarithmic form", "Neu et al., without sensitivity"):
         assert rows[name].value != rows[name].value
@@ -130,10 +184,11 @@ def test_what_lies_above_the_range_is_said_to_say_nothing(trained):
 
 def test_runs_with_noise_of_their_own_have_their_own_bound(trained):
     run, train, data = trained
-    incoherence = torch.full((3, 40), 0.25)
+    incoherence = torch.tensor([[0.2], [0.25], [0.3]]).expand(3, 40)
     table = helpers.bounds(run, **data, train=train, lambdas=[3.0], incoherence=incoherence)
     row = table["Langevin, leave one out"]
     assert row.value == pytest.approx(langevin.leave_one_out(incoherence, n=40, R=0.5)) == 0.5 / 40 * 0.5
+    assert row.standard_error == pytest.approx(row.value / 2 * (0.05 / 0.25) / 3**0.5)
     assert row.needs == "none"
     assert row.name in table._repr_html_()
 

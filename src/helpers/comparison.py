@@ -5,7 +5,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from math import isnan, nan, sqrt
+from math import hypot, isnan, nan, sqrt
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +15,17 @@ from helpers import langevin, omniscient, plots, supersample
 from helpers.curvature import Estimate, admitted, check_model, finite_split, finite_splits
 from helpers.data import Split, check_disjoint
 from helpers.losses import ClippedCrossEntropy, Loss, ZeroOneError
-from helpers.measurement import IsotropicBounds, Recorded, Traces, losses_by_run, noise_to_weight, warnings
+from helpers.measurement import (
+    IsotropicBounds,
+    Recorded,
+    Traces,
+    TraceTerm,
+    clipped_shares,
+    error_over_runs,
+    losses_by_run,
+    noise_to_weight,
+    warnings,
+)
 from helpers.omniscient import Row, Solver
 from helpers.training import Run
 from helpers.wang_mao import Isotropic
@@ -41,9 +51,9 @@ class NamedBound:
     Attributes:
         name: what the book calls it, with its lambda where it has one.
         value: in the units of the loss; NaN where it does not exist, which ``warnings`` explains.
-        standard_error: of the value. Isotropic bounds: from the spread of the traces over runs, with the dispersion
-            taken as it is. Omniscient ones: from the spread over runs. Counted: the jackknife over runs. None where
-            nothing tells.
+        standard_error: of the value, from the spread over runs; for the counted bound by the jackknife, else by the
+            delta method. The isotropic bounds but for those of the end point take the dispersion as it is, since a run
+            records its sum over runs alone. None where nothing tells.
         sigma: standard deviation of the noise of a step; None for a bound without noise.
         needs: what it uses beside one run and its training sample.
         loss: whose gap it bounds: "loss", the one that was given; the same of the perturbed and noisy network, less the
@@ -231,7 +241,7 @@ def bounds(
     certified = omniscient.self_certified_on(runs, lambdas=path, steps=run.steps, solver=solver)
     estimated = omniscient.estimate_on(runs, val, val2, lambdas=path, steps=run.steps, solver=solver)
     rows = [
-        *isotropic_rows(run, runs, traces),
+        *isotropic_rows(run, runs, traces, val2),
         *(_self_certified(row, runs.R) for row in certified),
         *(_omniscient(row, runs.R) for row in estimated),
     ]
@@ -265,40 +275,42 @@ def _check_fit(runs: omniscient.Runs, held_out: Mapping[str, Split]) -> None:
             raise ValueError(f"{name}: {error}") from error
 
 
-def isotropic_rows(run: Recorded, runs: omniscient.Runs, traces: Traces) -> list[NamedBound]:
-    """The bounds that know only dispersion and traces."""
+def isotropic_rows(run: Recorded, runs: omniscient.Runs, traces: Traces, held_out: Split) -> list[NamedBound]:
+    """The bounds that know only dispersion, end points and traces; those of the differences are with ``held_out``."""
     training = torch.tensor([one.value for one in traces.training], dtype=torch.float64)
-    held_out = torch.tensor([one.value for one in traces.held_out], dtype=torch.float64)
+    outside = torch.tensor([one.value for one in traces.held_out], dtype=torch.float64)
     isotropic = IsotropicBounds.of(run, runs, traces.mean_training.value, traces.mean_held_out.value)
+    at_own, at_both = clipped_shares(runs, held_out)
 
-    def row(name: str, bound: Isotropic | None, by_run: Tensor, estimators: Estimate, needs: str) -> NamedBound:
+    def row(
+        name: str, bound: Isotropic | None, needs: str, trace: TraceTerm, squares: Tensor | None = None
+    ) -> NamedBound:
         if bound is None:
             reason = "the training trace is negative, and has no root"
             return NamedBound(name, nan, None, None, needs, "loss", (reason,), None)
-        term = abs(by_run.mean().item())
         point = {
             "noise_to_weight": noise_to_weight(bound.sigma, run.steps, runs.weights),
-            "trace_term": term,
-            "trace_error": estimators.standard_error,
+            "clipped_share": trace.clipped,
+            "trace_term": abs(trace.by_run.mean().item()),
+            "trace_error": trace.error,
             "flatness": bound.flatness,
             "value": bound.value,
         }
-        # at its best noise the value changes with the trace as the flatness term does: the slope is flatness / trace
-        spread = by_run.std().item() / sqrt(len(by_run))
-        error = bound.flatness * spread / term if term > 0 else 0.0
+        error = error_over_runs(bound, trace.by_run, squares)
         against = (*warnings(point), *vacuous(bound.value, runs.R))
         return NamedBound(name, bound.value, error, bound.sigma, needs, "loss", against, bound)
 
-    alone = (training, traces.mean_training)
-    errors = (traces.mean_training.standard_error**2 + traces.mean_held_out.standard_error**2) ** 0.5
-    apart = (training - held_out, replace(traces.mean_training, standard_error=errors))
+    own_error, outside_error = traces.mean_training.standard_error, traces.mean_held_out.standard_error
+    alone = TraceTerm(training, own_error, at_own)
+    apart = TraceTerm(training - outside, hypot(own_error, outside_error), at_both)
+    ends = (runs.weights - runs.weights.mean(0)).square().sum(1)
     return [
-        row("closed form", isotropic.closed_form, *alone, RETRAINING),
-        row("logarithmic form", isotropic.logarithmic, *alone, RETRAINING),
-        row("Neu et al., without sensitivity", isotropic.neu, *alone, RETRAINING),
-        row("end point", isotropic.end_point, *alone, RETRAINING),
-        row("closed form, difference of traces", isotropic.closed_form_difference, *apart, HELD_OUT_CURVATURE),
-        row("end point, difference of traces", isotropic.end_point_difference, *apart, HELD_OUT_CURVATURE),
+        row("closed form", isotropic.closed_form, RETRAINING, alone),
+        row("logarithmic form", isotropic.logarithmic, RETRAINING, alone),
+        row("Neu et al., without sensitivity", isotropic.neu, RETRAINING, alone),
+        row("end point", isotropic.end_point, RETRAINING, alone, ends),
+        row("closed form, difference of traces", isotropic.closed_form_difference, HELD_OUT_CURVATURE, apart),
+        row("end point, difference of traces", isotropic.end_point_difference, HELD_OUT_CURVATURE, apart, ends),
     ]
 
 
@@ -331,5 +343,7 @@ def _counted(train_errors: Tensor, test_errors: Tensor) -> NamedBound:
 def _langevin(incoherence: Tensor, n: int) -> NamedBound:
     R = ZeroOneError().R
     value = langevin.leave_one_out(langevin.expected(incoherence), n=n, R=R)
+    means = incoherence.double().mean(1)  # the bound is proportional to the root of their mean
+    error = value / 2 * (means.std() / means.mean()).item() / sqrt(len(means)) if value > 0 else 0.0
     against = tuple(vacuous(value, R))
-    return NamedBound("Langevin, leave one out", value, None, None, NOTHING, "0-1 error", against, None)
+    return NamedBound("Langevin, leave one out", value, error, None, NOTHING, "0-1 error", against, None)

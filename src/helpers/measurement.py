@@ -6,7 +6,7 @@ of an artefact, the laboratory for the page.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import hypot, isfinite
+from math import fsum, hypot, isfinite, sqrt
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from helpers import omniscient, wang_mao
 from helpers.curvature import Estimate, pooled_freedom, trace, values
 from helpers.data import Split
-from helpers.losses import Loss
+from helpers.losses import Loss, clipped_share
 
 MOST_CLIPPED = 0.05  # share of examples at W + Delta; clipped ones have no gradient, so flatness there is destruction
 MOST_NOISE = 1.0  # noise over weights; beyond, the Taylor step of the flatness term is not credible
@@ -132,6 +132,45 @@ class IsotropicBounds:
             wang_mao.terminal(runs.models, training, **sizes),
             wang_mao.terminal(runs.models, difference, **sizes),
         )
+
+
+@dataclass(frozen=True)
+class TraceTerm:
+    """What stands in for the trace of a bound: of each run, (k,), the error of its mean, and the share that clips."""
+
+    by_run: Tensor
+    error: float
+    clipped: float
+
+
+def clipped_shares(runs: omniscient.Runs, held_out: Split) -> tuple[float, float]:
+    """Mean share over runs of the examples that cost the full clip: of their own samples, and of these with others."""
+    own, both = [], []
+    for model, sample in runs:
+        losses = [values(model, runs.loss, split) for split in (sample, held_out)]
+        own.append(clipped_share(losses[0], runs.loss))
+        both.append(clipped_share(torch.cat(losses), runs.loss))
+    return fsum(own) / len(own), fsum(both) / len(both)
+
+
+def error_over_runs(bound: wang_mao.Isotropic, traces: Tensor, squares: Tensor | None = None) -> float:
+    """Standard error of an isotropic bound at its best noise, by the delta method.
+
+    At that noise a change of the trace moves the flatness term in proportion, and one of the dispersion the square of
+    the trajectory term; that the noise moves too is of second order.
+
+    Args:
+        traces: of each run, (k,), k >= 2; their mean is the bound's.
+        squares: numbers (k,) whose mean is proportional to the dispersion; the dispersion is taken as it is without.
+    """
+
+    def share(numbers: Tensor | None, term: float) -> Tensor:
+        if numbers is None or term == 0:
+            return torch.zeros_like(traces)
+        return term * numbers / numbers.mean()
+
+    spread = share(traces, bound.flatness) + share(squares, bound.trajectory / 2)
+    return spread.std().item() / sqrt(len(spread))
 
 
 def noise_to_weight(sigma: float, steps: int, W: Tensor) -> float:

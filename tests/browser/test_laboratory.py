@@ -171,8 +171,8 @@ def test_a_sweep_answers_beside_its_button(visit: Callable[..., Any], size: tupl
         trained(seen.page)
         button = element(seen.page).get_by_role("button", name="Sweep the batch size")
         button.click()
-        asked = element(seen.page).locator(".lab-ask")
-        assert "From batch size 2 to 200 the gap will" in asked.inner_text()
+        asked = element(seen.page).locator(".lab-question .lab-ask")
+        assert "Of batch size 2 and 200, the one whose networks are flatter will have" in asked.inner_text()
         seen.page.keyboard.press("ArrowUp")
         assert not asked.is_visible()
         assert button.evaluate("(node) => node === document.activeElement")
@@ -180,7 +180,7 @@ def test_a_sweep_answers_beside_its_button(visit: Callable[..., Any], size: tupl
         assert words.startswith("From batch size 2 to 200 the trace ")
         assert "pairs of settings" in words
         verdict = element(seen.page).locator(".lab-verdict").inner_text()
-        assert verdict.startswith("You said that the gap rises; it ")
+        assert verdict.startswith("You said that the flatter networks have a larger gap; they have ")
         assert verdict.endswith(" of 1 so far.")
         assert seen.page.evaluate("scrollY") == 0
         for node in (button, element(seen.page).locator(".lab-answer")):
@@ -188,7 +188,13 @@ def test_a_sweep_answers_beside_its_button(visit: Callable[..., Any], size: tupl
             assert box is not None
             assert box["y"] >= 0
             assert box["y"] + box["height"] <= size[1]
-        dots = element(seen.page).locator(".lab-chart svg").first.locator(".lab-dot")
+        if size[0] == 1280:  # the chart of gap against trace stands beside the words
+            words_box, chart = (
+                element(seen.page).locator(f".lab-question {name}").bounding_box() for name in (".lab-answer", "svg")
+            )
+            assert words_box["x"] + words_box["width"] <= chart["x"]
+            assert chart["y"] + chart["height"] <= size[1]
+        dots = element(seen.page).locator(".lab-question svg .lab-dot")
         assert dots.count() == 7  # one setting is one dot, though the sweep comes home and trains it again
         assert control(seen.page, "batch size").get_attribute("aria-valuetext") == "20"
         assert element(seen.page).locator("li.lab-solved").count() >= 1
@@ -208,9 +214,54 @@ def test_a_question_is_skipped_with_one_click_and_a_sweep_can_be_left(visit: Cal
         assert answer.inner_text().startswith("The sweep was left")
         control(seen.page, "ask me before a sweep").uncheck()
         sweep.click()
-        assert not element(seen.page).locator(".lab-ask").is_visible()
+        assert element(seen.page).locator(".lab-ask:visible").count() == 0
         assert answer.inner_text().startswith("Sweeping")
         assert element(seen.page).locator(".lab-verdict").inner_text() == ""
+
+
+def test_a_sweep_is_stopped_by_its_button_and_comes_home(visit: Callable[..., Any]) -> None:
+    with visit(PAGE) as seen:
+        trained(seen.page)
+        control(seen.page, "ask me before a sweep").uncheck()
+        element(seen.page).get_by_role("button", name="Sweep the batch size").click()
+        element(seen.page).get_by_role("button", name="Stop the sweep of the batch size").click()
+        assert element(seen.page).locator(".lab-answer").inner_text().startswith("The sweep was left")
+        assert element(seen.page).get_by_role("button", name="Sweep the batch size").count() == 1
+        trained(seen.page)
+        assert control(seen.page, "batch size").get_attribute("aria-valuetext") == "20"
+
+
+def test_what_is_of_the_run_before_stays_and_is_dimmed_until_there_is_something_newer(
+    visit: Callable[..., Any],
+) -> None:
+    with visit(PAGE) as seen:
+        trained(seen.page)
+        control(seen.page, "picture").select_option("plane")
+        paths = element(seen.page).locator(".lab-panel svg").first.locator(".lab-path")
+        for _ in range(100):
+            if paths.count() == 4:
+                break
+            seen.page.wait_for_timeout(50)
+        seen.page.evaluate(
+            """() => {
+                const [root, svg] = [document.querySelector(".lab"), document.querySelector(".lab-panel svg")];
+                globalThis.looks = [];
+                const look = () => {
+                    const paths = svg.querySelectorAll(".lab-path").length;
+                    looks.push([root.className, svg.getAttribute("class") ?? "", paths]);
+                    requestAnimationFrame(look);
+                };
+                look();
+            }"""
+        )
+        control(seen.page, "batch size").focus()
+        seen.page.keyboard.press("Home")
+        seen.page.wait_for_timeout(300)
+        trained(seen.page)
+        looks = seen.page.evaluate("looks")
+        assert {paths for _, _, paths in looks} == {4}
+        assert any("lab-stale" in root and "lab-before" in svg for root, svg, _ in looks)
+        assert looks[-1][:2] == ["lab", ""]
 
 
 def test_a_prediction_is_judged(visit: Callable[..., Any]) -> None:

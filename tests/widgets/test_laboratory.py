@@ -99,7 +99,7 @@ def test_divergence_is_an_error() -> None:
 
 def test_the_langevin_bound_of_a_warm_run_certifies() -> None:
     done = replay("circles", n=400, batch_size=400, lr=0.5, epochs=60, temperature=0.01)
-    found = measure(done.run, done.roles, lambdas=[1.0], sigma=done.sigma, incoherence=done.incoherence)
+    found = done.measure(lambdas=[1.0])
     assert found["train_error"] + found["langevin"]["value"] < 0.3
     assert found["test_error"] < 0.3
     without = measure(done.run, done.roles, lambdas=[1.0])

@@ -208,7 +208,8 @@ TRAIN = f"""{SHAPE}
 const samples = argument.samples.map(sampleOf);
 const runs = makeLockstep(shape, typed(argument.W), samples, argument.options);
 for (const orders of argument.orders) epoch(runs, orders.map((order) => Int32Array.from(order)));
-return {{ weights: runs.weights, dispersion: runs.dispersion, losses: runs.losses, steps: runs.steps }};"""
+return {{ weights: runs.weights, dispersion: trace_covariance(runs.squares), losses: runs.losses,
+  steps: runs.steps }};"""
 
 
 def training(page: InBrowser, engine: str = ENGINE, **options: float) -> None:
@@ -266,6 +267,7 @@ PATH = [0.1, 1.0, 10.0, 1000.0]
 SETTINGS = {
     "digits": SMALL,
     "momentum": SMALL | {"momentum": 0.9, "lr": 0.03, "label_noise": 0.2},
+    "clipped": SMALL | {"lr": 1.0, "momentum": 0.9},
     "moons": {"world": "moons", "width": 16, "n": 80, "epochs": 10, "batch_size": 8, "lr": 0.3, "seed": 1},
     "spirals": {"world": "spirals", "width": 20, "n": 100, "epochs": 10, "batch_size": 10, "lr": 0.3, "momentum": 0.5},
     "langevin": {"world": "circles", "width": 12, "n": 60, "epochs": 8, "batch_size": 60, "temperature": 0.01},
@@ -279,15 +281,7 @@ SETTINGS = {
 def expected(name: str) -> tuple[list[Any], list[Any] | None, bool | None, dict[str, Any]]:
     """Weights, incoherence, whether the loss was reached, bounds; the last by dense solves, not the page's way."""
     done = replayed(**SETTINGS[name])
-    here = measure(
-        done.run,
-        done.roles,
-        lambdas=PATH,
-        sigma=done.sigma,
-        incoherence=done.incoherence,
-        method="exact",
-        value_rtol=1e-9,
-    )
+    here = done.measure(lambdas=PATH, method="exact", value_rtol=1e-9)
     for rows in (here["omniscient"], here["self_certified"]):
         for row in rows:
             for key in ("residual", "gamma", "gamma_error"):  # of the solver that was used; not measured
@@ -311,6 +305,10 @@ def whole(page: InBrowser, name: str, engine: str = ENGINE) -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_same_seed_same_numbers_in_page_and_package(page: InBrowser, name: str) -> None:
     whole(page, name)
+
+
+def test_some_examples_of_the_clipped_setting_are() -> None:
+    assert expected("clipped")[3]["closed_form_difference"]["clipped_share"] > 0
 
 
 def test_training_stops_at_the_loss_and_not_before() -> None:
@@ -345,7 +343,9 @@ MUTANTS = {
     "trace": ("(1 - dot(p, 0, p, 0, classes)) * (1 +", "(1 - dot(p, 0, p, 0, classes)) * (2 +"),
     "clip": ("value >= clip) continue;\n      let variances", "value >= 2 * clip) continue;\n      let variances"),
     "momentum": ("v[j] = momentum * v[j] + g[j];", "v[j] = 0.999 * momentum * v[j] + g[j];"),
-    "dispersion": ("return sum / (k - 1);", "return sum / k;"),
+    "dispersion": ("=> sum + v, 0) / (squares.length - 1)", "=> sum + v, 0) / squares.length"),
+    "error": ("bound.trajectory / 2)", "bound.trajectory)"),
+    "clipped": ("clipped_both: (a + b)", "clipped_both: a"),
     "steps": ("(steps / 2) * trace)", "steps * trace)"),
     "terminal": ("/ (n * steps)), (steps / 2) * Math.abs", "/ n), (steps / 2) * Math.abs"),
     "centre": ("(weights.length - 1)));", "weights.length));"),
@@ -372,7 +372,7 @@ def test_a_broken_engine_is_noticed(page: InBrowser, name: str) -> None:
 
     def hold() -> None:
         derivatives(page, broken)
-        of = {"stop": "stopped at a loss"} | dict.fromkeys(LANGEVIN, "langevin in batches")
+        of = {"stop": "stopped at a loss", "clipped": "clipped"} | dict.fromkeys(LANGEVIN, "langevin in batches")
         whole(page, of.get(name, "momentum"), broken)
 
     with pytest.raises((AssertionError, BrowserError)):

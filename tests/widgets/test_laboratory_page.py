@@ -1,6 +1,7 @@
 """What the laboratory says and draws in the page, from plain data: its answer, its groups, its refusals, its stops."""
 
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,27 @@ def test_a_degenerate_run_solves_no_challenge(page: InBrowser, number: int, kind
     assert words in said
 
 
+@pytest.mark.parametrize("number", [1, 4])
+def test_two_challenges_are_for_the_digits(page: InBrowser, number: int) -> None:
+    said = judged(page, number, {1: FINE, 4: USEFUL}[number], {"world": "moons"})
+    assert said == "in two dimensions that is too easy: take the digits"
+
+
+@pytest.mark.parametrize(
+    ("ends", "meant"),
+    [
+        ([(0.5, 0.25), (50, 0.14)], "larger"),
+        ([(0.5, 0.14), (50, 0.25)], "smaller"),
+        ([(50, 0.25), (0.5, 0.14)], "smaller"),
+        ([(0.5, 0.25), (50, 0.251)], "same"),
+        ([(5, 0.25), (5.001, 0.14)], "same"),
+    ],
+)
+def test_a_prediction_is_about_what_flatter_comes_with(page: InBrowser, ends: list[Any], meant: str) -> None:
+    rows = [row(batch, *numbers) for batch, numbers in zip((2, 200), ends, strict=True)]
+    assert compute(page, "return flatterMeant(argument);", rows) == meant
+
+
 def test_a_certificate_may_be_of_networks_that_noise_keeps_from_fitting(page: InBrowser) -> None:
     """Its number holds the training error; what it may not be of is a run that diverged."""
     noisy = FINE | {"train_loss": 1.5, "train_error": 0.18, "langevin": {"value": 0.1}}
@@ -273,6 +295,44 @@ def test_a_self_certified_bar_below_the_gap_is_hollow_and_explained(page: InBrow
     assert "bounds the risk of the moved and noisy network" in found["note"]
     assert "only if neither the move nor the noise lowers the risk" in found["note"]
     assert compute(page, body, argument | {"self_certified": [bound | {"value": 0.3}]})["note"] == ""
+
+
+def test_every_bar_has_two_standard_errors_and_its_number_above_them(page: InBrowser) -> None:
+    body = """const of = (children, name) => children.find(({ attributes }) => attributes.class === name)?.attributes;
+    const { marks } = barsPicture("u", argument, columnsOf(argument, 0, 1), 460);
+    const best = marks.filter(({ tag }) => tag === "g")
+      .map(({ children }) => [of(children, "lab-reach")?.d, of(children, "lab-value")?.y]);
+    const { error_over_runs } = THIS_ENGINE.wang_mao;
+    return { best, moved: columnsOf(argument, 0, 2)[0].bound.standard_error,
+      twin: error_over_runs({ trajectory: 1, flatness: 4 }, argument.traces, argument.squares) };"""
+    terms = {"A": 2, "B": 1, "sigma": 1, "value": 3, "trajectory": 2, "flatness": 1, "noise_to_weight": 0.1}
+    results = {
+        "clip": 27.6, "closed_form": terms | {"standard_error": 0.5}, "terminal": None, "omniscient": [],
+        "counted": {"value": 0.3, "standard_error": 0.05}, "traces": [1, 2, 3, 2], "squares": [1, 1, 2, 2],
+    }  # fmt: skip
+    found = compute(page, body, FINE | results)
+    (closed, label), *_, (counted, _), (nothing, _) = found["best"]
+    low, high = (float(text) for text in re.match(r"M[\d.]+ ([\d.]+)V([\d.]+)", closed).groups())
+    top, bottom = 14, 330 - 64
+    expected = [bottom + (np.log10(value / 1e-3) / 6) * (top - bottom) for value in (2.0, 4.0)]
+    assert [low, high] == pytest.approx(expected, abs=1e-6)
+    assert label == pytest.approx(high - 4)
+    assert counted is not None
+    assert nothing is None
+    assert found["moved"] == pytest.approx(found["twin"])
+    spread = np.array([1, 2, 3, 2]) / 2 * 4 + np.array([1, 1, 2, 2]) / 1.5 / 2
+    assert found["twin"] == pytest.approx(spread.std(ddof=1) / 2)
+
+
+def test_a_landing_page_shows_what_will_stand_there(page: InBrowser) -> None:
+    scripts = "\n".join([*SHARED, script("train")]).replace("export default", "void")
+    body = """const { marks } = beforeTraining("u", 10, 460);
+    const bars = marks.filter(({ tag }) => tag === "g")
+      .map(({ attributes, children }) => [attributes["data-bound"], children[0].children[0]]);
+    return { bars, numbers: /NaN|undefined/.test(JSON.stringify(marks)) };"""
+    found = compute(page, body, scripts=scripts)
+    assert found["bars"] == [[name, "?"] for name in ("closed form", "end point", "omniscient", "self-certified")]
+    assert not found["numbers"]
 
 
 # --- Drawing ---------------------------------------------------------------------------------------------------------

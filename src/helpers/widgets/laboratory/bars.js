@@ -7,14 +7,17 @@ const TERMS = ["trajectory", "flatness", "penalty"];
 function columnsOf(results, lam, stretch) {
   const row = results.omniscient?.[lam];
   const certified = results.self_certified?.[lam];
-  const shifted = (bound) => {
+  const shifted = (bound, squares) => {
     if (!bound || !(bound.sigma > 0 && Number.isFinite(bound.sigma))) return null; // no trace, so no noise is the best
     const [trajectory, flatness] = [bound.A / (bound.sigma * stretch), bound.B * (bound.sigma * stretch) ** 2];
-    return { ...bound, trajectory, flatness, value: trajectory + flatness, noise_to_weight: bound.noise_to_weight * stretch };
+    const terms = { trajectory, flatness };
+    // runs that Python trained come with the error at the best noise alone
+    const standard_error = stretch === 1 ? bound.standard_error : squares ? THIS_ENGINE.wang_mao.error_over_runs(terms, results.traces, squares) : undefined;
+    return { ...bound, ...terms, standard_error, value: trajectory + flatness, noise_to_weight: bound.noise_to_weight * stretch };
   };
   const columns = [
-    { name: "closed form", group: 0, bound: shifted(results.closed_form), other: results.closed_form_difference?.value, none: "no trace" },
-    { name: "end point", group: 0, bound: shifted(results.terminal), other: results.terminal_difference?.value, none: "no trace" },
+    { name: "closed form", group: 0, bound: shifted(results.closed_form, results.squares), other: results.closed_form_difference?.value, none: "no trace" },
+    { name: "end point", group: 0, bound: shifted(results.terminal, results.ends), other: results.terminal_difference?.value, none: "no trace" },
     { name: "omniscient", group: 0, bound: row },
     { name: "self-certified", group: 0, bound: certified, elsewhere: true },
     { name: "counted", group: 1, bound: results.counted },
@@ -45,7 +48,7 @@ function drawGauge(gauge, path, lam) {
 }
 
 const KEYS_OF_BARS = {
-  trajectory: "trajectory", flatness: "flatness", penalty: "penalty", other: "with the trace difference", gap: "measured gap ± 2 s.e.",
+  trajectory: "trajectory", flatness: "flatness", penalty: "penalty", other: "with the trace difference", error: "± 2 s.e. over runs", gap: "measured gap ± 2 s.e.",
   warned: "warned: conclude nothing", elsewhere: "of the moved and noisy network",
 };
 const barsLegend = () => make("ul", { class: "lab-legend" }, ...Object.entries(KEYS_OF_BARS)
@@ -77,7 +80,7 @@ function barsPicture(uid, results, columns, width) {
     if (!members.length) continue;
     const to = left(members.at(-1)) + slot - 2;
     // the values that stand where the word beside a cap would
-    const values = members.filter((i) => left(i) + slot > to - 76 && columns[i].bound).map((i) => Math.max(y(columns[i].bound.value) - 4, 11));
+    const values = members.filter((i) => left(i) + slot > to - 76 && columns[i].bound).map((i) => labelAt(columns[i].bound, y));
     marks.push(...gapMarks(unit, left(members[0]) - 2, to, y, height, values));
   }
   marks.push(mark("path", { d: `M${box.left} ${box.top}V${box.bottom}H${box.right}`, class: "lab-axis" }));
@@ -91,7 +94,11 @@ function logTicks(low, high, y, box) {
   ]);
 }
 
-// One bound: its value as a frame, its terms side by side within.
+// Two standard errors above a value, and where its number is written: above them.
+const reachOf = ({ value, standard_error }) => value + 2 * (standard_error > 0 ? standard_error : 0);
+const labelAt = (bound, y) => Math.max(y(reachOf(bound)) - 4, 11);
+
+// One bound: its value as a frame, its terms side by side within, its standard error over runs as a bar.
 function barMark(uid, column, left, slot, y, box) {
   const middle = left + slot / 2;
   const hatch = column.reasons.length ? "hatch" : column.elsewhere ? "rows" : null;
@@ -109,7 +116,9 @@ function barMark(uid, column, left, slot, y, box) {
         height: box.bottom - y(column.bound[term]), class: `lab-term lab-${term}` }));
     });
     if (column.other > 0) parts.push(mark("path", { d: `M${from + wide - 4} ${y(column.other) - 4}l4 4l-4 4l-4 -4Z`, class: "lab-other" }));
-    parts.push(mark("text", { x: middle, y: Math.max(y(value) - 4, 11), "text-anchor": "middle", class: "lab-value" }, format(value, 2)));
+    const reach = reachOf(column.bound);
+    if (reach > value) parts.push(mark("path", { d: `M${middle} ${y(2 * value - reach)}V${y(reach)}m-4 0h8`, class: "lab-reach" }));
+    parts.push(mark("text", { x: middle, y: labelAt(column.bound, y), "text-anchor": "middle", class: "lab-value" }, format(value, 2)));
   } else {
     parts.push(mark("text", { x: middle, y: box.bottom - 6, "text-anchor": "middle", class: "lab-none" }, column.none ?? "…"));
   }

@@ -21,7 +21,13 @@ const wang_mao = {
   },
   // From the end points alone: A = sqrt(R^2 tr Cov(W_T) / (n T)), B = T |trace| / 2.
   terminal(weights, trace, { n, steps, R }) {
-    return wang_mao.optimal_noise(R * Math.sqrt(trace_covariance(weights) / (n * steps)), (steps / 2) * Math.abs(trace));
+    return wang_mao.optimal_noise(R * Math.sqrt(trace_covariance(spread(weights)) / (n * steps)), (steps / 2) * Math.abs(trace));
+  },
+  // Standard error over runs at the best noise, by the delta method: helpers.measurement.error_over_runs.
+  error_over_runs(bound, traces, squares) {
+    const share = (numbers, term) => { const centre = mean(numbers); return numbers.map((v) => (term === 0 ? 0 : (term * v) / centre)); };
+    const [flat, moved] = [share(traces, bound.flatness), share([...squares], bound.trajectory / 2)];
+    return Math.sqrt(variance(flat.map((v, r) => v + moved[r])) / flat.length);
   },
 };
 
@@ -205,7 +211,9 @@ const langevin = {
   },
   // R / n sqrt(expected incoherence): the learner treats its examples alike, so runs and examples are averaged in the root.
   leave_one_out(incoherence, { n, R }) {
-    return (R / n) * Math.sqrt(mean(incoherence.map((run) => mean(run))));
+    const runs = incoherence.map((run) => mean(run));
+    const value = (R / n) * Math.sqrt(mean(runs));
+    return { value, standard_error: value > 0 ? (value / 2 / mean(runs)) * Math.sqrt(variance(runs) / runs.length) : 0 };
   },
 };
 

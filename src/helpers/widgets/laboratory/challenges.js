@@ -25,11 +25,14 @@ function idle({ results, settings }) {
   return null;
 }
 
+// In two dimensions the gap is small before one has begun; so two challenges are for the digits.
+const elsewhere = ({ settings }) => (settings.world === "digits" ? null : "in two dimensions that is too easy: take the digits");
+
 // What a challenge says of the newest run among those before it: true, or what is missing. A certificate holds the
 // training error itself, so its networks may be as little trained as its noise leaves them.
 function judged(challenge, newest, before) {
   const fit = challenge.certifies ? diverged : untrained;
-  return fit(newest) ?? idle(newest) ?? challenge.check(newest, before.filter((entry) => (untrained(entry) ?? idle(entry)) === null));
+  return fit(newest) ?? idle(newest) ?? (challenge.digits ? elsewhere(newest) : null) ?? challenge.check(newest, before.filter((entry) => (untrained(entry) ?? idle(entry)) === null));
 }
 const same = (a, b, but) => Object.keys(a).every((key) => key === but || a[key] === b[key]);
 const apart = (a, b) => Math.abs(a.value - b.value) > 2 * Math.hypot(a.standard_error, b.standard_error);
@@ -37,7 +40,8 @@ const apart = (a, b) => Math.abs(a.value - b.value) > 2 * Math.hypot(a.standard_
 // Each: what is asked, and a check of the newest run among all: true, or what is missing.
 const CHALLENGES = [
   {
-    ask: "Make the gap vanish: two standard errors around it reach zero, with a test error below half of a guess.",
+    ask: "On the digits, make the gap vanish: two standard errors around it reach zero, with a test error below half of a guess.",
+    digits: true,
     check({ results }) {
       const reach = 2 * results.gap.standard_error;
       if (reach > 0.1 * Math.log(results.classes)) return `the gap is uncertain by ${format(reach)} nats, too much to say that it is gone: take more examples`;
@@ -65,7 +69,8 @@ const CHALLENGES = [
     },
   },
   {
-    ask: "Make the omniscient bound useful: less than twice a gap that is there, without a warning, and less than half of it read off held-out losses.",
+    ask: "On the digits, make the omniscient bound useful: less than twice a gap that is there, without a warning, and less than half of it read off held-out losses.",
+    digits: true,
     check({ results }) {
       const { value: gap, standard_error: error } = results.gap;
       if (gap < 2 * error) return "there is no gap to speak of";

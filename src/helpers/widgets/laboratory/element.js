@@ -103,13 +103,20 @@ function tableMarks(results, columns) {
   const cell = (label, value) => mark("td", { "data-label": label }, format(value)); // a phone shows the label in the cell
   const against = ({ reasons, elsewhere }) => [...reasons, ...(elsewhere ? ["bounds the moved and noisy network"] : [])].join(", ") || "none";
   const rows = columns.map((column) => mark("tr", {}, mark("th", { scope: "row" }, column.name),
-    ...["value", ...TERMS].map((key) => cell(key, column.bound?.[key])), mark("td", { "data-label": "warnings" }, against(column))));
+    ...["value", "standard error", ...TERMS].map((key) => cell(key, column.bound?.[key.replace(" ", "_")])), mark("td", { "data-label": "warnings" }, against(column))));
   const facts = [["gap", results.gap], ["0-1 gap", results.error_gap]];
   return [
-    mark("thead", {}, mark("tr", {}, ...["bound", "value", ...TERMS, "warnings"].map((text) => mark("th", { scope: "col" }, text)))),
+    mark("thead", {}, mark("tr", {}, ...["bound", "value", "standard error", ...TERMS, "warnings"].map((text) => mark("th", { scope: "col" }, text)))),
     mark("tbody", {}, ...rows, ...facts.map(([name, { value, standard_error: error }]) => mark("tr", {}, mark("th", { scope: "row" }, name), cell("value", value),
-      mark("td", { colspan: 4 }, `standard error ${format(error, 2)}`)))),
+      cell("standard error", error), mark("td", { colspan: 4, class: "lab-nothing" })))),
   ];
+}
+
+// Where a training is, in words, for those who watch.
+function wayOf(portrait, { epochs, stop_loss }) {
+  if (!portrait || !portrait.losses.length) return "";
+  const most = stop_loss > 0 ? ` of at most ${epochs}` : ` of ${epochs}`;
+  return `epoch ${portrait.epoch}${most}, training loss ${format(portrait.losses.at(-1))} nats`;
 }
 
 // How far a training is, from 0 to 1: by epochs, or by the logarithm of the loss on its way to the one to stop at.

@@ -1,6 +1,7 @@
 // ---- the laboratory ----------------------------------------------------------------------------------------------------------------
 
 const FIRST_VIEW = { lam: 2, stretch: 1 };
+const ON_PAGE = "This browser allows no worker here, so the networks train on the page itself, in slices.";
 
 function assemble({ model, root }) {
   const uid = `lab-${Math.random().toString(36).slice(2, 9)}`;
@@ -18,6 +19,8 @@ function assemble({ model, root }) {
   const score = makeScore();
   let [results, quick, portrait, plane, pixels] = [null, null, null, null, null];
   let [busy, pending, started, drawnAt, picture, addressing] = [false, false, 0, 0, "world", 0];
+  let seen = null; // what the picture of the runs was last drawn from; it stays, dimmed, until there is something newer
+  let onPage = false; // no worker: trained beside the page
   let [sweep, mode, prediction, varied] = [null, "run", null, "batch_size"];
   let job = settings; // what is being trained; settings may have moved on meanwhile
   let touched = addressed !== null; // the address of the page is the reader's until a control is moved
@@ -42,13 +45,14 @@ function assemble({ model, root }) {
   const status = make("output", { class: "lab-status", "aria-live": "polite" });
   const note = make("p", { class: "lab-note", role: "status" });
   const progress = make("progress", { max: 1, value: 0, "aria-label": "epochs trained" });
+  const way = make("p", { class: "lab-way", "aria-hidden": "true" }); // live while it trains; the status speaks once, at the end
   const asksSweep = checkbox(`${uid}-asks`, "ask me before a sweep", true);
   const asksRun = checkbox(`${uid}-guess`, "predict before I train", false);
-  const asker = makeAsker(uid);
+  const [asker, sweepAsker] = [makeAsker(`${uid}-run`, OF_A_RUN), makeAsker(`${uid}-sweep`, OF_A_SWEEP)];
   const verdict = make("p", { class: "lab-verdict", role: "status" });
   const answer = make("output", { class: "lab-answer", "aria-live": "polite" }, make("strong", {}, "Does flatter mean a smaller gap?"), " ", make("span", {}, "A sweep answers here."));
   const say = (strong, rest) => { [answer.firstChild.textContent, answer.lastChild.textContent] = [strong, rest]; };
-  const sweeps = Object.keys(SWEEPS).map((key) => button(`Sweep the ${CONTROLS[key].label}`, () => beginSweep(key), key === "batch_size" ? { class: "lab-main" } : {}));
+  const sweeps = Object.keys(SWEEPS).map((key) => button(`Sweep the ${CONTROLS[key].label}`, () => pressSweep(key), key === "batch_size" ? { class: "lab-main" } : {}));
 
   // --- pictures
   const bars = make("svg", { role: "img", "aria-labelledby": `${uid}-bars-title ${uid}-bars-desc` }, ...waiting(`${uid}-bars`));
@@ -95,9 +99,11 @@ function assemble({ model, root }) {
   }
   function begin(how) {
     remember();
+    note.textContent = onPage ? ON_PAGE : "";
     update("view");
     if (busy && performance.now() - started < 1500 && how === "run" && mode === "run") { pending = true; return; }
-    [busy, pending, started, mode, results, quick, portrait] = [true, false, performance.now(), how, null, null, null];
+    [busy, pending, started, mode] = [true, false, performance.now(), how];
+    [results, quick, portrait, plane] = [null, null, null, null];
     job = settings;
     trainer.train(job, how);
   }
@@ -123,8 +129,13 @@ function assemble({ model, root }) {
   }
   const isWhole = ({ reached, epochs }) => reached === true || epochs === job.epochs;
 
-  function beginSweep(key) {
+  function pressSweep(key) {
+    const going = sweep?.key;
     leave();
+    if (going === key) begin("run"); // stopped: back to the setting that the sweep began from
+    else beginSweep(key);
+  }
+  function beginSweep(key) {
     const [values, from] = [SWEEPS[key](settings), sweeps[Object.keys(SWEEPS).indexOf(key)]];
     const start = (said) => {
       verdict.textContent = "";
@@ -134,7 +145,7 @@ function assemble({ model, root }) {
       vary(key);
       advance();
     };
-    if (asksSweep.input.checked) asker.ask(`From ${CONTROLS[key].label} ${values[0]} to ${values.at(-1)} the gap will`, from, start);
+    if (asksSweep.input.checked) sweepAsker.ask(`Of ${CONTROLS[key].label} ${values[0]} and ${values.at(-1)}, the one whose networks are flatter will have`, from, start);
     else start(null);
   }
   function advance() { // to the next setting of the sweep, or to its answer
@@ -143,7 +154,7 @@ function assemble({ model, root }) {
       const { rows, lost, key, said, home } = sweep;
       const words = answerOf(rows, lost, key);
       say(words.verdict, words.details);
-      if (said && rows.length > 1) verdict.textContent = score(said, gapDirection(rows));
+      if (said && rows.length > 1) verdict.textContent = score(OF_A_SWEEP, said, flatterMeant(rows));
       [sweep, settings] = [null, home]; // the next sweep starts where this one did
       begin("run");
       return;
@@ -155,6 +166,7 @@ function assemble({ model, root }) {
   }
   function leave() { // a sweep or a question that something else has taken the place of
     asker.close();
+    sweepAsker.close();
     if (sweep) {
       say("The sweep was left", `after ${sweep.rows.length} of ${sweep.count} settings.`);
       settings = sweep.home;
@@ -175,7 +187,7 @@ function assemble({ model, root }) {
       if (unfit) lose(unfit);
       else sweep?.rows.push(entry);
       judge();
-      if (prediction) verdict.textContent = score(prediction.said, direction(prediction.before.results, results, "gap"));
+      if (prediction) verdict.textContent = score(OF_A_RUN, prediction.said, direction(prediction.before.results, results, "gap"));
       update("charts");
     } else if (sweep) lose("it never fell to the training loss");
     prediction = null;
@@ -197,8 +209,11 @@ function assemble({ model, root }) {
     });
   }
   function heard(data) {
-    if (data.where === "page") note.textContent = "This browser allows no worker here, so the networks train on the page itself, in slices.";
-    if (data.problem || data.broken) { note.textContent = data.problem ?? `The computation stopped: ${data.broken}`; busy = false; }
+    if (data.where === "page") [onPage, note.textContent] = [true, ON_PAGE];
+    if (data.problem || data.broken) {
+      leave();
+      [note.textContent, busy] = [data.problem ?? `The computation stopped: ${data.broken}`, false];
+    }
     [portrait, quick, plane] = [data.portrait ?? portrait, data.quick ?? quick, data.plane ?? plane];
     if (data.portrait) update("runs");
     if (data.quick) update("bars");
@@ -239,9 +254,15 @@ function assemble({ model, root }) {
       stop.select.value = loss ? "loss" : "epochs";
       world.select.value = settings.world;
       if (document.activeElement !== seed) seed.value = settings.seed; // not while a reader types
+      sweeps.forEach((node, i) => {
+        const key = Object.keys(SWEEPS)[i];
+        write(node, `${sweep?.key === key ? "Stop the sweep of" : "Sweep"} the ${CONTROLS[key].label}`);
+      });
       write(play, mode === "play" && busy ? "Pause" : "Play slowly");
       root.classList.toggle("lab-busy", busy);
+      root.classList.toggle("lab-stale", busy && !results && !quick); // the numbers that still stand there are of the run before
       progress.value = progressOf(portrait, job);
+      write(way, wayOf(portrait, job));
       [lam.value, stretch.value] = [view.lam, STRETCH.at(view.stretch)];
       write(lamText, format(LAMBDAS_OF_ENGINE[view.lam]));
       write(stretchText, view.stretch === 1 ? "the best" : `${format(view.stretch, 2)} × the best`);
@@ -252,7 +273,10 @@ function assemble({ model, root }) {
     runs() {
       if (calm && busy && performance.now() - drawnAt < 1000 && !results) return;
       drawnAt = performance.now();
-      display(runs, runsPicture(picture, uid, { job, portrait, plane, pixels, ghost: ghost() }, widths.runs));
+      const now = { job, portrait, plane, pixels, ghost: ghost() };
+      if (canDraw(picture, now) || !seen || !canDraw(picture, seen)) seen = now;
+      display(runs, runsPicture(picture, uid, seen, widths.runs));
+      runs.classList.toggle("lab-before", seen !== now);
     },
     bars() {
       const current = results ?? quick;
@@ -287,12 +311,13 @@ function assemble({ model, root }) {
   root.setAttribute("role", "group");
   root.setAttribute("aria-label", "The laboratory");
   root.replaceChildren(
-    make("div", { class: "lab-row lab-sweeps" }, ...sweeps, asksSweep.node),
+    make("div", { class: "lab-stage lab-question" },
+      make("div", {}, make("div", { class: "lab-row lab-sweeps" }, ...sweeps, asksSweep.node), sweepAsker.node, answer, verdict),
+      charts[1].node),
     asker.node,
-    answer,
-    verdict,
     make("div", { class: "lab-row lab-buttons" }, train, play, single, reset, asksRun.node, world.node, stop.node),
     progress,
+    way,
     note,
     make("div", { class: "lab-controls" }, ...nodes("batch_size", "lr", "stop_loss")),
     make("div", { class: "lab-stage" },
@@ -303,7 +328,7 @@ function assemble({ model, root }) {
     status,
     make("div", { class: "lab-controls" }, ...nodes("epochs", "momentum", "width", "n", "label_noise", "temperature", "toy_noise"),
       make("div", { class: "lab-control lab-seed" }, make("label", { for: seed.id }, "seed"), seed, button("another", () => change({ seed: (settings.seed + 1) % 1000 })))),
-    make("div", { class: "lab-stage" }, ...charts.map(({ node }) => node)),
+    charts[0].node,
     make("div", { class: "lab-row" }, legend, clear),
     make("details", { open: "" }, make("summary", {}, "Five challenges"), make("ol", { class: "lab-challenges" }, ...challenges)),
     make("details", { class: "lab-numbers" }, make("summary", {}, "The numbers as a table"), make("div", { class: "lab-scroll", role: "region", tabindex: 0, "aria-label": "numbers of the newest run" }, table)),
@@ -323,17 +348,18 @@ function assemble({ model, root }) {
   const given = () => { // results of a run that Python trained
     const measured = model.get("results");
     if (measured?.source !== "python") return;
-    [results, portrait, plane] = [measured, null, null];
+    [results, portrait, plane, seen] = [measured, null, null, null];
     update("view", "runs", "bars", "words", "table");
   };
   model.on("change:settings", fromKernel);
   model.on("change:results", given);
   const within = (node, low, high) => Math.max(low, Math.min(node.clientWidth || high, high));
-  const redraw = new ResizeObserver(() => {
+  const measureWidths = () => {
     [widths.runs, widths.bars] = [within(runs.parentElement, 260, 400), within(bars.parentElement, 300, 560)];
-    widths.charts = charts.map(({ node }) => within(node, 280, 480));
-    update("runs", "bars", "charts");
-  });
+    widths.charts = charts.map(({ node }) => within(node, 240, 480));
+  };
+  measureWidths();
+  const redraw = new ResizeObserver(() => { measureWidths(); update("runs", "bars", "charts"); });
   redraw.observe(root);
   const sent = () => { const now = fromAddress(location.hash); if (now) { leave(); settings = now.settings; look(now); begin("run"); } };
   if (model.asset) addEventListener("hashchange", sent);

@@ -17,7 +17,7 @@ from helpers import langevin, models, omniscient, training
 from helpers.comparison import bounds
 from helpers.data import Split
 from helpers.losses import ClippedCrossEntropy
-from helpers.measurement import noise_to_weight
+from helpers.measurement import clipped_shares, error_over_runs, noise_to_weight
 from helpers.omniscient import Solver
 from helpers.training.ensemble import CrossEntropy
 from helpers.training.lockstep import Lockstep, release, trace_covariance
@@ -36,6 +36,8 @@ class Replay:
         roles: their data.
         sigma: standard deviation of the Langevin noise of a step; 0 without.
         incoherence: (k, n) as ``langevin.leave_one_out`` takes it; zeros without noise.
+        squares: of each run, (k,), the sum over steps of the squared distance of its update from the mean of all; their
+            mean is (k - 1) / k of the dispersion.
         reached: whether the training loss fell below ``stop_loss``; None where none was given.
     """
 
@@ -43,7 +45,15 @@ class Replay:
     roles: Roles
     sigma: float
     incoherence: Tensor
+    squares: Tensor
     reached: bool | None = None
+
+    def measure(self, *, lambdas: Sequence[float] = LAMBDAS, **solver: Any) -> dict[str, Any]:
+        """Every bound of the book on these runs: the function ``measure`` with all that the replay recorded."""
+        return measure(
+            self.run, self.roles, lambdas=lambdas, sigma=self.sigma, incoherence=self.incoherence, squares=self.squares,
+            **solver,
+        )  # fmt: skip
 
 
 def replay(
@@ -134,6 +144,7 @@ def trained(
     initial, sigma = runs.weights[0].clone(), sqrt(2 * lr * temperature)
     incoherence = torch.zeros(len(data.train), len(data.train[0]), dtype=torch.float64)
     dispersion: list[Tensor] = []
+    squares = torch.zeros(len(data.train), dtype=torch.float64)
     epoch_losses: list[Tensor] = []
     for order in orders:
         runs.begin_epoch(order, lr)
@@ -147,7 +158,9 @@ def trained(
             if sigma > 0:
                 draws = [[source.normal() for _ in range(len(initial))] for source in noise]
                 runs.weights.add_(torch.tensor(draws, dtype=runs.weights.dtype), alpha=sigma)
-            dispersion.append(trace_covariance(runs.weights - before))
+            updates = runs.weights - before
+            dispersion.append(trace_covariance(updates))
+            squares += (updates - updates.mean(0)).square().sum(1)
         epoch_losses.append(runs.losses / runs.batches)
         if not torch.isfinite(runs.weights).all():
             raise training.Diverged(f"a weight is not finite in epoch {len(epoch_losses)}; lower the learning rate")
@@ -159,7 +172,7 @@ def trained(
         runs.models, initial, len(dispersion), torch.stack(dispersion), torch.stack(epoch_losses), "float64"
     )
     reached = epoch_losses[-1].mean().item() < stop_loss if stop_loss > 0 else None
-    return Replay(record, data, sigma, incoherence, reached)
+    return Replay(record, data, sigma, incoherence, squares, reached)
 
 
 def _off(model: nn.Module, loss: CrossEntropy, batch: Split, n: int, ratio: float) -> Tensor:
@@ -175,6 +188,7 @@ def measure(
     lambdas: Sequence[float] = LAMBDAS,
     sigma: float = 0.0,
     incoherence: Tensor | None = None,
+    squares: Tensor | None = None,
     **solver: Any,
 ) -> dict[str, Any]:
     """Every bound of the book on one ensemble, as the laboratory's picture takes it.
@@ -185,6 +199,7 @@ def measure(
         lambdas: of ``omniscient.estimate``.
         solver: settings of ``omniscient.Solver``.
         sigma, incoherence: of runs with Langevin noise.
+        squares: of a ``Replay``; without them the errors of the closed forms take the dispersion as it is.
 
     Returns:
         Numbers by name, strictly finite or None: gaps with standard errors, risks, traces, ``closed_form`` and
@@ -203,15 +218,30 @@ def measure(
     W = torch.stack([models.weights(model) for model in run.models]).double()
     rows = list(table)
 
-    def judged(name: str) -> dict[str, float]:
+    def judged(name: str, clipped: float, error: float | None = None) -> dict[str, float | None]:
         bound = table[name]
         if bound.result is None:
             raise ValueError(f"the {name} does not exist: {bound.warnings[0]}")
-        return asdict(bound.result) | {"noise_to_weight": noise_to_weight(bound.result.sigma, run.steps, W)}
+        return asdict(bound.result) | {
+            "noise_to_weight": noise_to_weight(bound.result.sigma, run.steps, W),
+            "clipped_share": clipped,
+            "standard_error": bound.standard_error if error is None else error,
+        }
+
+    def of_closed_form(name: str, traces: Sequence[float]) -> float | None:
+        bound = table[name].result
+        if squares is None or bound is None:
+            return None
+        return error_over_runs(bound, torch.tensor(traces, dtype=torch.float64), squares)
 
     def path(start: str) -> list[dict[str, Any]]:
         return [_row(row.result) for row in rows if row.name.startswith(start)]
 
+    own, both = clipped_shares(omniscient.Runs(run.models, data.train, loss), data.val2)
+    alone = [one.value for one in table.traces.training]
+    apart = [inside - one.value for inside, one in zip(alone, table.traces.held_out, strict=True)]
+    difference = "closed form, difference of traces"
+    noisy = table["Langevin, leave one out"] if certifies else None
     counted = table["counted"].result
     errors = [one.mean().item() for one in (table.train_errors, table.test_errors) if one is not None]
     return {
@@ -223,13 +253,15 @@ def measure(
         "test_loss": table.train_losses.mean().item() + table.gap.value,
         "train_error": errors[0], "test_error": errors[1],
         "gap": _interval(table.gap), "error_gap": _interval(table.error_gap),
-        "closed_form": judged("closed form"),
-        "closed_form_difference": judged("closed form, difference of traces"),
-        "terminal": judged("end point"),
-        "terminal_difference": judged("end point, difference of traces"),
+        "closed_form": judged("closed form", own, of_closed_form("closed form", alone)),
+        "closed_form_difference": judged(difference, both, of_closed_form(difference, apart)),
+        "terminal": judged("end point", own),
+        "terminal_difference": judged("end point, difference of traces", both),
         "counted": {"value": counted.value, "information": counted.information, "gap": counted.gap,
                     "standard_error": counted.standard_error},
-        "langevin": {"value": table["Langevin, leave one out"].value, "sigma": sigma} if certifies else None,
+        "langevin": None if noisy is None else {
+            "value": noisy.value, "sigma": sigma, "standard_error": noisy.standard_error,
+        },
         "omniscient": path("omniscient"),
         "self_certified": path("self-certified"),
     }  # fmt: skip

@@ -18,7 +18,7 @@ function boundaryMarks({ boundaries, points }, size) {
     ...boundaries.map((segments, r) => {
       let d = "";
       for (let i = 0; i < segments.length; i += 4) d += `M${round(at(segments[i]))} ${round(size - at(segments[i + 1]))}L${round(at(segments[i + 2]))} ${round(size - at(segments[i + 3]))}`;
-      return mark("path", { d, class: "lab-boundary", "data-run": r });
+      return mark("path", { d, class: "lab-boundary", "stroke-dasharray": RUN_DASHES[r] || false, "data-run": r });
     }),
   ];
 }
@@ -93,17 +93,24 @@ function lossMarks(losses, { epochs: most, stop_loss, world }, size) {
   ];
 }
 
+// Whether there is something of this kind to draw.
+function canDraw(kind, { portrait, plane, pixels, ghost }) {
+  if (kind === "plane") return Boolean(plane) && ghost !== null;
+  if (!portrait) return false;
+  return kind === "losses" || Boolean(portrait.boundaries) || Boolean(portrait.mistakes && pixels);
+}
+
 // What the left picture shows: the runs themselves ("world"), their weights ("plane") or the losses on the way.
-function runsPicture(kind, uid, { job, portrait, plane, pixels, ghost }, size) {
+function runsPicture(kind, uid, drawn, size) {
+  const { job, portrait, plane, pixels, ghost } = drawn;
   const digits = job.world === "digits";
   const titles = { world: digits ? "Test digits that runs get wrong, those of most runs first" : "Training data of one run, and the boundaries of all four",
     plane: "The four runs in the plane where they move most, with the ghosts of the closed form", losses: "Training loss" };
   const marks = () => {
-    if (!portrait) return [];
+    if (!canDraw(kind, drawn)) return [];
     if (kind === "losses") return lossMarks(portrait.losses, job, size);
-    if (kind === "plane") return plane && ghost !== null ? planeMarks(plane, ghost, size) : [];
-    if (portrait.boundaries) return boundaryMarks(portrait, size);
-    return portrait.mistakes && pixels ? mistakeMarks(portrait, pixels, size) : [];
+    if (kind === "plane") return planeMarks(plane, ghost, size);
+    return portrait.boundaries ? boundaryMarks(portrait, size) : mistakeMarks(portrait, pixels, size);
   };
   return { width: size, height: kind === "world" && digits ? Math.ceil(size * 0.75) : size,
     marks: [mark("title", { id: `${uid}-runs-title` }, titles[kind]), ...marks()] };

@@ -5,7 +5,7 @@ from importlib.resources import files
 PARTS = ("random", "worlds", "network", "training", "bounds", "session", "portrait")
 NAMES = (
     "digits", "unpack", "prepare", "epoch", "trained", "answers", "measure", "portrait", "plane", "keep", "warnings",
-    "DEFAULTS", "LAMBDAS", "CLASSES", "POOL",
+    "wang_mao", "DEFAULTS", "LAMBDAS", "CLASSES", "POOL",
 )  # fmt: skip
 
 

@@ -35,27 +35,39 @@ function measure(prepared) {
   const risks = (of, key) => of.map((run) => mean(run[key]));
   const gap = omniscient.gap(own.map((run) => run.losses), tested.map((run) => run.losses));
   const error_gap = omniscient.gap(own.map((run) => run.errors), tested.map((run) => run.errors));
-  const traces = runs.weights.map((W, r) => curvature.trace(shape, W, samples.train[r], clip));
-  const trace = mean(traces);
-  const trace_val2 = mean(runs.weights.map((W) => curvature.trace(shape, W, samples.val2, clip)));
+  const at = runs.weights.map((W, r) => {
+    const [inside, outside] = [new Float64Array(samples.train[r].n), new Float64Array(samples.val2.n)];
+    const [trained, held_out] = [curvature.trace(shape, W, samples.train[r], clip, inside), curvature.trace(shape, W, samples.val2, clip, outside)];
+    const [a, b] = [inside, outside].map((losses) => losses.filter((v) => v >= clip).length);
+    return { trained, held_out, clipped: a / n, clipped_both: (a + b) / (n + samples.val2.n) };
+  });
+  const over = (of) => at.map(of);
+  const traces = over((run) => run.trained);
+  const [trace, trace_val2] = [mean(traces), mean(over((run) => run.held_out))];
+  const ends = spread(runs.weights);
   const length = mean(runs.weights.map(norm));
-  const judged = (bound) => ({ ...bound, noise_to_weight: (bound.sigma * Math.sqrt(steps * shape.d)) / length });
+  const judged = (bound, squares) => ({ ...bound, noise_to_weight: (bound.sigma * Math.sqrt(steps * shape.d)) / length,
+    clipped_share: mean(over((run) => run.clipped)), standard_error: wang_mao.error_over_runs(bound, traces, squares) });
+  const judged_difference = (bound, squares) => ({ ...judged(bound, squares), clipped_share: mean(over((run) => run.clipped_both)),
+    standard_error: wang_mao.error_over_runs(bound, over((run) => run.trained - run.held_out), squares) });
+  const dispersion = trace_covariance(runs.squares);
   const sizes = { n, steps, R };
   const train_error = mean(risks(own, "errors"));
   return {
-    steps, n, d: shape.d, classes, clip, R, dispersion: runs.dispersion, trace, traces, trace_val2, weight_norm: length,
-    variance: trace_covariance(runs.weights), epochs: runs.losses.length, losses: runs.losses.slice(),
+    steps, n, d: shape.d, classes, clip, R, dispersion, trace, traces, trace_val2, weight_norm: length,
+    variance: trace_covariance(ends), epochs: runs.losses.length, losses: runs.losses.slice(),
     reached: settings.stop_loss > 0 ? reached(prepared) : null,
+    squares: [...runs.squares], ends: [...ends], // of each run: of the dispersion, of the variance of the ends
     test_losses: tested[0].losses.map((_, i) => mean(tested.map((run) => run.losses[i]))), // of each example, over runs
     train_loss: mean(risks(own, "losses")), test_loss: mean(risks(tested, "losses")),
     train_error, test_error: mean(risks(tested, "errors")), gap, error_gap,
-    closed_form: judged(wang_mao.closed_form(runs.dispersion, trace, sizes)),
-    closed_form_difference: judged(wang_mao.closed_form(runs.dispersion, Math.abs(trace - trace_val2), sizes)),
-    terminal: judged(wang_mao.terminal(runs.weights, trace, sizes)),
-    terminal_difference: judged(wang_mao.terminal(runs.weights, trace - trace_val2, sizes)),
+    closed_form: judged(wang_mao.closed_form(dispersion, trace, sizes), runs.squares),
+    closed_form_difference: judged_difference(wang_mao.closed_form(dispersion, Math.abs(trace - trace_val2), sizes), runs.squares),
+    terminal: judged(wang_mao.terminal(runs.weights, trace, sizes), ends),
+    terminal_difference: judged_difference(wang_mao.terminal(runs.weights, trace - trace_val2, sizes), ends),
     counted: supersample.counted(risks(own, "errors"), risks(tested, "errors")),
     langevin: settings.temperature > 0
-      ? { value: langevin.leave_one_out(runs.incoherence, { n, R: 0.5 }), sigma: runs.sigma } : null,
+      ? { ...langevin.leave_one_out(runs.incoherence, { n, R: 0.5 }), sigma: runs.sigma } : null,
   };
 }
 

@@ -72,12 +72,11 @@ function asPython(settings) {
   const { world, ...rest } = settings;
   const given = Object.entries(rest).filter(([key, value]) => value !== DEFAULTS_OF_ENGINE[key]).map(([key, value]) => `${key}=${value}`);
   return `import torch
-from helpers.widgets.laboratory import measure, replay
+from helpers.widgets.laboratory import replay
 
 torch.set_num_threads(1)  # small networks run faster on one thread than on many
 done = replay(${[`"${world}"`, ...given].join(", ")})
-noise = {"sigma": done.sigma, "incoherence": done.incoherence}
-bounds = measure(done.run, done.roles, **noise, value_rtol=1e-9)  # traces in full, as on the page
+bounds = done.measure(value_rtol=1e-9)  # traces in full, as on the page
 bounds["gap"], bounds["closed_form"], bounds["omniscient"]`;
 }
 

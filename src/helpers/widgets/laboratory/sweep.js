@@ -41,8 +41,12 @@ function traceChange(a, b) {
   return runs.every(Number.isFinite) ? interval(runs) : null;
 }
 
-// What the gap did from the first setting to the last: beyond its interval, or it stays.
-const gapDirection = (rows) => ["falls", "stays", "rises"][1 + sign(gapChange(rows[0].results, rows.at(-1).results))];
+// What flatter came with from the first setting to the last: "smaller", "larger", or "same" where trace or gap did not move.
+function flatterMeant(rows) {
+  const [a, b] = [rows[0].results, rows.at(-1).results];
+  const trace = traceChange(a, b);
+  return ["larger", "same", "smaller"][1 + (trace === null ? 0 : sign(trace)) * sign(gapChange(a, b))];
+}
 
 // The pairs of settings that can be told apart in trace and in gap, and in how many of them the flatter has the smaller gap.
 function pairsOf(rows) {
@@ -80,11 +84,22 @@ function answerOf(rows, lost, key) {
 
 // ---- what a reader expects
 
-const EXPECTED = { rises: ["↑ rise", "ArrowUp"], stays: ["= stay", "="], falls: ["↓ fall", "ArrowDown"], skip: ["Skip", "Escape"] };
-const PAST = { rises: "rose", stays: "stayed, as far as can be told", falls: "fell" };
+const SKIP = { skip: ["Skip", "Escape"] };
+// A question's answers, each with its button and its key, and how what was said and what came of it are told.
+const OF_A_RUN = {
+  answers: { rises: ["↑ rise", "ArrowUp"], stays: ["= stay", "="], falls: ["↓ fall", "ArrowDown"], ...SKIP },
+  told: (said, truth) => `You said that the gap ${said}; it ${{ rises: "rose", stays: "stayed, as far as can be told", falls: "fell" }[truth]}.`,
+};
+const OF_A_SWEEP = {
+  answers: { smaller: ["↓ a smaller gap", "ArrowDown"], same: ["= no clear difference", "="], larger: ["↑ a larger gap", "ArrowUp"], ...SKIP },
+  told(said, truth) {
+    const words = { smaller: "a smaller gap", same: "no clear difference", larger: "a larger gap" };
+    return `You said that the flatter networks have ${words[said]}; they have ${words[truth]}.`;
+  },
+};
 
-// Asks what the gap will do: one click or one key (arrow up, arrow down, =, Escape). `heard` gets the word, or null for a skip.
-function makeAsker(uid) {
+// Asks what is expected: one click or one key. `heard` gets the word, or null for a skip.
+function makeAsker(uid, { answers }) {
   let [heard, back] = [null, null];
   const question = make("span", { id: `${uid}-question` });
   const tell = (word) => {
@@ -92,10 +107,10 @@ function makeAsker(uid) {
     back?.focus();
     heard(word === "skip" ? null : word);
   };
-  const buttons = Object.entries(EXPECTED).map(([word, [text, key]]) => button(text, () => tell(word), { "aria-keyshortcuts": key }));
+  const buttons = Object.entries(answers).map(([word, [text, key]]) => button(text, () => tell(word), { "aria-keyshortcuts": key }));
   const node = make("div", { class: "lab-ask", role: "group", "aria-labelledby": question.id, hidden: "" }, question, ...buttons);
   node.addEventListener("keydown", (event) => {
-    const found = Object.entries(EXPECTED).find(([, [, key]]) => key === event.key);
+    const found = Object.entries(answers).find(([, [, key]]) => key === event.key);
     if (!found) return;
     event.preventDefault();
     tell(found[0]);
@@ -115,9 +130,9 @@ function makeAsker(uid) {
 // The score of all predictions so far, in words.
 function makeScore() {
   let [right, all] = [0, 0];
-  return (said, truth) => {
+  return ({ told }, said, truth) => {
     all += 1;
     right += said === truth ? 1 : 0;
-    return `You said that the gap ${said}; it ${PAST[truth]}. Right in ${right} of ${all} so far.`;
+    return `${told(said, truth)} Right in ${right} of ${all} so far.`;
   };
 }

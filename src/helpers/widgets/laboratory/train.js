@@ -1,10 +1,17 @@
 // ---- the small laboratory: one button, four bars and the gap ---------------------------------------------------------------------------
 
+// The axes and what will stand there; no number yet.
+function beforeTraining(uid, classes, width) {
+  const unknown = { value: 0, standard_error: 0 };
+  const columns = columnsOf({}, 3, 1).slice(0, 4).map((column) => ({ ...column, none: "?" }));
+  return barsPicture(uid, { gap: unknown, error_gap: unknown, clip: 12 * Math.log(classes), classes }, columns, width);
+}
+
 function render({ model, el }) {
   const uid = `lab-${Math.random().toString(36).slice(2, 9)}`;
   const root = make("div", { class: "lab lab-small-one", role: "group", "aria-label": "Train four networks" });
   const bars = make("svg", { role: "img", "aria-labelledby": `${uid}-bars-title ${uid}-bars-desc` }, ...waiting(`${uid}-bars`));
-  const status = make("output", { class: "lab-status", "aria-live": "polite" });
+  const status = make("output", { class: "lab-status", "aria-live": "polite" }, "Four bounds will stand beside the gap that you measure.");
   const note = make("p", { class: "lab-below" });
   const press = button("Train four networks", start, { class: "lab-main" });
   let settings = sane(model.get("settings"));
@@ -19,7 +26,7 @@ function render({ model, el }) {
       display(bars, barsPicture(uid, shown, columns, width));
       note.textContent = belowTheGap(shown, columns);
     }
-    else Object.entries({ width, height: 330, viewBox: `0 0 ${width} 330` }).forEach(([name, value]) => bars.setAttribute(name, value));
+    else display(bars, beforeTraining(uid, CLASSES_OF_ENGINE[settings.world], width));
   }
   function start() {
     if (press.getAttribute("aria-disabled") === "true") return; // not disabled: that would take the focus away

@@ -1,18 +1,20 @@
 // ---- training: k runs in lockstep, and what the bounds need from the way -----------------------------------------------------
 // The update is that of torch.optim.SGD; with a temperature > 0 (and no momentum) it is Langevin's: sigma^2 = 2 lr temperature.
 
-// Trace of the covariance (divisor k - 1) of the k vectors in `rows`: helpers.training.lockstep.trace_covariance.
-function trace_covariance(rows) {
+// Adds to `squares` the squared distance of each of the k vectors in `rows` from their mean.
+function spread(rows, squares = new Float64Array(rows.length)) {
   const [k, d] = [rows.length, rows[0].length];
-  let sum = 0;
   for (let j = 0; j < d; j++) {
     let mean = 0;
     for (let i = 0; i < k; i++) mean += rows[i][j];
     mean /= k;
-    for (let i = 0; i < k; i++) sum += (rows[i][j] - mean) ** 2;
+    for (let i = 0; i < k; i++) squares[i] += (rows[i][j] - mean) ** 2;
   }
-  return sum / (k - 1);
+  return squares;
 }
+
+// Trace of the covariance (divisor k - 1) of k vectors from their squares: helpers.training.lockstep.trace_covariance.
+const trace_covariance = (squares) => squares.reduce((sum, v) => sum + v, 0) / (squares.length - 1);
 
 function makeLockstep(shape, start, samples, { batch_size, lr, momentum = 0, temperature = 0, noise = [] }) {
   const empty = () => samples.map(() => new Float64Array(shape.d));
@@ -26,7 +28,7 @@ function makeLockstep(shape, start, samples, { batch_size, lr, momentum = 0, tem
     updates: empty(),
     room: scratch(shape),
     steps: 0,
-    dispersion: 0, // sum over steps of the cross-run variance of the update
+    squares: new Float64Array(samples.length), // of each run, summed over steps: squared distance of its update from the mean
     losses: [], // mean over runs and steps of each epoch
     incoherence: samples.map((sample) => new Float64Array(sample.n)), // langevin.train, for each run and example
   };
@@ -48,7 +50,7 @@ function step(runs, orders, batch) {
       W[j] += update[j];
     }
   });
-  runs.dispersion += trace_covariance(runs.updates);
+  spread(runs.updates, runs.squares);
   runs.steps += 1;
   return loss / runs.samples.length;
 }
