@@ -2,6 +2,7 @@
 
 import re
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from instances import CLIPPED, network, sample
+from torch import nn
 
 import helpers
 from helpers import comparison, curvature, langevin, measurement, models, omniscient, supersample, training, wang_mao
@@ -169,6 +171,21 @@ def test_a_negative_trace_is_a_row_that_says_why_it_is_none(trained):
     assert not any("trace error" in warning for warning in rows["end point"].warnings)
     noisy = rows["end point, difference of traces"]  # pooled: 1.8 / sqrt(3) against 2
     assert any("trace error" in warning for warning in noisy.warnings)
+
+
+def test_runs_have_probes_of_their_own_so_that_the_error_of_their_mean_is_right():
+    """Eight equal networks would agree on a wrong number if they shared their probes, and call it certain."""
+    model = network(nn.Tanh, width=12)
+    train = [sample(30, seed=seed) for seed in range(8)]
+    runs = omniscient.Runs([deepcopy(model) for _ in train], train, CLIPPED)
+    held_out = sample(30, seed=9)
+    probing = {"most_probes": 4, "rtol": 1e-9, "method": "hutchinson"}
+    means = [measurement.Traces.of(runs, held_out, seed=seed, **probing).mean_held_out for seed in range(30)]
+    spread = torch.tensor([one.value for one in means]).std().item()
+    reported = sum(one.standard_error for one in means) / len(means)
+    assert 0.6 * spread < reported < 1.5 * spread
+    exact = curvature.trace(model, CLIPPED, held_out, method="exact").value
+    assert sum(one.value for one in means) / len(means) == pytest.approx(exact, abs=4 * spread / 30**0.5)
 
 
 def test_what_lies_above_the_range_is_said_to_say_nothing(trained):

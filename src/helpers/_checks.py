@@ -5,7 +5,9 @@ the right number, so every public function checks what it is given.
 """
 
 import math
+import operator
 from collections.abc import Iterable
+from numbers import Complex, Real
 from typing import Any
 
 
@@ -14,9 +16,13 @@ def real(name: str, value: Any) -> float:
     try:
         if isinstance(value, str | bytes):
             raise TypeError
+        if isinstance(value, Complex) and not isinstance(value, Real):  # numpy would drop the imaginary part
+            raise TypeError
         return float(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} must be a number, got {value!r:.40} of type {type(value).__name__}") from error
+    except OverflowError as error:
+        raise ValueError(f"{name} must be a number below 1.8e308, got a larger one") from error
 
 
 def positive(name: str, value: float) -> float:
@@ -36,11 +42,22 @@ def non_negative(name: str, value: float) -> float:
 
 
 def whole(name: str, value: float, *, least: int = 1) -> int:
-    """``value`` as an int; ValueError unless it is a whole number of at least ``least``."""
+    """``value`` as an int, to the last digit; ValueError unless it is a whole number of at least ``least``."""
     number = real(name, value)
     if not (math.isfinite(number) and number == int(number) and number >= least):
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value}")
-    return int(number)
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:  # 5.0, or a tensor that holds it
+        return int(number)
+
+
+def seed_of(value: Any) -> int:
+    """A seed as an int; ValueError unless it is a whole number from 0 to 2^63 - 1, which every generator takes."""
+    number = whole("seed", value, least=0)
+    if number >= 2**63:
+        raise ValueError(f"seed must be below 2^63, got {number}")
+    return number
 
 
 def non_negatives(name: str, values: Iterable[float]) -> list[float]:

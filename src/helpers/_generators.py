@@ -6,6 +6,21 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from helpers._checks import seed_of
+
+
+def seeded(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator of its own on that device; ValueError unless the seed is a whole number from 0 to 2^63 - 1."""
+    return torch.Generator(device).manual_seed(seed_of(seed))
+
+
+def run_seed(seed: int, run: int) -> int:
+    """A seed for each of up to a thousand runs.
+
+    Runs that shared their random probes would share the error of an estimate, and the mean over runs would keep it.
+    """
+    return (1000 * seed_of(seed) + run) % 2**63
+
 
 def shared_generators(device: torch.device | str | None = None) -> dict[str, torch.Generator]:
     """The generators that modules draw from, by device: the processor's, CUDA's once it is in use, and ``device``'s."""

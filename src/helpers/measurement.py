@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers import omniscient, wang_mao
+from helpers._generators import run_seed
 from helpers.curvature import Estimate, pooled_freedom, trace, values
 from helpers.data import Split
 from helpers.losses import Loss, clipped_share
@@ -70,10 +71,14 @@ class Traces:
     held_out: tuple[Estimate, ...]
 
     @classmethod
-    def of(cls, runs: omniscient.Runs, held_out: Split, **probing: Any) -> "Traces":
-        """Both for every run; ``probing`` goes to ``curvature.trace``."""
-        training = tuple(trace(model, runs.loss, sample, **probing) for model, sample in runs)
-        return cls(training, tuple(trace(model, runs.loss, held_out, **probing) for model in runs.models))
+    def of(cls, runs: omniscient.Runs, held_out: Split, *, seed: int = 0, **probing: Any) -> "Traces":
+        """Both for every run, with probes of its own; ``probing`` goes to ``curvature.trace``."""
+        training, outside = [], []
+        for run, (model, sample) in enumerate(runs):
+            options = probing | {"seed": run_seed(seed, run)}
+            training.append(trace(model, runs.loss, sample, **options))
+            outside.append(trace(model, runs.loss, held_out, **options))
+        return cls(tuple(training), tuple(outside))
 
     @property
     def mean_training(self) -> Estimate:

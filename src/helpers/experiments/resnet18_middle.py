@@ -118,8 +118,16 @@ def _offsets(config: Middle, run: Run, roles: Roles, W: Tensor, seed: int) -> di
         most_probes=config.most_probes,
     ).settled(runs)  # fmt: skip
     paths = [
-        solve_path(model, sample, c, gradient(model, loss, roles.val), loss=loss, lambdas=config.lambdas, solver=solver)
-        for (model, sample), c in zip(runs, centres, strict=True)
+        solve_path(
+            model,
+            sample,
+            c,
+            gradient(model, loss, roles.val),
+            loss=loss,
+            lambdas=config.lambdas,
+            solver=solver.of_run(i),
+        )
+        for i, ((model, sample), c) in enumerate(zip(runs, centres, strict=True))
     ]
     perturbed = {
         f"lambda {lam:g}": torch.stack([path[i].offset for path in paths]) for i, lam in enumerate(config.lambdas)

@@ -221,8 +221,8 @@ def _rows(
     whole("steps", steps)
     solver = solver.settled(runs)
     paths = [
-        solve_path(model, sample, centre, g, loss=runs.loss, lambdas=lambdas, solver=solver)
-        for (model, sample), centre, g in zip(runs, centres, population, strict=True)
+        solve_path(model, sample, centre, g, loss=runs.loss, lambdas=lambdas, solver=solver.of_run(run))
+        for run, ((model, sample), centre, g) in enumerate(zip(runs, centres, population, strict=True))
     ]
     return measured_rows(runs, val2, centres, paths, lambdas=lambdas, steps=steps, solver=solver)
 

@@ -12,6 +12,7 @@ from math import hypot, inf, nan, sqrt
 import torch
 from torch import Tensor, nn
 
+from helpers._generators import run_seed, seeded
 from helpers.curvature import Estimate, NotFiniteError, values
 from helpers.data import Split
 from helpers.losses import Loss, clipped_share
@@ -123,8 +124,8 @@ def measured_rows(
 ) -> list[Row]:
     """One row for each lambda, from every run's path of perturbations; ``val2`` is None where it is self-certified."""
     by_run = [
-        measure_run(model, sample, val2, centre, path, runs.loss, solver)
-        for (model, sample), centre, path in zip(runs, centres, paths, strict=True)
+        measure_run(model, sample, val2, centre, path, runs.loss, solver.of_run(run))
+        for run, ((model, sample), centre, path) in enumerate(zip(runs, centres, paths, strict=True))
     ]
     rows = []
     for i, (lam, points) in enumerate(zip(lambdas, zip(*by_run, strict=True), strict=True)):
@@ -204,7 +205,7 @@ def under_noise(
     """
     result = torch.full((len(runs), draws), nan, dtype=torch.float64)
     for i, (model, sample) in enumerate(runs):
-        generator = torch.Generator().manual_seed(1000 * seed + i)
+        generator = seeded(run_seed(seed, i))
         for draw in range(draws):
             noise = torch.randn(places[i].shape, generator=generator, dtype=places.dtype).to(places.device)
             with at(model, places[i] + deviation * noise), suppress(NotFiniteError):

@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from helpers._checks import positive, whole
+from helpers._checks import positive, seed_of, whole
+from helpers._generators import run_seed
 from helpers.curvature import (
     Estimate,
     Shifted,
@@ -76,7 +77,8 @@ class Solver:
         rtol, max_iterations: of the Krylov solve. Any Delta is valid, so an unconverged one is loose, not wrong.
         value_rtol: standard error that the traces may add to a run's bound, as a share of it. The traces enter as a
             cube root, so theirs may be three times larger, and more where the penalty dominates.
-        seed: of the random trace estimators; the same along a path, so that it is smooth.
+        seed: of the random trace estimators; the same along a path, so that it is smooth, and another for each run
+            (``of_run``), so that the errors of runs are independent.
         most_probes: samples after which a random trace estimator stops wherever it is; the row's ``trace_error`` says
             how far it came. Noise in a trace raises the mean of its absolute value, so the bound errs upwards.
         trace_method: of ``curvature.trace``; "auto" decides anew each time, see ``settled``.
@@ -107,7 +109,7 @@ class Solver:
         positive("value_rtol", self.value_rtol)
         whole("max_iterations", self.max_iterations)
         whole("most_probes", self.most_probes)
-        whole("seed", self.seed, least=0)
+        seed_of(self.seed)
         if self.examples is not None:
             whole("examples", self.examples)
         whole("draws", self.draws, least=0)
@@ -123,6 +125,10 @@ class Solver:
         exact = self.is_exact(runs.weights.shape[1])
         method = "exact" if exact else choose_method(model, runs.loss, sample, seed=self.seed)[0]
         return replace(self, trace_method=method)
+
+    def of_run(self, run: int) -> "Solver":
+        """The same solver with the seed of one run."""
+        return replace(self, seed=run_seed(self.seed, run))
 
     def seen(self, sample: Split) -> Split:
         """The part of a training sample on which the surrogate is built."""
