@@ -4,13 +4,26 @@ import gc
 import math
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from instances import CLIPPED, network, sample
 from torch import nn
 
-from helpers import curvature, data, flatness, models, neu, omniscient, pac_bayes, training, wang_mao
+from helpers import (
+    curvature,
+    data,
+    flatness,
+    models,
+    neu,
+    omniscient,
+    pac_bayes,
+    soft_rank,
+    supersample,
+    training,
+    wang_mao,
+)
 from helpers.losses import ClippedCrossEntropy, HalfSquaredError
 from helpers.regularizers import GMP, SAM
 
@@ -193,6 +206,146 @@ def test_measures_of_flatness_do_not_depend_on_what_surrounds_them():
     inside = flatness.keskar(model, CLIPPED, split)
     with torch.no_grad():
         assert flatness.keskar(model, CLIPPED, split).value == inside.value > 0
+
+
+# --- Numbers that are no numbers --------------------------------------------------------------------------------------
+
+SEEDED = {
+    "disjoint": lambda seed: data.disjoint(sample(), 2, 5, seed=seed)[0].indices,
+    "label noise": lambda seed: data.with_label_noise(sample(), 0.5, seed=seed).targets,
+    "pairs": lambda seed: supersample.Supersample.draw(sample(), 5, seed=seed).memberships(4, seed=seed),
+    "isotropic": lambda seed: response(flatness.isotropic_response, seed),
+    "shaped": lambda seed: response(flatness.shaped_response, seed, torch.eye(MODEL_SIZE).double()),
+    "worst case": lambda seed: (
+        flatness.worst_case_response(network(), CLIPPED, sample(), radius=0.1, starts=1, iterations=1, seed=seed).value
+    ),
+    "sensitivity": lambda seed: neu.sensitivity(torch.square, torch.ones(2).double(), 0.1, draws=2, seed=seed).value,
+    "eigenvectors": lambda seed: curvature.eigenvectors(network(), CLIPPED, sample(), seed=seed).vectors,
+    "extreme": lambda seed: curvature.extreme_eigenvalues(network(), CLIPPED, sample(), seed=seed).largest,
+    "trace": lambda seed: curvature.trace(network(), CLIPPED, sample(), method="hutchinson", seed=seed).value,
+    "affine": lambda seed: curvature.is_piecewise_affine(network(), sample(), seed=seed)[0],
+}
+MODEL_SIZE = 39
+
+
+def response(function, seed, *shape):
+    return function(network(), CLIPPED, sample(), *shape, radius=0.1, draws=2, seed=seed).value
+
+
+@pytest.mark.parametrize("name", SEEDED)
+def test_a_seed_is_a_whole_number_of_any_kind(name):
+    def numbers(result):
+        results = result if isinstance(result, list) else [result]
+        return [x.tolist() if isinstance(x, torch.Tensor) else x for x in results]
+
+    expected = numbers(SEEDED[name](3))
+    for seed in (np.int64(3), 3.0, torch.tensor(3)):
+        assert numbers(SEEDED[name](seed)) == expected
+    for wrong in (None, "a", 2.5, -1, 2**64, torch.tensor([1, 2])):
+        with pytest.raises(ValueError, match=r"seed must be .*(whole number|a number|below 2\^63)"):
+            SEEDED[name](wrong)
+
+
+def test_seeds_are_told_apart_to_the_last_digit():
+    low, high = (curvature.trace(network(), CLIPPED, sample(), method="hutchinson", seed=2**53 + i) for i in (0, 1))
+    assert low.value != high.value
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: data.disjoint(sample(), 2, 2.5, seed=0), "n must be a whole number"),
+        (lambda: data.disjoint(sample(), "2", 5, seed=0), "k must be a number"),
+        (lambda: data.partition(sample(), "12", seed=0), "sizes must hold numbers"),
+        (lambda: data.partition(sample(), [3, None], seed=0), "every entry of sizes must be a number"),
+        (lambda: curvature.eigenvectors(network(), CLIPPED, sample(), count=1.5), "count must be a whole number"),
+        (lambda: wang_mao.closed_form(1.0, 1.0, n=10**400, steps=1, R=1.0), "n must be a number below"),
+        (lambda: wang_mao.closed_form(np.complex64(1), 1.0, n=1, steps=1, R=1.0), "must be a number, got"),
+        (lambda: omniscient.majorise_minimise_lambda(-1.0), "M must be positive"),
+        (lambda: supersample.fast_rate_bound(None, 0.1), "training_risk must be a number"),
+        (lambda: supersample.fast_rate_bound("0.1", 0.1), "training_risk must be a number"),
+        (lambda: supersample.information([["a", "b"], ["b", "a"]], [[0, 1], [1, 0]]), "give each outcome a code"),
+        (lambda: soft_rank.soft_rank(["a"], 0.5), "eigenvalues must hold numbers"),
+        (lambda: soft_rank.tic(np.eye(2) * 1j, np.eye(2), 0.1), "F must hold real numbers"),
+        (lambda: curvature.hvp(network(), CLIPPED, sample(), torch.full((39,), float("nan")).double()), "v holds"),
+        (lambda: curvature.hvp(network(), CLIPPED, sample(), torch.ones(39).double().to_sparse()), "dense tensor"),
+    ],
+)
+def test_what_is_no_number_is_refused_by_name(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+@pytest.mark.parametrize("lam", ["1", ["1"], 10**400])
+def test_a_trade_off_is_a_number(lam):
+    splits = [sample(8, seed=seed) for seed in range(4)]
+    with pytest.raises(ValueError, match="lambdas must be a positive number or several"):
+        omniscient.estimate([network(), network(seed=1)], splits[:2], *splits[2:], loss=CLIPPED, lambdas=lam)
+
+
+def test_whole_numbers_of_any_kind_count_examples():
+    splits = [data.disjoint(sample(), k, n, seed=1) for k, n in ((2, 5), (2.0, 5.0), (np.int64(2), torch.tensor(5)))]
+    assert all(torch.equal(a.indices, b.indices) for other in splits[1:] for a, b in zip(splits[0], other, strict=True))
+
+
+def test_ranks_of_arrays_and_lists_are_those_of_tensors():
+    F, C = np.diag([1.0, 2.0]), np.diag([3.0, 1.0])
+    tensors = torch.tensor(F), torch.tensor(C)
+    assert soft_rank.soft_rank([1, 2], 0.5) == pytest.approx(1 / 1.5 + 2 / 2.5)
+    assert soft_rank.soft_rank(np.array([1.0, 2.0]), 0.5) == soft_rank.soft_rank(torch.tensor([1.0, 2.0]).double(), 0.5)
+    assert soft_rank.tic(F, C, 0.1) == soft_rank.tic(*tensors, 0.1)
+    assert soft_rank.predict_gap(F, C, 0.1, n=5) == soft_rank.predict_gap(*tensors, 0.1, n=5)
+
+
+def test_complex_weights_are_told_what_helps():
+    class Complex(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(5, 3, dtype=torch.complex128))
+
+        def forward(self, x):
+            return (x.to(self.w.dtype) @ self.w).abs()
+
+    with pytest.raises(ValueError, match=r"needs real weights.*view_as_complex"):
+        curvature.gradient(Complex().eval(), CLIPPED, sample())
+
+
+# --- Shared examples --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        1.7e9 + torch.arange(20).double(),  # float32 tells them apart no more: time stamps, identities
+        2**25 + torch.arange(20),
+        torch.stack([1e8 + torch.arange(20).double(), torch.ones(20)], dim=1),
+    ],
+    ids=["time stamps", "identities", "two columns"],
+)
+def test_examples_are_compared_in_the_precision_that_they_have(numbers):
+    half = len(numbers) // 2
+    rows = numbers if numbers.ndim == 2 else numbers[:, None]
+    first, second = ((part, torch.zeros(half).long()) for part in (rows[:half], rows[half:]))
+    with pytest.raises(ValueError, match="share 10 examples"):
+        data.check_disjoint(first, first)
+    data.check_disjoint(first, second)
+    mixed = (torch.cat([rows[:1], rows[half + 1 :]]), torch.zeros(half).long())
+    with pytest.raises(ValueError, match="share 1 examples"):
+        data.check_disjoint(first, mixed)
+
+
+def test_a_copy_in_another_precision_and_a_signed_zero_are_seen():
+    x = torch.randn(10, 3, generator=torch.Generator().manual_seed(0)).double()
+    x[:, 0] = 0.0
+    y = torch.zeros(10).long()
+    with pytest.raises(ValueError, match="share 10 examples"):
+        data.check_disjoint((x, y), (x.float(), y))
+    with pytest.raises(ValueError, match="share 10 examples"):
+        data.check_disjoint((x, y), (torch.where(x == 0, -0.0, x), y))
+    several = ({"a": x, "b": y}, y)
+    with pytest.raises(ValueError, match="share 10 examples"):
+        data.check_disjoint(several, several)
+    data.check_disjoint(several, ({"a": x, "b": y + 1}, y))
 
 
 # --- Optimisers -------------------------------------------------------------------------------------------------------

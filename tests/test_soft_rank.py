@@ -224,10 +224,9 @@ def test_indefinite_matrices_are_refused():
     with pytest.raises(ValueError, match=r"eigenvalue -0\.5: .* has a pole at e = -lam; use the Gauss-Newton"):
         soft_rank.soft_rank(torch.tensor([-0.5, 1.0], dtype=torch.float64), 1.0)
     for stray in (math.nan, math.inf, -math.inf):
-        with pytest.raises(ValueError, match="eigenvalues must be finite floating numbers"):
+        with pytest.raises(ValueError, match="eigenvalues must be finite"):
             soft_rank.soft_rank(torch.tensor([stray, 1.0], dtype=torch.float64), 1.0)
-    with pytest.raises(ValueError, match="eigenvalues must be finite floating numbers"):
-        soft_rank.soft_rank(torch.tensor([1, 2]), 1.0)
+    assert soft_rank.soft_rank(torch.tensor([1, 2]), 1.0) == pytest.approx(1 / 2 + 2 / 3)
     with pytest.raises(ValueError, match="indefinite"):
         soft_rank.diagonal_soft_rank(-torch.eye(2), 1.0)
     tiny = torch.tensor([-1e-16, 1.0], dtype=torch.float64)

@@ -23,7 +23,8 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from helpers import curvature
-from helpers._checks import positive, whole
+from helpers._checks import positive, seed_of, whole
+from helpers._generators import seeded
 from helpers.curvature import Estimate
 from helpers.data import Split
 from helpers.losses import HalfSquaredError, Loss
@@ -104,7 +105,7 @@ def worst_case_response(
         ValueError: if the radius is not positive, or a number of starts or iterations not a positive whole number.
     """
     radius, w, base = positive("radius", radius), weights(model), mean_loss(model, loss, split)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed_of(seed))
 
     def descent(u: np.ndarray) -> tuple[float, np.ndarray]:
         length = np.linalg.norm(u)
@@ -141,7 +142,7 @@ def isotropic_response(
     Raises:
         ValueError: if the radius is not positive or there are fewer than 2 draws.
     """
-    w, generator = weights(model), torch.Generator().manual_seed(seed)
+    w, generator = weights(model), seeded(seed)
 
     def draw() -> Tensor:
         return torch.randn(len(w), dtype=torch.float64, generator=generator).to(w)
@@ -164,7 +165,7 @@ def shaped_response(
     Raises:
         ValueError: if the shape is indefinite or of another size, the radius not positive, or draws below 2.
     """
-    w, generator = weights(model), torch.Generator().manual_seed(seed)
+    w, generator = weights(model), seeded(seed)
     if shape.shape != (len(w), len(w)):
         raise ValueError(f"the model has d = {len(w)} weights; shape must be (d, d), got {tuple(shape.shape)}")
     eigenvalues, vectors = torch.linalg.eigh(shape)
@@ -251,7 +252,7 @@ def keskar(
             best = (value, z.copy())
         return -value, -(slope if A is None else slope @ A)
 
-    start = np.random.default_rng(seed).uniform(-half, half)
+    start = np.random.default_rng(seed_of(seed)).uniform(-half, half)
     # no tolerance: losses rise by less than any default one, and the number of iterations is part of the measure
     options = {"maxiter": whole("iterations", iterations), "ftol": 0, "gtol": 0}
     bounds = list(zip(-half, half, strict=True))

@@ -38,23 +38,21 @@ from helpers.models import outputs, trainable
 # --- the measures -------------------------------------------------------------------------------------------
 
 
-def soft_rank(eigenvalues: Tensor, lam: float) -> float:
+def soft_rank(eigenvalues: Any, lam: float) -> float:
     """sum_j e_j / (e_j + lam): between 0 and the number of eigenvalues; falls as lam grows.
 
     Args:
-        eigenvalues: of a positive semi-definite matrix, shape (d,). Rounding below zero is accepted as long as it
-            is negligible beside lam.
+        eigenvalues: of a positive semi-definite matrix, shape (d,): a tensor, an array or a list. Rounding below zero
+            is accepted as long as it is negligible beside lam.
         lam: above zero.
 
     Raises:
         ValueError: if lam is not positive, an eigenvalue is not finite, or one is negative: the sum then has a pole at
             e = -lam, and is not a rank. Take the Gauss-Newton or Fisher matrix, not a Hessian away from a minimum.
     """
-    lam = positive("lam", lam)
+    lam, eigenvalues = positive("lam", lam), _real("eigenvalues", eigenvalues)
     if eigenvalues.ndim != 1 or len(eigenvalues) == 0:
         raise ValueError(f"give the eigenvalues as one vector (d,), got shape {tuple(eigenvalues.shape)}")
-    if not (eigenvalues.is_floating_point() and bool(torch.isfinite(eigenvalues).all())):
-        raise ValueError("the eigenvalues must be finite floating numbers; the matrix that they are of diverged")
     lowest, largest = eigenvalues.min().item(), eigenvalues.abs().max().item()
     rounding = 10 * len(eigenvalues) * torch.finfo(eigenvalues.dtype).eps * largest
     if not lowest >= -rounding:
@@ -64,10 +62,10 @@ def soft_rank(eigenvalues: Tensor, lam: float) -> float:
         )
     if lowest < -1e-3 * lam:
         raise ValueError(f"lam = {lam:.3g} is below the rounding of the eigenvalues ({lowest:.3g}); use a larger lam")
-    return (eigenvalues / (eigenvalues + lam)).sum().item()
+    return float((eigenvalues / (eigenvalues + lam)).sum().item())
 
 
-def tic(F: Tensor, C: Tensor, lam: float = 0.0) -> float:
+def tic(F: Any, C: Any, lam: float = 0.0) -> float:
     """Tr((F + lam I)^{-1} C): Takeuchi's criterion for lam = 0, its regularised form above.
 
     Args:
@@ -79,28 +77,45 @@ def tic(F: Tensor, C: Tensor, lam: float = 0.0) -> float:
         ValueError: if lam is negative, shapes differ, or F + lam I is not positive definite.
     """
     lam = non_negative("lam", lam)
-    _same_shape(F, C)
+    F, C = _alike(F, C)
     factor, failed = torch.linalg.cholesky_ex(F + lam * torch.eye(len(F), dtype=F.dtype, device=F.device))
     if failed:
         raise ValueError(
             f"F + lam I is not positive definite at lam = {lam:.3g}; raise lam, or check that F is semi-definite"
         )
-    return torch.cholesky_solve(C, factor).trace().item()
+    return float(torch.cholesky_solve(C, factor).trace().item())
 
 
-def trace_ratio(F: Tensor, C: Tensor) -> float:
+def trace_ratio(F: Any, C: Any) -> float:
     """Tr C / Tr F (Thomas et al. 2020): 1 for a calibrated model, so it lacks the rank, and under-estimates.
 
     Raises:
         ValueError: if shapes differ or Tr F is not positive.
     """
-    _same_shape(F, C)
-    return C.trace().item() / positive("the trace of F", F.trace().item())
+    F, C = _alike(F, C)
+    return float(C.trace().item()) / positive("the trace of F", F.trace().item())
 
 
-def _same_shape(F: Tensor, C: Tensor) -> None:
+def _alike(F: Any, C: Any) -> tuple[Tensor, Tensor]:
+    """Both as tensors of one shape (d, d)."""
+    F, C = _real("F", F), _real("C", C)
     if F.ndim != 2 or F.shape[0] != F.shape[1] or F.shape != C.shape:
         raise ValueError(f"F and C must be square and alike, got shapes {tuple(F.shape)} and {tuple(C.shape)}")
+    return F, C
+
+
+def _real(name: str, numbers: Any) -> Tensor:
+    """A tensor, an array or lists as a tensor of finite floating numbers; whole numbers become float64."""
+    try:
+        tensor = torch.as_tensor(numbers)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} must hold numbers, got a {type(numbers).__name__}") from error
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise ValueError(f"{name} must hold real numbers, got {tensor.dtype}")
+    tensor = tensor if isinstance(numbers, Tensor) and tensor.is_floating_point() else tensor.double()
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{name} must be finite; the model or the loss that they are of diverged")
+    return tensor
 
 
 @dataclass(frozen=True)
@@ -120,7 +135,7 @@ class GapPrediction:
     trace_ratio: float
 
 
-def predict_gap(F: Tensor, C: Tensor, lam: float, *, n: int) -> GapPrediction:
+def predict_gap(F: Any, C: Any, lam: float, *, n: int) -> GapPrediction:
     """The four predictions from F and C, shape (d, d), for a model fitted to n examples.
 
     F and C may be measured on other data than the n examples of the fit; held-out data is where C is trustworthy.
@@ -128,7 +143,7 @@ def predict_gap(F: Tensor, C: Tensor, lam: float, *, n: int) -> GapPrediction:
     Raises:
         ValueError: as ``soft_rank`` and ``tic``, and if n is not a positive whole number.
     """
-    n = whole("n", n)
+    n, (F, C) = whole("n", n), _alike(F, C)
     return GapPrediction(
         soft_rank=soft_rank(torch.linalg.eigvalsh(F), lam) / n,
         tic=tic(F, C, lam) / n,
@@ -140,12 +155,12 @@ def predict_gap(F: Tensor, C: Tensor, lam: float, *, n: int) -> GapPrediction:
 # --- cheaper than exact ---------------------------------------------------------------------------------------
 
 
-def diagonal_soft_rank(F: Tensor, lam: float) -> float:
-    """Soft rank of the diagonal of F: an upper bound on that of F. Errors as ``soft_rank``."""
-    return soft_rank(F.diagonal(), lam)
+def diagonal_soft_rank(F: Any, lam: float) -> float:
+    """Soft rank of the diagonal of F: an upper bound on that of F. Errors as ``soft_rank`` and ``tic``."""
+    return soft_rank(_alike(F, F)[0].diagonal(), lam)
 
 
-def block_soft_rank(F: Tensor, lam: float, sizes: Sequence[int]) -> float:
+def block_soft_rank(F: Any, lam: float, sizes: Sequence[int]) -> float:
     """Soft rank of the diagonal blocks of F: between the exact one and that of the diagonal.
 
     Args:
@@ -154,6 +169,7 @@ def block_soft_rank(F: Tensor, lam: float, sizes: Sequence[int]) -> float:
     Raises:
         ValueError: as ``soft_rank``, and if the sizes do not add up to d.
     """
+    F = _alike(F, F)[0]
     if sum(sizes) != len(F):
         raise ValueError(f"the blocks add up to {sum(sizes)} weights, F has {len(F)}")
     ends = torch.tensor(sizes).cumsum(0).tolist()

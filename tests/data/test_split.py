@@ -54,7 +54,10 @@ def test_values_that_repeat_within_a_sample_may_repeat_between_samples():
     data.check_disjoint(*coins)
 
 
-@pytest.mark.parametrize(("sizes", "message"), [([60, 60], "120 examples"), ([0], "at least one example")])
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [([60, 60], "120 examples"), ([0], "every entry of sizes must be a whole number of at least 1")],
+)
 def test_impossible_partitions_are_refused(sizes, message):
     with pytest.raises(ValueError, match=message):
         data.partition(numbered(100), sizes, seed=0)

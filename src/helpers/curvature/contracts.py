@@ -130,6 +130,11 @@ def check_model(model: nn.Module) -> None:
     if not any(p.numel() for p in parameters):
         raise ValueError("the model's trainable parameters have no entries (a layer of width zero?), so there is no W")
     types = {p.dtype for p in parameters}
+    if any(p.is_complex() for p in parameters):
+        raise ValueError(
+            "curvature needs real weights, the model has complex ones; hold them as pairs of real numbers, and make "
+            "complex numbers of them in its forward pass (torch.view_as_complex)"
+        )
     if len(types) > 1 or types.isdisjoint(EXACT_TYPES):
         raise ValueError(
             "curvature needs all weights in float32 or all in float64, the model has "

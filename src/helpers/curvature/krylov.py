@@ -13,7 +13,8 @@ import torch
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor, nn
 
-from helpers._checks import positive, whole
+from helpers._checks import positive, seed_of, whole
+from helpers._generators import seeded
 from helpers.curvature.batches import total
 from helpers.curvature.products import hessian_operator
 from helpers.data import Split
@@ -151,7 +152,7 @@ def extreme_eigenvalues(
     """
     rtol, max_iterations = positive("rtol", rtol), whole("max_iterations", max_iterations)
     product, d = hessian_operator(model, loss, split), sum(p.numel() for p in trainable(model))
-    count, seed = whole("count", count), whole("seed", seed, least=0)
+    count, seed = whole("count", count), seed_of(seed)
     if not 1 <= count <= d:
         raise ValueError(f"count must lie between 1 and d = {d}, got {count}")
     krylov = Lanczos(product, _random_direction(model, seed))
@@ -223,7 +224,7 @@ def spectral_density(
         ValueError: if there are fewer than two probes (no standard error) or no iteration.
     """
     probes, iterations = whole("probes", probes, least=2), whole("iterations", iterations)
-    seed = whole("seed", seed, least=0)
+    seed = seed_of(seed)
     nodes = torch.zeros(probes, iterations, dtype=torch.float64)
     weights = torch.zeros_like(nodes)
     for probe in range(probes):
@@ -248,14 +249,14 @@ def _random_signs(model: nn.Module, seed: int) -> Tensor:
     """A vector of independent random signs, shape (d,)."""
     weight = trainable(model)[0]
     d = sum(p.numel() for p in trainable(model))
-    signs = torch.randint(0, 2, (d,), generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    signs = torch.randint(0, 2, (d,), generator=seeded(seed)) * 2 - 1
     return signs.to(dtype=weight.dtype, device=weight.device)
 
 
 def _random_direction(model: nn.Module, seed: int) -> Tensor:
     """A Gaussian vector (d,): almost surely it is orthogonal to no eigenvector and repeats no earlier start."""
     weight, d = trainable(model)[0], sum(p.numel() for p in trainable(model))
-    normal = torch.randn(d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    normal = torch.randn(d, dtype=torch.float64, generator=seeded(seed))
     return normal.to(dtype=weight.dtype, device=weight.device)
 
 

@@ -100,6 +100,10 @@ def _operator(model: nn.Module, product: Callable[[Tensor], Tensor]) -> Callable
         if not isinstance(v, Tensor) or not v.is_floating_point():
             kind = v.dtype if isinstance(v, Tensor) else type(v).__name__
             raise ValueError(f"v must be a real floating tensor of shape (d,) or (d, m), got a {kind}")
+        if v.is_sparse or v.layout != torch.strided:
+            raise ValueError("v must be a dense tensor, got a sparse one; give v.to_dense()")
+        if not bool(torch.isfinite(v).all()):
+            raise NotFiniteError("v holds entries that are not finite; a product with it would, too")
         if v.ndim == 2:
             columns = [matvec(column) for column in v.unbind(1)]
             return torch.stack(columns, dim=1) if columns else v.clone()

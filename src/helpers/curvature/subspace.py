@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers._checks import positive, whole
+from helpers._generators import seeded
 from helpers.curvature.products import hessian_operator
 from helpers.data import Split
 from helpers.losses import Loss
@@ -60,9 +61,10 @@ def eigenvectors(
     positive("rtol", rtol)
     product, like = hessian_operator(model, loss, split), trainable(model)[0]
     d = sum(p.numel() for p in trainable(model))
-    if not 1 <= whole("count", count) <= d:
+    count = whole("count", count)
+    if count > d:
         raise ValueError(f"count must lie between 1 and d = {d}, got {count}")
-    start = torch.randn(count, d, dtype=torch.float64, generator=torch.Generator().manual_seed(int(seed))).to(like)
+    start = torch.randn(count, d, dtype=torch.float64, generator=seeded(seed)).to(like)
     basis, block = start[:0], _orthonormal(start, start[:0])
     images = start[:0]
     for _ in range(whole("max_iterations", max_iterations)):

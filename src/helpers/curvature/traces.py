@@ -19,7 +19,8 @@ from math import ceil, inf, isfinite
 import torch
 from torch import Tensor, nn
 
-from helpers._checks import positive, whole
+from helpers._checks import positive, seed_of, whole
+from helpers._generators import seeded
 from helpers.curvature.affine import is_piecewise_affine
 from helpers.curvature.batches import over_batches
 from helpers.curvature.contracts import on_model, twice_differentiable
@@ -155,7 +156,7 @@ def _measured(
 ) -> tuple[Tensor, int, str, str]:
     """Samples (probes, parts, layers), their number, the method and why; an exact value is (1, 1, layers), 0 probes."""
     whole("most_probes", most)
-    seed = whole("seed", seed, least=0)
+    seed = seed_of(seed)
     terms = [(factor, twice_differentiable(model, loss, split)) for factor, split in terms]
     reason = ""
     if method == "auto":
@@ -163,7 +164,7 @@ def _measured(
     if method == "exact":
         diagonals = [factor * hessian(model, loss, split).diagonal().double().cpu() for factor, split in terms]
         return _layer_sums(model, torch.stack(diagonals).sum(0))[None, None], 0, "exact", reason
-    generator = torch.Generator(trainable(model)[0].device).manual_seed(seed)
+    generator = seeded(seed, trainable(model)[0].device)
     if method == "hutchinson":
         return *_sample(partial(_hutchinson, model, loss, terms, generator), tolerance, most), method, reason
     if method != "gauss-newton":

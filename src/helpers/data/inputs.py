@@ -39,11 +39,18 @@ def length(inputs: Any) -> int:
     return sizes.pop()
 
 
-def flat_rows(inputs: Any) -> list[bytes]:
-    """The values of every example as bytes, in float32 whatever their type, so that equal examples compare equal."""
-    columns = [
-        tensor.detach().cpu().flatten(1) if tensor.ndim > 1 else tensor.detach().cpu()[:, None]
-        for tensor in tensors(inputs)
-    ]
-    table = torch.cat([column.to(torch.float32) for column in columns], dim=1)
-    return [row.tobytes() for row in table.numpy()]
+def types(inputs: Any) -> list[torch.dtype]:
+    """Of each tensor, in order."""
+    return [tensor.dtype for tensor in tensors(inputs)]
+
+
+def flat_rows(inputs: Any, *, dtype: torch.dtype | None = None) -> list[bytes]:
+    """The values of every example as bytes, of equal examples the same; in their own types unless one is given."""
+    columns = []
+    for tensor in tensors(inputs):
+        column = tensor.detach().cpu().flatten(1) if tensor.ndim > 1 else tensor.detach().cpu()[:, None]
+        column = column if dtype is None else column.to(dtype)
+        if column.is_floating_point():
+            column = column + 0  # -0.0 and 0.0 are one number in two bit patterns
+        columns.append(column.contiguous().view(torch.uint8).flatten(1).numpy())
+    return [b"".join(parts) for parts in zip(*([row.tobytes() for row in column] for column in columns), strict=True)]

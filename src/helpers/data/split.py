@@ -4,12 +4,15 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from helpers.data.inputs import each, flat_rows, length, tensors
+from helpers._checks import no_text, seed_of, whole
+from helpers._generators import seeded
+from helpers.data.inputs import each, flat_rows, length, tensors, types
 from helpers.data.reading import array, batches_of, is_item, items_of, joined
 
 
@@ -208,17 +211,17 @@ def partition(split: Any, sizes: Sequence[int], *, seed: int) -> list[Split]:
         split: a ``data.Split`` or what ``as_split`` takes.
 
     Raises:
-        ValueError: if a size is not positive, or the sizes sum to more than the split holds.
+        ValueError: if a size is no whole number from 1, or the sizes sum to more than the split holds.
     """
     split = as_split(split)
-    if any(size < 1 for size in sizes):
-        raise ValueError(f"every part needs at least one example, got sizes {list(sizes)}")
+    no_text("sizes", sizes)
+    sizes = [whole("every entry of sizes", size) for size in sizes]
     if sum(sizes) > len(split):
         raise ValueError(
             f"{len(sizes)} disjoint parts need {sum(sizes)} examples, but there are {len(split)} of {split.edition}"
         )
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    return [split.take(rows) for rows in order[: sum(sizes)].split(list(sizes))]
+    order = torch.randperm(len(split), generator=seeded(seed))
+    return [split.take(rows) for rows in order[: sum(sizes)].split(sizes)]
 
 
 def disjoint(split: Any, k: int, n: int, *, seed: int) -> list[Split]:
@@ -228,11 +231,9 @@ def disjoint(split: Any, k: int, n: int, *, seed: int) -> list[Split]:
         split: a ``data.Split`` or what ``as_split`` takes.
 
     Raises:
-        ValueError: if k * n examples are not there, or k or n is not positive.
+        ValueError: if k * n examples are not there, or k or n is no whole number from 1.
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    return partition(split, [n] * k, seed=seed)
+    return partition(split, [whole("n", n)] * whole("k", k), seed=seed)
 
 
 def check_disjoint(*samples: Any, names: Sequence[str] | None = None) -> None:
@@ -250,12 +251,10 @@ def check_disjoint(*samples: Any, names: Sequence[str] | None = None) -> None:
     """
     splits = [as_split(sample) for sample in samples]
     names = names or [f"split {i}" for i in range(len(splits))]
-    content: dict[int, list[bytes]] = {}
 
-    def rows(position: int) -> list[bytes]:
-        if position not in content:
-            content[position] = flat_rows(splits[position].inputs)
-        return content[position]
+    @cache
+    def rows(position: int, dtype: torch.dtype | None) -> list[bytes]:
+        return flat_rows(splits[position].inputs, dtype=dtype)
 
     for j, second in enumerate(splits):
         for i, first in enumerate(splits[:j]):
@@ -267,7 +266,9 @@ def check_disjoint(*samples: Any, names: Sequence[str] | None = None) -> None:
                         f"{names[i]} and {names[j]} share {shared} examples of {first.origin}; roles must be disjoint"
                     )
             elif not (numbered and first.origin and second.origin):
-                shared = _shared(rows(i), rows(j))
+                # a copy in another precision is a copy: then what float32 tells apart decides
+                dtype = None if types(first.inputs) == types(second.inputs) else torch.float32
+                shared = _shared(rows(i, dtype), rows(j, dtype))
                 if shared:
                     raise ValueError(f"{names[i]} and {names[j]} share {shared} examples; roles must be disjoint")
 
@@ -297,7 +298,7 @@ def with_label_noise(split: Any, share: float, *, seed: int) -> Split:
         raise ValueError("label noise draws random classes; this split has no class an example")
     if not 0 <= share <= 1:
         raise ValueError(f"the share of noisy labels must lie in [0, 1], got {share}")
-    generator = torch.Generator().manual_seed(_seed_for("label noise", seed))
+    generator = seeded(_seed_for("label noise", seed_of(seed)))
     rows = torch.randperm(len(given), generator=generator)[: round(share * len(given))]
     if share > 0 and len(rows) == 0:
         raise ValueError(f"a share of {share} of {len(given)} examples is no example; take more of either")

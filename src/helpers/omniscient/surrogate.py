@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from helpers._checks import positive, seed_of, whole
+from helpers._checks import positive, real, seed_of, whole
 from helpers._generators import run_seed
 from helpers.curvature import (
     Estimate,
@@ -60,7 +60,7 @@ def path(lambdas: Iterable[float] | float) -> list[float]:
     try:
         if isinstance(lambdas, str | bytes):  # a sequence, but of digits
             raise TypeError
-        numbers = [float(lam) for lam in (lambdas if several else [lambdas])]  # type: ignore[union-attr, arg-type]
+        numbers = [real("lambda", lam) for lam in (lambdas if several else [lambdas])]  # type: ignore[union-attr]
     except (TypeError, ValueError) as error:
         raise ValueError(f"lambdas must be a positive number or several, got {lambdas!r:.80}") from error
     if not numbers or not all(isfinite(lam) and lam > 0 for lam in numbers):

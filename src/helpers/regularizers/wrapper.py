@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from helpers._generators import seeded
+
 Closure = Callable[[], Tensor | float]
 
 
@@ -173,7 +175,7 @@ class Drawing(Wrapper):
 
     def __init__(self, base_optimizer: torch.optim.Optimizer, seed: int) -> None:
         super().__init__(base_optimizer)
-        self._generator = torch.Generator(self.parameters[0].device).manual_seed(seed)
+        self._generator = seeded(seed, self.parameters[0].device)
 
     def _memory(self) -> dict:
         return {"generator": self._generator.get_state()}

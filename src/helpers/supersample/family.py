@@ -22,7 +22,7 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.special import rel_entr
 from torch import Tensor
 
-from helpers._checks import non_negative, non_negatives, whole
+from helpers._checks import non_negative, non_negatives, real, whole
 
 LOG_2 = log(2)
 ROUNDING = 1e-9  # of an error that is a mean
@@ -213,7 +213,7 @@ def interpolating_risk(information: float) -> float:
 
 
 def _risk(value: float) -> float:
-    number = float(value)
+    number = real("training_risk", value)
     if not 0 <= number <= 1:
         raise ValueError(f"training_risk must lie in [0, 1], got {number}; divide the loss by its clip")
     return number

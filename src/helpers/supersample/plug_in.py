@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from helpers._checks import whole
+from helpers._checks import seed_of, whole
+from helpers._generators import seeded
 from helpers.curvature import Estimate
 
 
@@ -63,11 +64,11 @@ def information(outcomes: Any, memberships: Any, *, permutations: int = 20, seed
     """
     codes_, coins = _table(outcomes, memberships)
     _check_estimable(torch.as_tensor(outcomes), codes_, coins)
-    shuffles, seed = whole("permutations", permutations), whole("seed", seed, least=0)
+    shuffles, seed = whole("permutations", permutations), seed_of(seed)
     m = len(coins)
     counts = _counts(codes_, coins)
     nats = _nats(counts)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     shuffled = torch.stack([_nats(_counts(codes_, _shuffled(coins, generator))) for _ in range(shuffles)])
     without = torch.stack(
         [_nats(counts - _counts(codes_[i : i + 1], coins[i : i + 1], counts)).mean() for i in range(m)]
@@ -115,7 +116,7 @@ def memorisation(errors: Any, trained_on: Any) -> Tensor:
 
 def _table(outcomes: Any, memberships: Any) -> tuple[Tensor, Tensor]:
     """Outcomes as whole numbers from 0, column by column the same for the same value; coins as int64."""
-    values, coins = torch.as_tensor(outcomes), torch.as_tensor(memberships)
+    values, coins = _numbers("outcomes", outcomes), _numbers("memberships", memberships)
     if values.ndim != 2 or values.shape != coins.shape or len(values) < 2 or values.numel() == 0:
         shapes = f"{tuple(values.shape)} and {tuple(coins.shape)}"
         raise ValueError(f"outcomes and memberships must both have shape (m, n) with m of at least 2, got {shapes}")
@@ -125,6 +126,15 @@ def _table(outcomes: Any, memberships: Any) -> tuple[Tensor, Tensor]:
         raise ValueError("outcomes hold NaN: a run diverged, leave it out")
     ranks = torch.stack([torch.unique(column, return_inverse=True)[1] for column in values.T], dim=1)
     return ranks, coins.long()
+
+
+def _numbers(name: str, values: Any) -> Tensor:
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{name} must hold numbers in the shape (m, n), got a {type(values).__name__}; give each outcome a code"
+        ) from error
 
 
 def _check_estimable(outcomes: Tensor, ranks: Tensor, coins: Tensor) -> None:

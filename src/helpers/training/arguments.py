@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from helpers._checks import non_negative, positive, real, whole
+from helpers._checks import non_negative, positive, real, seed_of, whole
 from helpers._generators import shared_generators, unchanged
 from helpers.data import Split, as_splits
 from helpers.data.inputs import tensors
@@ -166,7 +166,7 @@ def check_settings(
             f"batch_size must lie between 1 and {size}, the number of examples of a split, got {batch_size}"
         )
     whole("epochs", epochs, least=0)
-    whole("seed", seed, least=0)
+    seed_of(seed)
     if not callable(lr):
         positive("lr", lr)
     if not 0 <= real("momentum", momentum) < 1:
