@@ -74,6 +74,9 @@ function painter(parts, budget = 6) {
   };
 }
 
+// A text that is there already is left alone: a live region would say it again.
+const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+
 // What a picture is called before there is anything to draw.
 const waiting = (name) => [make("title", { id: `${name}-title` }, "Nothing has been trained yet"), make("desc", { id: `${name}-desc` }, "The picture is drawn once networks have trained.")];
 

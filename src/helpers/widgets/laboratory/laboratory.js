@@ -21,7 +21,7 @@ function assemble({ model, root }) {
   let [busy, pending, started, drawnAt, picture, addressing] = [false, false, 0, 0, "world", 0];
   let seen = null; // what the picture of the runs was last drawn from; it stays, dimmed, until there is something newer
   let onPage = false; // no worker: trained beside the page
-  let [sweep, mode, prediction, varied] = [null, "run", null, "batch_size"];
+  let [mode, prediction, varied] = ["run", null, "batch_size"];
   let job = settings; // what is being trained; settings may have moved on meanwhile
   let touched = addressed !== null; // the address of the page is the reader's until a control is moved
 
@@ -46,13 +46,16 @@ function assemble({ model, root }) {
   const note = make("p", { class: "lab-note", role: "status" });
   const progress = make("progress", { max: 1, value: 0, "aria-label": "epochs trained" });
   const way = make("p", { class: "lab-way", "aria-hidden": "true" }); // live while it trains; the status speaks once, at the end
-  const asksSweep = checkbox(`${uid}-asks`, "ask me before a sweep", true);
   const asksRun = checkbox(`${uid}-guess`, "predict before I train", false);
-  const [asker, sweepAsker] = [makeAsker(`${uid}-run`, OF_A_RUN), makeAsker(`${uid}-sweep`, OF_A_SWEEP)];
+  const asker = makeAsker(`${uid}-run`, OF_A_RUN);
   const verdict = make("p", { class: "lab-verdict", role: "status" });
-  const answer = make("output", { class: "lab-answer", "aria-live": "polite" }, make("strong", {}, "Does flatter mean a smaller gap?"), " ", make("span", {}, "A sweep answers here."));
-  const say = (strong, rest) => { [answer.firstChild.textContent, answer.lastChild.textContent] = [strong, rest]; };
-  const sweeps = Object.keys(SWEEPS).map((key) => button(`Sweep the ${CONTROLS[key].label}`, () => pressSweep(key), key === "batch_size" ? { class: "lab-main" } : {}));
+  const sweeper = makeSweeper(uid, {
+    now: () => settings,
+    put(next) { settings = next; },
+    train() { [busy, pending] = [false, false]; begin("run"); },
+    begins(key) { [touched, verdict.textContent] = [true, ""]; charts[0].look(key); vary(key); },
+    judged(said, meant) { verdict.textContent = score(OF_A_SWEEP, said, meant); },
+  });
 
   // --- pictures
   const bars = make("svg", { role: "img", "aria-labelledby": `${uid}-bars-title ${uid}-bars-desc` }, ...waiting(`${uid}-bars`));
@@ -129,52 +132,10 @@ function assemble({ model, root }) {
   }
   const isWhole = ({ reached, epochs }) => reached === true || epochs === job.epochs;
 
-  function pressSweep(key) {
-    const going = sweep?.key;
-    leave();
-    if (going === key) begin("run"); // stopped: back to the setting that the sweep began from
-    else beginSweep(key);
-  }
-  function beginSweep(key) {
-    const [values, from] = [SWEEPS[key](settings), sweeps[Object.keys(SWEEPS).indexOf(key)]];
-    const start = (said) => {
-      verdict.textContent = "";
-      touched = true;
-      sweep = { key, said, home: settings, left: [...values], count: values.length, rows: [], lost: [] };
-      charts[0].look(key);
-      vary(key);
-      advance();
-    };
-    if (asksSweep.input.checked) sweepAsker.ask(`Of ${CONTROLS[key].label} ${values[0]} and ${values.at(-1)}, the one whose networks are flatter will have`, from, start);
-    else start(null);
-  }
-  function advance() { // to the next setting of the sweep, or to its answer
-    answer.setAttribute("aria-busy", sweep.left.length > 0);
-    if (!sweep.left.length) {
-      const { rows, lost, key, said, home } = sweep;
-      const words = answerOf(rows, lost, key);
-      say(words.verdict, words.details);
-      if (said && rows.length > 1) verdict.textContent = score(OF_A_SWEEP, said, flatterMeant(rows));
-      [sweep, settings] = [null, home]; // the next sweep starts where this one did
-      begin("run");
-      return;
-    }
-    settings = sane({ ...settings, [sweep.key]: sweep.left.shift() });
-    say("Sweeping:", `${CONTROLS[sweep.key].label} ${format(settings[sweep.key])}, ${sweep.count - sweep.left.length} of ${sweep.count}.`);
-    [busy, pending] = [false, false];
-    begin("run");
-  }
   function leave() { // a sweep or a question that something else has taken the place of
     asker.close();
-    sweepAsker.close();
-    if (sweep) {
-      say("The sweep was left", `after ${sweep.rows.length} of ${sweep.count} settings.`);
-      settings = sweep.home;
-    }
-    answer.setAttribute("aria-busy", "false");
-    sweep = null;
+    sweeper.leave();
   }
-  function lose(why) { sweep.lost.push({ value: job[sweep.key], why }); }
 
   function finish() {
     busy = false;
@@ -183,13 +144,11 @@ function assemble({ model, root }) {
       const again = history.findIndex((earlier) => same(earlier.settings, entry.settings));
       if (again >= 0) history.splice(again, 1); // one setting is one run, however often it is trained
       history.push(entry);
-      const unfit = sweep && untrained(entry);
-      if (unfit) lose(unfit);
-      else sweep?.rows.push(entry);
+      sweeper.take(entry);
       judge();
       if (prediction) verdict.textContent = score(OF_A_RUN, prediction.said, direction(prediction.before.results, results, "gap"));
       update("charts");
-    } else if (sweep) lose("it never fell to the training loss");
+    } else sweeper.lose(job, "it never fell to the training loss");
     prediction = null;
     if (isWhole(results)) {
       const { test_losses, ...kept } = results;
@@ -197,7 +156,7 @@ function assemble({ model, root }) {
       model.save_changes();
     }
     if (pending) begin("run");
-    else if (sweep) advance();
+    else sweeper.advance();
   }
   function judge() {
     CHALLENGES.forEach((challenge, i) => {
@@ -221,7 +180,10 @@ function assemble({ model, root }) {
       busy = false;
       status.textContent = `The runs diverged in epoch ${data.diverged}: a weight is no longer finite. Lower the learning rate.`;
       if (pending) begin("run");
-      else if (sweep) { lose("it diverged"); advance(); }
+      else {
+        sweeper.lose(job, "it diverged");
+        sweeper.advance();
+      }
     }
     if (data.results) {
       [results, quick] = [data.results, null];
@@ -242,7 +204,6 @@ function assemble({ model, root }) {
   // --- what is seen, part by part
   const widths = { runs: 340, bars: 460, charts: [400, 400] }; // of the boxes that pictures stand in, as last measured
   const ghost = () => { const current = results ?? quick; return current ? (current.closed_form?.sigma ?? 0) * view.stretch * Math.sqrt(current.steps) : null; };
-  const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
   const update = painter({
     view() {
       for (const { update: follow } of Object.values(sliders)) follow(settings);
@@ -254,10 +215,7 @@ function assemble({ model, root }) {
       stop.select.value = loss ? "loss" : "epochs";
       world.select.value = settings.world;
       if (document.activeElement !== seed) seed.value = settings.seed; // not while a reader types
-      sweeps.forEach((node, i) => {
-        const key = Object.keys(SWEEPS)[i];
-        write(node, `${sweep?.key === key ? "Stop the sweep of" : "Sweep"} the ${CONTROLS[key].label}`);
-      });
+      sweeper.name();
       write(play, mode === "play" && busy ? "Pause" : "Play slowly");
       root.classList.toggle("lab-busy", busy);
       root.classList.toggle("lab-stale", busy && !results && !quick); // the numbers that still stand there are of the run before
@@ -286,7 +244,7 @@ function assemble({ model, root }) {
       write(barsNote, belowTheGap(current, columns));
       drawGauge(gauge, current.omniscient, view.lam);
     },
-    words() { if (results && !sweep) write(status, sentence(results, job, view, columnsOf(results, view.lam, view.stretch))); },
+    words() { if (results && !sweeper.going()) write(status, sentence(results, job, view, columnsOf(results, view.lam, view.stretch))); },
     charts() {
       const groups = groupsOf(history, varied);
       charts.forEach(({ svg, across, up }, i) => display(svg, historyPicture(`${uid}-h${i}`, history, groups, varied,
@@ -312,7 +270,7 @@ function assemble({ model, root }) {
   root.setAttribute("aria-label", "The laboratory");
   root.replaceChildren(
     make("div", { class: "lab-stage lab-question" },
-      make("div", {}, make("div", { class: "lab-row lab-sweeps" }, ...sweeps, asksSweep.node), sweepAsker.node, answer, verdict),
+      make("div", {}, ...sweeper.nodes, verdict),
       charts[1].node),
     asker.node,
     make("div", { class: "lab-row lab-buttons" }, train, play, single, reset, asksRun.node, world.node, stop.node),

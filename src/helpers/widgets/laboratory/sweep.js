@@ -136,3 +136,70 @@ function makeScore() {
     return `${told(said, truth)} Right in ${right} of ${all} so far.`;
   };
 }
+
+// ---- the sweep as it runs
+
+// Trains one setting after another, answers, and comes home to where it began. What it needs of the laboratory: now() and
+// put(settings), train() for what was put, begins(key) and judged(said, meant) for the page around it.
+function makeSweeper(uid, lab) {
+  let sweep = null;
+  const asks = checkbox(`${uid}-asks`, "ask me before a sweep", true);
+  const asker = makeAsker(`${uid}-sweep`, OF_A_SWEEP);
+  const answer = make("output", { class: "lab-answer", "aria-live": "polite" }, make("strong", {}, "Does flatter mean a smaller gap?"), " ", make("span", {}, "A sweep answers here."));
+  const say = (strong, rest) => { [answer.firstChild.textContent, answer.lastChild.textContent] = [strong, rest]; };
+  const label = (key) => `${sweep?.key === key ? "Stop the sweep of" : "Sweep"} the ${CONTROLS[key].label}`;
+  const buttons = Object.keys(SWEEPS).map((key) => button(label(key), () => press(key), key === "batch_size" ? { class: "lab-main" } : {}));
+
+  function press(key) {
+    const going = sweep?.key;
+    leave();
+    if (going === key) lab.train(); // stopped
+    else begin(key);
+  }
+  function begin(key) {
+    const [values, from] = [SWEEPS[key](lab.now()), buttons[Object.keys(SWEEPS).indexOf(key)]];
+    const start = (said) => {
+      lab.begins(key);
+      sweep = { key, said, home: lab.now(), left: [...values], count: values.length, rows: [], lost: [] };
+      advance();
+    };
+    if (asks.input.checked) asker.ask(`Of ${CONTROLS[key].label} ${values[0]} and ${values.at(-1)}, the one whose networks are flatter will have`, from, start);
+    else start(null);
+  }
+  function advance() { // to the next setting, or to the answer
+    if (!sweep) return;
+    const { key, said, home, left, count, rows, lost } = sweep;
+    answer.setAttribute("aria-busy", left.length > 0);
+    if (left.length) {
+      lab.put(sane({ ...lab.now(), [key]: left.shift() }));
+      say("Sweeping:", `${CONTROLS[key].label} ${format(lab.now()[key])}, ${count - left.length} of ${count}.`);
+    } else {
+      const { verdict, details } = answerOf(rows, lost, key);
+      say(verdict, details);
+      if (said && rows.length > 1) lab.judged(said, flatterMeant(rows));
+      sweep = null;
+      lab.put(home);
+    }
+    lab.train();
+  }
+  function leave() {
+    asker.close();
+    answer.setAttribute("aria-busy", "false");
+    if (!sweep) return;
+    say("The sweep was left", `after ${sweep.rows.length} of ${sweep.count} settings.`);
+    lab.put(sweep.home);
+    sweep = null;
+  }
+  function lose(settings, why) { sweep?.lost.push({ value: settings[sweep.key], why }); }
+  function take(entry) { // a finished run; one that may not stand for its setting is lost
+    const unfit = untrained(entry);
+    if (unfit) lose(entry.settings, unfit);
+    else sweep?.rows.push(entry);
+  }
+  return {
+    nodes: [make("div", { class: "lab-row lab-sweeps" }, ...buttons, asks.node), asker.node, answer],
+    going: () => sweep !== null,
+    name() { buttons.forEach((node, i) => write(node, label(Object.keys(SWEEPS)[i]))); },
+    advance, leave, lose, take,
+  };
+}
