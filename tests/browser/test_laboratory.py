@@ -34,6 +34,7 @@ const { default: widget } = await import("./kernel-element.js");
 widget.render({ model, el: document.getElementById("place") });
 </script></body></html>"""
 NO_WORKER = "window.Worker = function () { throw new Error('workers are forbidden here'); };"
+TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 SECONDS = 60
 
 
@@ -45,6 +46,7 @@ def trained(page: Page, words: str = "Gap") -> str:
     """The sentence under the picture, once a run has finished."""
     status = element(page).locator(".lab-status")
     for _ in range(10 * SECONDS):
+        page.evaluate(TWO_FRAMES)  # what has happened so far is painted
         text = status.inner_text()
         if words in text and element(page).get_attribute("class") == "lab":
             return text
@@ -123,9 +125,13 @@ def test_a_setting_can_be_sent(visit: Callable[..., Any]) -> None:
         for _ in range(20):
             seen.page.keyboard.press("ArrowLeft")
         seen.page.wait_for_timeout(300)
-        words, address = trained(seen.page), seen.page.url
+        words, batch = trained(seen.page), control(seen.page, "batch size").get_attribute("aria-valuetext")
+        for _ in range(10 * SECONDS):  # the address follows a moment later
+            if f"batch_size={batch}&" in seen.page.url:
+                break
+            seen.page.wait_for_timeout(100)
+        address = seen.page.url
         assert "world=moons" in address
-        batch = control(seen.page, "batch size").get_attribute("aria-valuetext")
         python = element(seen.page).locator("pre code").text_content()
         with visit(PAGE) as other:
             other.page.goto(address)
