@@ -1,7 +1,7 @@
 """Firefox and WebKitGTK on the built book, through the protocols that they speak themselves: nothing to download.
 
-Both are one ``Page`` to a test. Firefox answers to WebDriver BiDi over a websocket; WebKitGTK to the older WebDriver, through
-the driver that comes with it, on a screen that nobody sees.
+Both are one ``Page`` to a test. Firefox answers to WebDriver BiDi over a websocket; WebKitGTK to the older WebDriver,
+through the driver that comes with it, on a screen that nobody sees.
 """
 
 import asyncio
@@ -30,9 +30,7 @@ from tests.browser.conftest import Quiet
 
 SECONDS = 120.0  # generous: nothing waits for it on a page that works
 SIZE = {"width": 1280, "height": 900}
-KEYS = {
-    "Enter": "\ue006", "Escape": "\ue00c", "End": "\ue010", "Home": "\ue011", "ArrowLeft": "\ue012", "ArrowRight": "\ue014",
-}  # fmt: skip
+KEYS = {"Enter": "\ue006", "Escape": "\ue00c", "End": "\ue010", "Home": "\ue011", "ArrowRight": "\ue014"}
 FIREFOX = ("firefox-esr", "firefox")
 # All but this machine is behind a proxy that is not there.
 PREFERENCES = {
@@ -58,6 +56,13 @@ addEventListener("securitypolicyviolation", (event) => problems.push(`forbidden:
 """
 FOREIGN = """performance.getEntriesByType("resource").map((entry) => entry.name)
     .filter((name) => /^https?:/.test(name) && !name.startsWith(location.origin))"""
+
+CENTRE = """(selector) => {
+    const node = document.querySelector(selector);
+    node.scrollIntoView({ block: "center", behavior: "instant" });
+    const box = node.getClientRects()[0];
+    return [box.left + box.width / 2, box.top + box.height / 2].map(Math.round);
+}"""
 
 
 class BrowserError(RuntimeError):
@@ -131,12 +136,8 @@ class Page(ABC):
 
     def point(self, selector: str) -> None:
         """Move the mouse onto an element."""
-        box = self.evaluate(
-            f"(() => {{ const node = document.querySelector({selector!r}); node.scrollIntoView({{ block: 'center', behavior: 'instant' }});"
-            " const box = node.getClientRects()[0];"
-            " return [box.left + box.width / 2, box.top + box.height / 2].map(Math.round); })()"
-        )
-        move = {"type": "pointerMove", "x": box[0], "y": box[1], "duration": 0}
+        x, y = self.evaluate(f"({CENTRE})({json.dumps(selector)})")
+        move = {"type": "pointerMove", "x": x, "y": y, "duration": 0}
         self._act({"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": [move]})
 
     def problems(self) -> list[str]:
@@ -251,12 +252,12 @@ class WebKit(Page):
 
 @contextmanager
 def started(
-    *command: str, home: str, output: IO[bytes] | int = subprocess.DEVNULL, **environment: str
+    *command: str, home: str, output: IO[bytes] | int = subprocess.DEVNULL, environment: dict[str, str] | None = None
 ) -> Iterator[int]:
     """A program in a group of processes of its own, which ends with the block. The group's id."""
     process = subprocess.Popen(
         command,
-        env=os.environ | {"HOME": home} | environment,
+        env=os.environ | {"HOME": home} | (environment or {}),
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.DEVNULL,
@@ -320,7 +321,7 @@ def webkit() -> Iterator[Page]:
                 port = free.getsockname()[1]
             address = f"http://127.0.0.1:{port}"
             quiet = {"DISPLAY": f":{number}", "GDK_BACKEND": "x11", "NO_AT_BRIDGE": "1", "LIBGL_ALWAYS_SOFTWARE": "1"}
-            with started("WebKitWebDriver", f"--port={port}", home=home, **quiet):
+            with started("WebKitWebDriver", f"--port={port}", home=home, environment=quiet):
                 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
                 awaited(lambda: opener.open(f"{address}/status", timeout=5).status, "WebKitWebDriver")
                 page = WebKit(address)
@@ -338,7 +339,7 @@ def missing(engine: str) -> str:
         return "" if found else "No Firefox on this machine: install it (on Debian: apt install firefox-esr)."
     if shutil.which("WebKitWebDriver") and shutil.which("Xvfb"):
         return ""
-    return "No WebKitGTK with its driver and a screen in memory: install them (on Debian: apt install webkit2gtk-driver xvfb)."
+    return "No WebKitGTK that a test can drive: install it (on Debian: apt install webkit2gtk-driver xvfb)."
 
 
 ENGINES: dict[str, Callable[[], Any]] = {"Firefox": firefox, "WebKitGTK": webkit}
