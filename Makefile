@@ -23,7 +23,7 @@ endif
 help:
 	@echo "make book       execute the notebooks and build the book: _build/html/index.html"
 	@echo "make test       run the test suite, then every notebook"
-	@echo "make test-book  test the built book, in Chromium where it is installed"
+	@echo "make test-book  test the built book, in the browsers that are installed"
 	@echo "make test-portable  every notebook again, with the instructions that any x86 processor has"
 	@echo "make pdf        print the built book into one PDF;  make release builds wheel, book and PDF into dist/"
 	@echo "make lint       check style, types and spelling;  make format mends the style"
