@@ -42,7 +42,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  { echo "'$(PYTHON)' cannot make a virtual environment: install its venv module (on Debian: apt install python3-venv)."; exit 1; }
 	$(if $(TORCH_FROM),$(BIN)/python -m pip install --quiet --no-deps --no-index $(TORCH_PAGES) -c constraints.txt torch torchvision)
 	$(if $(LOCKED),$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,test,cluster]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,test,cluster,lab]'
 	@touch $@
 
 # Built from nothing each time: an unchanged notebook must still run again when a helper or an artefact changed.

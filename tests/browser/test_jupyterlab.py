@@ -67,9 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lab(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """JupyterLab on this machine with settings of its own: its address and its token."""
     if importlib.util.find_spec("jupyterlab") is None:
-        pytest.skip(
-            "No JupyterLab in this environment: install it (pip install jupyterlab) to test notebooks with a kernel."
-        )
+        pytest.skip("No JupyterLab in this environment: install the extra `lab` to test notebooks in it.")
     home = tmp_path_factory.mktemp("home")
     (home / "labconfig").mkdir()
     silent = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}  # they ask another host
