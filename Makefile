@@ -23,7 +23,7 @@ endif
 help:
 	@echo "make book       execute the notebooks and build the book: _build/html/index.html"
 	@echo "make test       run the test suite, then every notebook"
-	@echo "make test-book  test the built book, in Chromium where it is installed"
+	@echo "make test-book  test the built book, in the browsers that are installed"
 	@echo "make test-portable  every notebook again, with the instructions that any x86 processor has"
 	@echo "make pdf        print the built book into one PDF;  make release builds wheel, book and PDF into dist/"
 	@echo "make lint       check style, types and spelling;  make format mends the style"
@@ -42,7 +42,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  { echo "'$(PYTHON)' cannot make a virtual environment: install its venv module (on Debian: apt install python3-venv)."; exit 1; }
 	$(if $(TORCH_FROM),$(BIN)/python -m pip install --quiet --no-deps --no-index $(TORCH_PAGES) -c constraints.txt torch torchvision)
 	$(if $(LOCKED),$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,test,cluster]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,test,cluster,lab]'
 	@touch $@
 
 # Built from nothing each time: an unchanged notebook must still run again when a helper or an artefact changed.

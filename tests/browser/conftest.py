@@ -86,7 +86,7 @@ def site() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def browser(site: str) -> Iterator[Browser]:
+def browser() -> Iterator[Browser]:
     """Chromium with a profile of its own that is thrown away."""
     executable = next(filter(None, map(shutil.which, NAMES)), None)
     if executable is None:
@@ -98,7 +98,7 @@ def browser(site: str) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def visit(browser: Browser, site: str) -> Callable[..., Any]:
+def visit(site: str, browser: Browser) -> Callable[..., Any]:
     """``with visit("book/intro", "dark") as seen:`` opens a page, waits until it has settled, closes it at the end."""
 
     @contextmanager
