@@ -2,13 +2,14 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from http.server import ThreadingHTTPServer
 
 import pytest
 
 from tests.browser.conftest import HTML
-from tests.browser.engines import ENGINES, Page, Watched, missing
+from tests.browser.engines import ENGINES, BrowserError, Page, Watched, missing
 
 SLIDER = "document.querySelector('.fi input[type=range]')"
 PICTURE = "document.querySelector('.fi svg[role=img]').innerHTML"
@@ -34,7 +35,11 @@ def page(watched: str, request: pytest.FixtureRequest) -> Iterator[Page]:
     """One window for the whole tour of an engine."""
     if why := missing(request.param):
         pytest.skip(why)
-    with ENGINES[request.param]() as opened:
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(ENGINES[request.param]())
+        except (BrowserError, OSError) as error:  # no sandbox in a container, for instance
+            pytest.skip(f"{request.param} is installed and does not start here: {error}")
         yield opened
 
 
