@@ -349,3 +349,20 @@ def test_a_large_lambda_may_set_a_trend_right_or_not() -> None:
     for row in rows:
         row["omniscient"][1]["value"] = 1 / row["gap"]
     assert RULES["000-failure-trend"](made_up(rows)) == "otherwise at small scale"
+
+
+def test_what_a_row_points_to_points_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the title of a theorem, the heading of a section, the name of a function; and nowhere else."""
+    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+    links = import_module("ledger_links")
+    row = {"id": "001-x", "chapter": "01-a", "anchor": "thm-b", "function": "neu.bound"}
+    theorem = '<div id="thm-b"><p class="title">Theorem</p><p>Text.</p></div>'
+    found = links.with_links(theorem, "01-a", [row])
+    line = '<p class="ledger-here"><small>In the ledger: <a href="claims.html#claim-001-x">001-x</a>.</small></p>'
+    assert found == theorem.replace("Theorem</p>", f"Theorem</p>{line}")
+    assert links.with_links(theorem, "02-c", [row]) == theorem
+    heading = '<h3 id="helpers.neu.bound">helpers.neu.bound</h3><pre>bound()</pre>'
+    assert (
+        'bound</h3><p class="ledger-here"><small>In the ledger: <a href="claims.html?words=neu.bound">2 rows</a>'
+        in (links.with_links(heading, "api", [row, row | {"id": "001-y"}]))
+    )
