@@ -383,6 +383,30 @@ def test_logistic_regression_is_as_stable_as_the_bound_says(lr):
     assert 0 < max(changes) <= bound
 
 
+def test_without_convexity_steps_that_fall_as_one_over_t_keep_sgd_stable():
+    """Hardt et al. (2016), 3.12, for l(w; z) = (1 + sin(w . x + b)) / 2 with |x| = 1: L = beta = 1/2, l in [0, 1].
+
+    With lr_t <= c / t: (1 + 1/q) / (n - 1) (2 c L^2)^{1/(q+1)} T^{q/(q+1)}, q = beta c.
+    """
+    generator = torch.Generator().manual_seed(0)
+    n, T, c, d = 40, 400, 1.0, 3
+    q = 0.5 * c
+    bound = (1 + 1 / q) / (n - 1) * (2 * c * 0.25) ** (1 / (q + 1)) * T ** (q / (q + 1))
+    x = torch.nn.functional.normalize(torch.randn(n, d, generator=generator, dtype=torch.float64))
+    shift = 6.28 * torch.rand(n, generator=generator, dtype=torch.float64)
+    order = torch.stack([torch.randint(n, (T,), generator=generator) for _ in range(200)])
+    w, twin = (torch.zeros(200, d, dtype=torch.float64) for _ in range(2))
+    for t, i in enumerate(order.T, start=1):
+        for v, flipped in ((w, 0.0), (twin, math.pi)):  # the twin's example 0 pulls the other way
+            angle = (v * x[i]).sum(1) + shift[i] + flipped * (i == 0)
+            v -= c / t * 0.5 * angle.cos()[:, None] * x[i]
+    directions = torch.nn.functional.normalize(torch.randn(2000, d, generator=generator, dtype=torch.float64))
+    phases = torch.linspace(0, 6.28, 24, dtype=torch.float64)[:, None, None]
+    changes = ((w @ directions.T + phases).sin() - (twin @ directions.T + phases).sin()).abs() / 2
+    measured = changes.mean(1).max().item()
+    assert 0.01 < measured <= bound < 1
+
+
 # --- What is refused ----------------------------------------------------------------------------------------
 
 

@@ -188,6 +188,20 @@ def test_norms_by_hand():
     assert relu_minima.sphere_trace(net) == pytest.approx(0.5 * (26 + 2 * 5))
 
 
+def test_norms_of_the_curvature_are_of_second_degree_in_the_weights():
+    """Trace, Frobenius and spectral norm of G grow as c^2, the weighted norm with its root as c: no constant serves."""
+    split = Split(normal(30, 4, seed=2), normal(30), 0, "noise")
+    nets = [TwoLayer(c * normal(6), c * normal(6, 4, seed=1)) for c in (1.0, 10.0)]
+    curved = [curvature.gauss_newton(as_module(net), HalfSquaredError(), split) for net in nets]
+    for norm in (torch.trace, torch.linalg.matrix_norm, lambda G: torch.linalg.matrix_norm(G, 2)):
+        small, large = (norm(G).item() for G in curved)
+        assert large == pytest.approx(100 * small)
+        for q in (4.0, 2.0, 1.0):
+            one, other = (relu_minima.weighted_norm(net, q) for net in nets)
+            assert other == pytest.approx(10 * one)
+            assert large / other**2 == pytest.approx(small / one**2)
+
+
 @anytime
 @given(five, st.floats(0.1, 50))
 def test_path_norm_is_the_weighted_norm_at_balance(t, q):
@@ -275,6 +289,17 @@ def test_memorising_with_radius_one_knows_its_sample_and_nothing_else():
     assert alone.b.item() == pytest.approx(-(math.sqrt(d) - 2 / math.sqrt(d)), abs=1e-14)
     error = (alone(everything) - everything[:, 0] * everything[:, 1]).square().mean().item()
     assert error == pytest.approx(1 - 1 / 2**d, abs=1e-12)
+
+
+def test_every_example_is_at_rest_where_all_are_fitted():
+    """At an interpolating minimum of the squared error the gradient of each example is zero, so SGD stays."""
+    x = corners(6, 6)
+    y = x[:, 0] * x[:, 1]
+    fitted = as_module(relu_minima.memorising(x, y, radius=0.5))
+    for i in range(6):
+        right, wrong = (Split(x[i : i + 1], sign * y[i : i + 1], 0, "corner") for sign in (1, -1))
+        assert curvature.gradient(fitted, HalfSquaredError(), right).abs().max() < 1e-12
+        assert curvature.gradient(fitted, HalfSquaredError(), wrong).norm() > 1
 
 
 def test_two_flattest_minima_one_of_which_generalizes():

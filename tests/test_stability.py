@@ -44,6 +44,19 @@ def test_gd_factor_is_the_norm_of_the_step():
     assert stability.gd_factor(torch.linalg.eigvalsh(H), 0.3) == pytest.approx(expected, abs=1e-12)
 
 
+def test_small_steps_leave_a_saddle_and_keep_a_minimum():
+    """L = (x^2 - 1)^2 / 4 + y^2 / 2: two minima at x = +-1 and a saddle between them, curvatures (2, 1) and (-1, 1)."""
+    lr, start = 0.01, torch.tensor([[1e-3, 0.3], [-1e-3, 0.3], [0.9, 0.3], [2.0, -2.0]], dtype=torch.float64)
+    assert stability.gd_factor(torch.tensor([-1.0, 1.0]), lr) > 1 >= stability.gd_factor(torch.tensor([2.0, 1.0]), lr)
+    x, y = start.T
+    for step in range(3000):
+        if step == 100:  # linear so near the saddle: the distance in x grows by 1 + lr a step
+            assert x[0].item() == pytest.approx(1e-3 * (1 + lr) ** 100, rel=1e-3)
+        x, y = x - lr * x * (x**2 - 1), y - lr * y
+    torch.testing.assert_close(x, torch.tensor([1.0, -1.0, 1.0, 1.0], dtype=torch.float64))
+    assert y.abs().max() < 1e-9
+
+
 # --- one dimension ------------------------------------------------------------------------------------------
 
 

@@ -1,35 +1,61 @@
-"""Sphinx extension: at the end of a page, a link to the rows of the ledger that are treated on it.
+"""Sphinx extension: links to the rows of the ledger, at the end of a page and beside what a row points to.
 
 The ledger's own page reads the filter from the address, so the link shows these rows and no others.
 """
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 from sphinx.application import Sphinx
 
-LEDGER = "claims"
+LEDGER, PACKAGE = "claims", "api"
+TITLE = re.compile(r"</(?:h[1-6]|p)>")  # the end of a heading, or of the title of a theorem
 
 
-def rows_by_page(book: Path) -> Counter[str]:
-    """How many rows of the ledger name each page."""
-    rows = yaml.safe_load((book / "claims.yml").read_text(encoding="utf-8"))
-    return Counter(row["chapter"] for row in rows if row["chapter"])
+@cache
+def ledger(book: Path) -> list[dict[str, Any]]:
+    """The rows of the ledger, read once a build."""
+    return list(yaml.safe_load((book / "claims.yml").read_text(encoding="utf-8")))
+
+
+def with_links(body: str, page: str, rows: list[dict[str, Any]]) -> str:
+    """A page with a link behind each theorem or heading that a row has for its anchor.
+
+    On the page of the package, one behind each function that rows name.
+    """
+    links: defaultdict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if row["chapter"] == page and row.get("anchor"):
+            links[row["anchor"]].append(f'<a href="{LEDGER}.html#claim-{row["id"]}">{row["id"]}</a>')
+    if page == PACKAGE:
+        for function, count in Counter(row["function"] for row in rows).items():
+            name = "one row" if count == 1 else f"{count} rows"
+            links[f"helpers.{function}"].append(f'<a href="{LEDGER}.html?words={function}">{name}</a>')
+    for anchor, found in links.items():
+        start = body.find(f'id="{anchor}"')
+        if start >= 0 and (end := TITLE.search(body, start)):
+            line = f'<p class="ledger-here"><small>In the ledger: {", ".join(found)}.</small></p>'
+            body = body[: end.end()] + line + body[end.end() :]
+    return body
 
 
 def add_link(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
-    """The link, below what the page says."""
+    """The links, beside what rows point to and below what the page says."""
     path = PurePosixPath(page)
     book = Path(app.srcdir) / path.parent
     if doctree is None or not (book / "claims.yml").is_file():
         return
-    if count := rows_by_page(book)[path.name]:
-        rows = "one row" if count == 1 else f"{count} rows"
+    rows = ledger(book)
+    context["body"] = with_links(context["body"], path.name, rows)
+    if count := sum(row["chapter"] == path.name for row in rows):
+        words = "one row" if count == 1 else f"{count} rows"
         context["body"] += (
             f'<p class="ledger-link">What the sources claim on this page, and what became of it: '
-            f'<a href="{LEDGER}.html?page={path.name}">{rows} of the ledger</a>.</p>'
+            f'<a href="{LEDGER}.html?page={path.name}">{words} of the ledger</a>.</p>'
         )
 
 

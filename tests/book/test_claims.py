@@ -1,6 +1,8 @@
 """The claims ledger names only what is there, and its verdicts are the ones that tests and artefacts support."""
 
+import json
 import re
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from docutils.nodes import make_id
+from ledger_rows import CLEAN, grid, made_up
 from scipy.stats import kendalltau
 
-from helpers.experiments.machinery.artefact import Artefact, Json, load
+from helpers.experiments.machinery.artefact import Json, load
 from tools.verdicts import RULES, shoham
 from tools.verdicts.common import (
     TooFew,
@@ -40,7 +44,6 @@ VERDICTS = {
     "reproduced", "reproduced at small scale", "otherwise at small scale", "partly", "not reproduced", "answered",
     "source wrong", "not run yet",
 }  # fmt: skip
-GRID = {"batch_size": (20, 60, 180), "lr": (0.005, 0.01, 0.02)}
 
 
 def contents() -> set[str]:
@@ -75,8 +78,8 @@ def test_numbered_items_are_all_counted() -> None:
 
 
 def test_a_doubt_is_told_in_full() -> None:
-    """What is not simply reproduced says why in a sentence or more."""
-    short = [row["id"] for row in ROWS if row["verdict"] != "reproduced" and len(row["why"]) < 50]
+    """Every row says in a sentence or more why, and where its verdict ends."""
+    short = [row["id"] for row in ROWS if len(row["why"]) < 60]
     assert not short, f"say more in `why`: {', '.join(short)}"
 
 
@@ -84,9 +87,41 @@ def test_ids_are_unique() -> None:
     assert len({row["id"] for row in ROWS}) == len(ROWS)
 
 
+def cells(page: Path) -> list[dict[str, Any]]:
+    """The cells of a notebook."""
+    return list(json.loads(page.read_text(encoding="utf-8"))["cells"])
+
+
+@cache
+def recorded(page: Path) -> list[str]:
+    """The lines that a notebook prints and that a run of it is compared with, cell by cell."""
+    outputs = [out for cell in cells(page) if "nbval-check-output" in cell["metadata"].get("tags", [])
+               for out in cell["outputs"]]  # fmt: skip
+    texts = ["".join(out.get("text") or out.get("data", {}).get("text/plain", "")) for out in outputs]
+    return [line for text in texts for line in text.split("\n")]
+
+
+@cache
+def anchors(page: Path) -> set[str]:
+    """Labels of theorems and headings of a page, as its addresses have them."""
+    text = "\n".join("".join(cell["source"]) for cell in cells(page) if cell["cell_type"] == "markdown")
+    headings = (heading.replace("$", "") for heading in re.findall(r"^#{2,4} (.+)$", text, re.M))
+    return set(re.findall(r"^:label: (\S+)$", text, re.M)) | {make_id(heading) for heading in headings}
+
+
+def test_what_is_wrong_or_answered_leads_to_its_reason() -> None:
+    """The place on the row's page where the error is shown, or the answer proved."""
+    lost = [row["id"] for row in ROWS if row["verdict"] in ("source wrong", "answered") and not row.get("anchor")]
+    assert not lost, f"give an anchor on the row's page: {', '.join(lost)}"
+    for row in ROWS:
+        if anchor := row.get("anchor"):
+            there = anchors(ROOT / "book" / f"{row['chapter']}.ipynb")
+            assert anchor in there, f"{row['id']}: {row['chapter']} has no {anchor}, only {sorted(there)}"
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["id"])
 def test_a_row_names_only_what_is_there(row: dict[str, Any]) -> None:
-    assert set(row) == KEYS
+    assert KEYS <= set(row) <= KEYS | {"anchor"}
     assert row["seed"] in {"000", "001", "002", "003", "004", "beyond"}
     assert row["verdict"] in VERDICTS
     module, name = row["function"].split(".")
@@ -97,9 +132,13 @@ def test_a_row_names_only_what_is_there(row: dict[str, Any]) -> None:
     if row["artefact"]:
         assert (ROOT / "book" / "results" / row["artefact"]).exists(), f"artefact {row['artefact']} is not there"
     if row["test"]:
-        path, _, function = row["test"].partition("::")
-        source = (ROOT / path).read_text(encoding="utf-8")
-        assert not function or re.search(rf"^def {function}\(", source, re.M), f"{row['test']} is not there"
+        path, _, name = row["test"].partition("::")
+        assert name, f"{row['id']}: a file is no test, name one in it"
+        if path.endswith(".ipynb"):
+            assert any(name in line for line in recorded(ROOT / path)), f"{path} records no line with {name!r}"
+        else:
+            source = (ROOT / path).read_text(encoding="utf-8")
+            assert re.search(rf"^def {name}\(", source, re.M), f"{row['test']} is not there"
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["id"])
@@ -129,10 +168,6 @@ def test_a_rule_belongs_to_a_row() -> None:
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_without_rows_says_not_run_yet(name: str) -> None:
     assert RULES[name](made_up([], shares=[0.1], lambdas=[0.01], n=1, paths=200)) == "not run yet"
-
-
-def made_up(rows: list[Json], profile: str = "laptop", **config: object) -> Artefact:
-    return Artefact("made-up", profile, dict(config), {}, [{} for _ in rows], [dict(row) for row in rows])
 
 
 def powers(p: float, seeds: tuple[int, ...] = (0, 1)) -> list[Json]:
@@ -189,7 +224,7 @@ def test_a_difference_is_taken_in_pairs() -> None:
 def test_tau_is_scipys_with_ties() -> None:
     rng = np.random.default_rng(0)
     one, other = rng.integers(0, 9, 50), rng.integers(0, 7, 50)
-    assert shoham.tau(one, other) == pytest.approx(kendalltau(one, other).statistic, rel=1e-12)
+    assert shoham.tau_within(one, other, np.zeros(50)) == pytest.approx(kendalltau(one, other).statistic, rel=1e-12)
 
 
 def test_every_finding_of_none_is_no_finding() -> None:
@@ -208,35 +243,6 @@ def test_a_rule_counts_finished_rows_with_its_settings() -> None:
     assert rule(made_up(rows, "paper")) == "reproduced"
     assert reading(2, smaller=False)(lambda rows, config: "reproduced")(made_up(rows)) == "reproduced"
     assert len(finished(made_up(rows), part="a")) == 2
-
-
-CLEAN: Json = {
-    "clipped_share": 0.0, "converged": True, "negative_curvature": False, "noise_to_weight": 0.5, "trace_error": 0.1,
-    "trace_term": 1.0,
-}  # fmt: skip
-
-
-def grid(gap: float, bound: float, seeds: tuple[int, ...] = (0, 1)) -> list[Json]:
-    """A grid in which gap and small-lambda bound are powers of batch size and learning rate."""
-    return [
-        {
-            "regime": "fixed epochs",
-            "seed": seed,
-            "batch_size": b,
-            "lr": lr,
-            "gap": (b * lr) ** gap * (1.01 if i % 2 else 0.99),
-            "train_loss": 0.5,
-            "wang_mao_eq3": {"value": 900.0},
-            "terminal": {"value": 90.0},
-            "omniscient": [
-                CLEAN | {"value": 9 * (b * lr) ** bound, "holdout_share": 0.3},
-                CLEAN | {"value": (b * lr) ** gap, "holdout_share": 0.9},
-            ],
-            "self_certified": [CLEAN | {"certificate": 1.5}],
-        }
-        for seed in seeds
-        for i, (b, lr) in enumerate((b, lr) for b in GRID["batch_size"] for lr in GRID["lr"])
-    ]
 
 
 @pytest.mark.parametrize(
@@ -343,3 +349,20 @@ def test_a_large_lambda_may_set_a_trend_right_or_not() -> None:
     for row in rows:
         row["omniscient"][1]["value"] = 1 / row["gap"]
     assert RULES["000-failure-trend"](made_up(rows)) == "otherwise at small scale"
+
+
+def test_what_a_row_points_to_points_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the title of a theorem, the heading of a section, the name of a function; and nowhere else."""
+    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+    links = import_module("ledger_links")
+    row = {"id": "001-x", "chapter": "01-a", "anchor": "thm-b", "function": "neu.bound"}
+    theorem = '<div id="thm-b"><p class="title">Theorem</p><p>Text.</p></div>'
+    found = links.with_links(theorem, "01-a", [row])
+    line = '<p class="ledger-here"><small>In the ledger: <a href="claims.html#claim-001-x">001-x</a>.</small></p>'
+    assert found == theorem.replace("Theorem</p>", f"Theorem</p>{line}")
+    assert links.with_links(theorem, "02-c", [row]) == theorem
+    heading = '<h3 id="helpers.neu.bound">helpers.neu.bound</h3><pre>bound()</pre>'
+    assert (
+        'bound</h3><p class="ledger-here"><small>In the ledger: <a href="claims.html?words=neu.bound">2 rows</a>'
+        in (links.with_links(heading, "api", [row, row | {"id": "001-y"}]))
+    )

@@ -202,6 +202,16 @@ def test_corollary_2_is_met_by_a_quadratic():
     assert abs(2 * cost.value - term) < 4 * 2 * cost.standard_error
 
 
+def test_corollary_2_is_above_what_smooth_losses_pay():
+    """beta log cosh(w) bends at most by beta, and less away from zero: both residuals stay below the term."""
+    term = corollary_2([0.0, 0.0], [0.5, 0.1], smoothness=3.0, **CASE)
+    for start in (0.0, 0.5, 2.0):
+        w = torch.full((5,), start, dtype=torch.float64)
+        cost = neu.gamma(lambda v: float(3.0 * v.cosh().log().sum()), w, 0.26, draws=20_000, seed=0)
+        assert 0 < 2 * cost.value < term + 8 * cost.standard_error
+    assert 2 * cost.value < 0.5 * term  # far from the bottom it bends little
+
+
 # --- What is refused ----------------------------------------------------------------------------------------
 
 

@@ -1,21 +1,19 @@
 """Rules for source 000, the summary of Peng et al."""
 
+from itertools import pairwise
 from math import inf, log
 
-from helpers.experiments.machinery.artefact import Artefact, Json
+from helpers.experiments.machinery.artefact import Json
 from helpers.experiments.trends import at_credible_noise, usable
 
 from .common import (
     CLEAR,
     NOT_RUN,
-    REPRODUCED,
-    SMALL_SCALE,
     Quantity,
     Rule,
     TooFew,
     agreement,
     direction,
-    finished,
     graded,
     number,
     opposite,
@@ -147,12 +145,57 @@ def misses_the_learning_rate(rows: list[Json], config: Json) -> str:
     return graded(bound == opposite(truth), False)
 
 
-def every_share_was_run(artefact: Artefact) -> str:
-    """Next check 1 is done when each held-out share has a finished row; in part at smaller sizes."""
-    shares = {row["share"] for row in finished(artefact)}
-    if not set(artefact.config["shares"]) <= shares:
+@reading(least=3)
+def more_held_out_data_settle_the_bound(rows: list[Json], config: Json) -> str:
+    """Next check 1, at the largest lambda: does the standard error fall from share to share, and the bound stay put?
+
+    The bound stays put if it is within three of its standard errors of the gap at every share. In part if one of the
+    two is found, or both with one seed only: then there is no variance over seeds.
+    """
+    by_seed = [sorted((row for row in rows if row["seed"] == seed), key=lambda row: float(row["share"]))
+               for seed in sorted({row["seed"] for row in rows})]  # fmt: skip
+    if any([row["share"] for row in path] != sorted(config["shares"]) for path in by_seed):
+        raise TooFew("a share was not run")
+    if not all(usable(row["omniscient"][-1]) for row in rows):
+        raise TooFew("a bound carries a warning")
+    errors = [[float(row["omniscient"][-1]["standard_error"]) for row in path] for path in by_seed]
+    sharper = all(one > other for path in errors for one, other in pairwise(path))
+    settled = all(abs(row["omniscient"][-1]["value"] - row["gap"]) < 3 * row["omniscient"][-1]["standard_error"]
+                  for row in rows)  # fmt: skip
+    return graded(sharper and settled and len(by_seed) > 1, sharper or settled)
+
+
+@reading(least=3)
+def trends_stay_under_another_cap(rows: list[Json], config: Json) -> str:
+    """Next check 2: along batch size or learning rate, is the bound's direction that of the gap at every cap?
+
+    The bound at the largest lambda.
+
+    Raises:
+        TooFew: if fewer than two caps have bounds without a warning at two settings of training or more.
+    """
+    kept = [row for row in rows if usable(row["omniscient"][-1])]
+    caps = [[row for row in kept if row["clip"] == cap] for cap in sorted({row["clip"] for row in rows})]
+    axis = next((key for key in AXES if len({row.get(key) for row in rows}) > 1), None)
+    if axis is None or min(len({row[axis] for row in path}) for path in caps) < 2:
+        raise TooFew("a cap has usable bounds at one setting of training only")
+    within = tuple(key for key in AXES[axis] if key in rows[0])
+    return agreement([
+        (direction(path, number("omniscient", -1, "value"), axis, within), direction(path, number("gap"), axis, within))
+        for path in caps
+    ])  # fmt: skip
+
+
+@reading(least=ONE_SEED, regime=FIXED)
+def larger_batches_generalize(rows: list[Json], config: Json) -> str:
+    """Over the batch size, at fixed epochs: do both gaps fall, and with them the test error?"""
+    gap, gap01, error = (
+        direction(rows, number(key), "batch_size", AXES["batch_size"]) for key in ("gap", "gap01", "test_error")
+    )
+    if NOT_RUN in (gap, gap01, error):
         return NOT_RUN
-    return REPRODUCED if artefact.profile == "paper" else SMALL_SCALE
+    closes = gap == gap01 == "falls"
+    return graded(closes and error == "falls", closes or error == "falls")
 
 
 @reading(least=4, smaller=False)
@@ -175,5 +218,7 @@ RULES: dict[str, Rule] = {
     "000-failure-trend": a_wrong_trend_means_a_wrong_lambda,
     "000-open-1": certificates_are_useful,
     "000-open-2": misses_the_learning_rate,
-    "000-check-1": every_share_was_run,
+    "000-larger-batches": larger_batches_generalize,
+    "000-check-1": more_held_out_data_settle_the_bound,
+    "000-check-2-trends": trends_stay_under_another_cap,
 }
