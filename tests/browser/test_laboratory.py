@@ -183,10 +183,10 @@ def test_a_sweep_answers_beside_its_button(visit: Callable[..., Any], size: tupl
         assert not asked.is_visible()
         assert button.evaluate("(node) => node === document.activeElement")
         words = swept(seen.page)
-        assert words.startswith("From batch size 2 to 200 the trace ")
+        assert words.startswith("Digits: from batch size 2 to 200 the trace ")
         assert "pairs of settings" in words
         verdict = element(seen.page).locator(".lab-verdict").inner_text()
-        assert verdict.startswith("You said that the flatter networks have a larger gap; they have ")
+        assert verdict.startswith("For the flatter networks you expected a larger gap, and there is ")
         assert verdict.endswith(" of 1 so far.")
         assert seen.page.evaluate("scrollY") == 0
         for node in (button, element(seen.page).locator(".lab-answer")):
@@ -205,6 +205,21 @@ def test_a_sweep_answers_beside_its_button(visit: Callable[..., Any], size: tupl
         assert control(seen.page, "batch size").get_attribute("aria-valuetext") == "20"
         assert element(seen.page).locator("li.lab-solved").count() >= 1
         assert seen.problems == []
+
+
+def test_a_sweep_that_fits_unequally_is_repeated_at_one_loss(visit: Callable[..., Any]) -> None:
+    with visit(PAGE) as seen:
+        trained(seen.page)
+        control(seen.page, "ask me before a sweep").uncheck()
+        again = element(seen.page).get_by_role("button", name="Sweep again, all to one training loss")
+        assert again.count() == 0
+        element(seen.page).get_by_role("button", name="Sweep the batch size").click()
+        assert "But they fit unequally" in swept(seen.page)
+        again.click()
+        assert element(seen.page).locator(".lab-answer").inner_text().startswith("Sweeping")
+        assert "Each setting stopped when the mean training loss" in swept(seen.page)
+        assert again.count() == 0
+        assert control(seen.page, "stop at").input_value() == "loss"
 
 
 def test_a_question_is_skipped_with_one_click_and_a_sweep_can_be_left(visit: Callable[..., Any]) -> None:

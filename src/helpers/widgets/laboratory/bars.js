@@ -18,8 +18,8 @@ function columnsOf(results, lam, stretch) {
   const columns = [
     { name: "closed form", group: 0, bound: shifted(results.closed_form, results.squares), other: results.closed_form_difference?.value, none: "no trace" },
     { name: "end point", group: 0, bound: shifted(results.terminal, results.ends), other: results.terminal_difference?.value, none: "no trace" },
-    { name: "omniscient", group: 0, bound: row },
-    { name: "self-certified", group: 0, bound: certified, elsewhere: true },
+    { name: "omniscient", group: 0, bound: row, at: row && `λ = ${format(row.lam)}` },
+    { name: "self-certified", group: 0, bound: certified, at: certified && `λ = ${format(certified.lam)}`, elsewhere: true },
     { name: "counted", group: 1, bound: results.counted },
     { name: "Langevin", group: 1, bound: results.langevin, none: "no noise" },
   ];
@@ -122,7 +122,7 @@ function barMark(uid, column, left, slot, y, box) {
   } else {
     parts.push(mark("text", { x: middle, y: box.bottom - 6, "text-anchor": "middle", class: "lab-none" }, column.none ?? "…"));
   }
-  const words = column.name.split(/(?<=-)| /);
+  const words = [...column.name.split(/(?<=-)| /), ...(column.at ? [column.at] : [])];
   parts.push(...words.map((word, line) => mark("text", { x: middle, y: box.bottom + 15 + 12 * line, "text-anchor": "middle" }, word)));
   return mark("g", { class: `lab-bar${hatch ? " lab-hollow" : ""}${column.reasons.length ? " lab-warned" : ""}`, "data-bound": column.name }, ...parts);
 }

@@ -85,14 +85,17 @@ function sentence(results, settings, view, columns) {
   const row = results.omniscient?.[view.lam];
   const parts = [
     `Gap ${format(results.gap.value)} ± ${format(2 * results.gap.standard_error, 2)} nats; test error ${percent(results.test_error)}, training error ${percent(results.train_error)}; trace ${format(results.trace)}`,
-    columns.slice(0, 2).map(({ name, bound, none }) => `${name} ${bound ? format(bound.value) : none}`).join(", "),
+    columns.slice(0, 2).map(({ name, bound, none, reasons }) => `${name} ${bound ? format(bound.value) : none}${reasons.length ? ` (${reasons.join(", ")})` : ""}`).join(", "),
   ];
   if (row) {
     const reasons = reasonsOf(row);
     parts.push(`omniscient at λ = ${format(row.lam)}: ${format(row.value)}, of which ${Math.round((100 * row.penalty) / row.value)} % is read off held-out losses${reasons.length ? ` (${reasons.join(", ")})` : ""}`);
   }
   parts.push(`counted ${format(results.counted.value)} on the 0-1 gap of ${format(results.error_gap.value)}`);
-  if (results.langevin) parts.push(`certificate ${percent(results.train_error)} + ${percent(results.langevin.value)} = ${percent(results.train_error + results.langevin.value)} error`);
+  if (results.langevin) {
+    const total = results.train_error + results.langevin.value;
+    parts.push(total < 1 ? `certificate ${percent(results.train_error)} + ${percent(results.langevin.value)} = ${percent(total)} error` : `no certificate: the Langevin bound alone is ${format(results.langevin.value)}, and an error is at most 1`);
+  }
   const stopped = results.reached === false ? ` The training loss never fell below ${format(settings.stop_loss)} in ${results.epochs} epochs; the run is not compared with others.`
     : results.reached ? ` Training stopped after ${results.epochs} epochs, below a loss of ${format(settings.stop_loss)}; the bounds take that number of steps as fixed beforehand.` : "";
   const paused = results.reached === null && results.epochs < settings.epochs ? ` After ${results.epochs} of ${settings.epochs} epochs.` : "";
@@ -116,7 +119,7 @@ function tableMarks(results, columns) {
 function wayOf(portrait, { epochs, stop_loss }) {
   if (!portrait || !portrait.losses.length) return "";
   const most = stop_loss > 0 ? ` of at most ${epochs}` : ` of ${epochs}`;
-  return `epoch ${portrait.epoch}${most}, training loss ${format(portrait.losses.at(-1))} nats`;
+  return `epoch ${portrait.epoch}${most}, training loss over the epoch ${format(portrait.losses.at(-1))} nats`;
 }
 
 // How far a training is, from 0 to 1: by epochs, or by the logarithm of the loss on its way to the one to stop at.

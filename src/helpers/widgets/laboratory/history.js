@@ -43,7 +43,7 @@ const SHAPES = ["M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0", "M-3.6 -3.6h7.2v7.2h-7.2Z"
 
 // What a setting is called beside others: its world, and what is not as the laboratory begins (epochs only where they decide).
 function nameOf(settings, varied) {
-  const differs = Object.keys(CONTROLS).filter((key) => key !== varied && key in settings && settings[key] !== DEFAULTS_OF_ENGINE[key] && !(key === "epochs" && settings.stop_loss > 0));
+  const differs = Object.keys(CONTROLS).filter((key) => key !== varied && key in settings && settings[key] !== DEFAULTS_OF_ENGINE[key] && !(key === "epochs" && settings.epochs === STOP_AT_LOSS.epochs && settings.stop_loss > 0));
   const words = differs.map((key) => `${CONTROLS[key].label} ${(CONTROLS[key].text ?? format)(settings[key])}`);
   return [settings.world, ...words, ...(settings.seed ? [`seed ${settings.seed}`] : [])].join(", ");
 }
@@ -68,7 +68,7 @@ function legendMarks(groups) {
   const rows = groups.map(({ name, entries }, i) => (isOld(i, groups) ? null
     : row(`${name}: ${entries.length} ${entries.length > 1 ? "runs" : "run"}`, SHAPES[i % SHAPES.length], `lab-dot lab-group${i % SHAPES.length}`)));
   const old = groups.filter((_, i) => isOld(i, groups)).reduce((sum, { entries }) => sum + entries.length, 0);
-  return [...(old ? [row(`earlier settings: ${old} runs`, SHAPES[0], "lab-dot lab-old")] : []), ...rows.filter(Boolean)];
+  return [...(old ? [row(`earlier settings: ${old} ${old > 1 ? "runs" : "run"}`, SHAPES[0], "lab-dot lab-old")] : []), ...rows.filter(Boolean)];
 }
 
 // Vertical bars are two standard errors where a number has them; a line joins the runs of one group, never those of two.
@@ -94,7 +94,7 @@ function historyPicture(uid, history, groups, varied, across, up, width) {
       ...members.map((p) => mark("path", { d: shape, transform: `translate(${round(x(p.x))} ${round(y(p.y))})`, class: `lab-dot ${name}${p.newest ? " lab-last" : ""}` })));
   };
   const marks = [
-    mark("title", { id: `${uid}-history-title` }, `${up.label} against ${across.label} for ${history.length} runs of ${groups.length} settings`),
+    mark("title", { id: `${uid}-history-title` }, `${up.label} against ${across.label} for ${history.length} ${history.length === 1 ? "run" : "runs"} in ${groups.length} ${groups.length === 1 ? "group" : "groups"} of settings`),
     ...y.ticks.flatMap((v) => [
       mark("line", { x1: box.left, x2: box.right, y1: round(y(v)), y2: round(y(v)), class: "lab-grid" }),
       mark("text", { x: box.left - 6, y: round(y(v)) + 4, "text-anchor": "end" }, format(v)),

@@ -54,7 +54,9 @@ function assemble({ model, root }) {
     put(next) { settings = next; },
     train() { [busy, pending] = [false, false]; begin("run"); },
     begins(key) { [touched, verdict.textContent] = [true, ""]; charts[0].look(key); vary(key); },
-    judged(said, meant) { verdict.textContent = score(OF_A_SWEEP, said, meant); },
+    judged(said, meant) {
+      verdict.textContent = meant ? score(OF_A_SWEEP, said, meant) : "Which end is the flatter could not be told, so your answer is not scored.";
+    },
   });
 
   // --- pictures
@@ -148,7 +150,10 @@ function assemble({ model, root }) {
       judge();
       if (prediction) verdict.textContent = score(OF_A_RUN, prediction.said, direction(prediction.before.results, results, "gap"));
       update("charts");
-    } else sweeper.lose(job, "it never fell to the training loss");
+    } else {
+      sweeper.lose(job, "it never fell to the training loss");
+      setAside();
+    }
     prediction = null;
     if (isWhole(results)) {
       const { test_losses, ...kept } = results;
@@ -157,6 +162,9 @@ function assemble({ model, root }) {
     }
     if (pending) begin("run");
     else sweeper.advance();
+  }
+  function setAside() { // hints of the run before would be read as of this one
+    challenges.forEach((item, i) => { if (!solved.has(i)) item.lastChild.textContent = "(this run is not whole, so it is not judged)"; });
   }
   function judge() {
     CHALLENGES.forEach((challenge, i) => {
@@ -178,6 +186,7 @@ function assemble({ model, root }) {
     if (data.quick) update("bars");
     if (data.diverged) {
       busy = false;
+      setAside();
       status.textContent = `The runs diverged in epoch ${data.diverged}: a weight is no longer finite. Lower the learning rate.`;
       if (pending) begin("run");
       else {

@@ -1,6 +1,7 @@
 // ---- settings: controls, the address of the page, the cell that repeats a run ----------------------------------------------------
 
 const WORLDS = { digits: "digits, 8 × 8", moons: "two moons", circles: "two circles", xor: "four corners (XOR)", spirals: "three spirals" };
+const SHORT = { digits: "Digits", moons: "Two moons", circles: "Two circles", xor: "Four corners", spirals: "Three spirals" };
 const most = (settings) => (settings.world === "digits" ? 300 : 1000);
 const MOST_EPOCHS = 1000;
 const STOP_AT_LOSS = { stop_loss: 0.3, epochs: MOST_EPOCHS }; // how a reader begins who chooses to stop at a training loss
@@ -46,6 +47,7 @@ function sane(given) {
   settings.momentum = within(settings.momentum, 0, 0.99);
   settings.label_noise = within(settings.label_noise, 0, 1);
   settings.temperature = within(settings.temperature, 0, 1);
+  if (settings.temperature > 0) settings.momentum = 0; // Langevin's steps have none
   settings.toy_noise = within(settings.toy_noise, 0, 2);
   // the certificate of noisy steps is for a number of steps that no loss has chosen
   settings.stop_loss = settings.temperature > 0 ? 0 : within(settings.stop_loss, 0, 10);

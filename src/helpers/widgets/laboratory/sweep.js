@@ -41,11 +41,19 @@ function traceChange(a, b) {
   return runs.every(Number.isFinite) ? interval(runs) : null;
 }
 
-// What flatter came with from the first setting to the last: "smaller", "larger", or "same" where trace or gap did not move.
+// What flatter came with from the first setting to the last: "smaller", "larger", or "same" where the gap did not move; null
+// where the trace did not, so that neither is the flatter.
 function flatterMeant(rows) {
   const [a, b] = [rows[0].results, rows.at(-1).results];
   const trace = traceChange(a, b);
-  return ["larger", "same", "smaller"][1 + (trace === null ? 0 : sign(trace)) * sign(gapChange(a, b))];
+  return trace === null || sign(trace) === 0 ? null : ["larger", "same", "smaller"][1 + sign(trace) * sign(gapChange(a, b))];
+}
+
+// Whether the settings ended at training losses too far apart for their traces and gaps to be compared without a word.
+function fitUnequally(rows) {
+  const losses = rows.map(({ results }) => results.train_loss);
+  const [low, high] = [Math.min(...losses), Math.max(...losses)];
+  return high > 1.5 * low ? { low, high } : null;
 }
 
 // The pairs of settings that can be told apart in trace and in gap, and in how many of them the flatter has the smaller gap.
@@ -55,7 +63,7 @@ function pairsOf(rows) {
   return { all: pairs.length, told: told.length, flatter: told.filter(([trace, gap]) => sign(trace) === sign(gap)).length };
 }
 
-// Does flatter mean a smaller gap? {verdict, details}, two sentences made from the rows of a sweep over the setting `key`;
+// Does flatter mean a smaller gap? {verdict, details}, sentences made from the rows of a sweep over the setting `key`;
 // `lost` are the settings that gave no row, {value, why}.
 function answerOf(rows, lost, key) {
   const left = lost.length ? ` Left out: ${CONTROLS[key].label} ${lost.map(({ value, why }) => `${format(value)} (${why})`).join(", ")}.` : "";
@@ -65,21 +73,23 @@ function answerOf(rows, lost, key) {
   const moved = (change) => ["fell", "did not move for certain,", "rose"][1 + sign(change)];
   const from = (of, digits) => `${format(of(a.results), digits)} → ${format(of(b.results), digits)}`;
   const [traces, gaps] = [from((r) => r.trace, 2), from((r) => r.gap.value, 2)];
-  const across = `From ${CONTROLS[key].label} ${format(a.settings[key])} to ${format(b.settings[key])} the trace`;
-  const verdict = trace === null ? `${across} is not positive in every run, so flatness cannot be compared.`
-    : sign(trace) === 0 ? `${across} moved ${traces}, which is too close to tell, so the gap, ${gaps}, says nothing about flatness.`
+  const across = `${SHORT[a.settings.world]}: from ${CONTROLS[key].label} ${format(a.settings[key])} to ${format(b.settings[key])} the trace`;
+  const { all, told, flatter } = pairsOf(rows);
+  const counted = told ? `Of ${all} pairs of settings ${told} can be told apart, and in ${flatter} of them the flatter has the smaller gap` : `None of ${all} pairs of settings can be told apart`;
+  const conclusion = trace === null ? `${across} is not positive in every run, so flatness cannot be compared.`
+    : sign(trace) === 0 ? `${across} moved ${traces}, which is too close to tell, so these two say nothing about flatness. ${counted}.`
     : sign(gap) === 0 ? `${across} ${moved(trace)} ${traces}; the gap, ${gaps}, is too close to tell: no answer from this sweep.`
     : `${across} ${moved(trace)} ${traces} ${sign(trace) === sign(gap) ? "and" : "while"} the gap ${moved(gap)} ${gaps}: flatter ${sign(trace) === sign(gap) ? "meant" : "did not mean"} a smaller gap.`;
-  const { all, told, flatter } = pairsOf(rows);
+  const unequal = fitUnequally(rows);
+  const stops = a.settings.stop_loss > 0;
+  const verdict = unequal ? `${conclusion} But they fit unequally: training losses at the end run from ${format(unequal.low, 2)} to ${format(unequal.high, 2)}.` : conclusion;
   const span = ({ low, high }) => `${format(low, 2)} to ${format(high, 2)}`;
   const ratio = trace && `trace × ${format(Math.exp(trace.low), 2)} to ${format(Math.exp(trace.high), 2)}, `;
-  const losses = rows.map(({ results }) => results.train_loss);
   const epochs = rows.map(({ results }) => results.epochs);
-  const unequal = Math.max(...losses) > 1.5 * Math.min(...losses) ? ` Training losses at the end run from ${format(Math.min(...losses), 2)} to ${format(Math.max(...losses), 2)}: the settings fit unequally${a.settings.stop_loss > 0 ? " still" : ". Stop at a training loss to compare at more equal fit"}.` : "";
-  const fit = a.settings.stop_loss > 0 ? ` Each setting stopped when the mean training loss of an epoch fell below ${format(a.settings.stop_loss)}, after ${Math.min(...epochs)} to ${Math.max(...epochs)} epochs.${unequal}` : unequal;
+  const fit = stops ? ` Each setting stopped when the mean training loss of an epoch fell below ${format(a.settings.stop_loss)}, after ${Math.min(...epochs)} to ${Math.max(...epochs)} epochs.` : "";
   const name = nameOf(a.settings, key);
-  return { verdict, details: `${name[0].toUpperCase()}${name.slice(1)}; four runs, paired; 95 % intervals: ${ratio ?? ""}gap ${span(gap)} nats. `
-    + `${told ? `Of ${all} pairs of settings ${told} can be told apart, and in ${flatter} of them the flatter has the smaller gap.` : `None of ${all} pairs of settings can be told apart.`}${fit}${left}` };
+  const pairs = `${counted} (each pair at 95 %, not corrected for their number).`;
+  return { verdict, details: `${name[0].toUpperCase()}${name.slice(1)}; four runs, compared in pairs; 95 % intervals: ${ratio ?? ""}gap ${span(gap)} nats. ${pairs}${fit}${left}` };
 }
 
 // ---- what a reader expects
@@ -93,8 +103,8 @@ const OF_A_RUN = {
 const OF_A_SWEEP = {
   answers: { smaller: ["↓ a smaller gap", "ArrowDown"], same: ["= no clear difference", "="], larger: ["↑ a larger gap", "ArrowUp"], ...SKIP },
   told(said, truth) {
-    const words = { smaller: "a smaller gap", same: "no clear difference", larger: "a larger gap" };
-    return `You said that the flatter networks have ${words[said]}; they have ${words[truth]}.`;
+    const words = { smaller: "a smaller gap", same: "no clear difference in the gap", larger: "a larger gap" };
+    return `For the flatter networks you expected ${words[said]}, and there is ${words[truth]}.`;
   },
 };
 
@@ -140,13 +150,18 @@ function makeScore() {
 // ---- the sweep as it runs
 
 // Trains one setting after another, answers, and comes home to where it began. What it needs of the laboratory: now() and
-// put(settings), train() for what was put, begins(key) and judged(said, meant) for the page around it.
+// put(settings), train() for what was put, begins(key) and judged(said, meant) for the page around it; `meant` is null where
+// an end was lost or neither is the flatter.
 function makeSweeper(uid, lab) {
   let sweep = null;
   const asks = checkbox(`${uid}-asks`, "ask me before a sweep", true);
   const asker = makeAsker(`${uid}-sweep`, OF_A_SWEEP);
   const answer = make("output", { class: "lab-answer", "aria-live": "polite" }, make("strong", {}, "Does flatter mean a smaller gap?"), " ", make("span", {}, "A sweep answers here."));
   const say = (strong, rest) => { [answer.firstChild.textContent, answer.lastChild.textContent] = [strong, rest]; };
+  const again = button("Sweep again, all to one training loss", () => {
+    lab.put(sane({ ...lab.now(), ...STOP_AT_LOSS }));
+    begin(again.dataset.key, false);
+  }, { hidden: "" });
   const label = (key) => `${sweep?.key === key ? "Stop the sweep of" : "Sweep"} the ${CONTROLS[key].label}`;
   const buttons = Object.keys(SWEEPS).map((key) => button(label(key), () => press(key), key === "batch_size" ? { class: "lab-main" } : {}));
 
@@ -154,16 +169,18 @@ function makeSweeper(uid, lab) {
     const going = sweep?.key;
     leave();
     if (going === key) lab.train(); // stopped
-    else begin(key);
+    else begin(key, asks.input.checked);
   }
-  function begin(key) {
+  function begin(key, asked) {
+    again.hidden = true;
+    asker.close();
     const [values, from] = [SWEEPS[key](lab.now()), buttons[Object.keys(SWEEPS).indexOf(key)]];
     const start = (said) => {
       lab.begins(key);
-      sweep = { key, said, home: lab.now(), left: [...values], count: values.length, rows: [], lost: [] };
+      sweep = { key, said, home: lab.now(), left: [...values], ends: [values[0], values.at(-1)], count: values.length, rows: [], lost: [] };
       advance();
     };
-    if (asks.input.checked) asker.ask(`Of ${CONTROLS[key].label} ${values[0]} and ${values.at(-1)}, the one whose networks are flatter will have`, from, start);
+    if (asked) asker.ask(`Of ${CONTROLS[key].label} ${values[0]} and ${values.at(-1)}, the one whose networks are flatter will have`, from, start);
     else start(null);
   }
   function advance() { // to the next setting, or to the answer
@@ -176,9 +193,12 @@ function makeSweeper(uid, lab) {
     } else {
       const { verdict, details } = answerOf(rows, lost, key);
       say(verdict, details);
-      if (said && rows.length > 1) lab.judged(said, flatterMeant(rows));
+      const whole = rows.length > 1 && rows[0].settings[key] === sweep.ends[0] && rows.at(-1).settings[key] === sweep.ends[1];
+      if (said) lab.judged(said, whole ? flatterMeant(rows) : null);
       sweep = null;
       lab.put(home);
+      again.hidden = home.stop_loss > 0 || home.temperature > 0 || rows.length < 2 || fitUnequally(rows) === null;
+      again.dataset.key = key;
     }
     lab.train();
   }
@@ -197,7 +217,7 @@ function makeSweeper(uid, lab) {
     else sweep?.rows.push(entry);
   }
   return {
-    nodes: [make("div", { class: "lab-row lab-sweeps" }, ...buttons, asks.node), asker.node, answer],
+    nodes: [make("div", { class: "lab-row lab-sweeps" }, ...buttons, asks.node), asker.node, answer, again],
     going: () => sweep !== null,
     name() { buttons.forEach((node, i) => write(node, label(Object.keys(SWEEPS)[i]))); },
     advance, leave, lose, take,
