@@ -9,7 +9,7 @@ from torch import Tensor
 from helpers._checks import seed_of
 
 
-def seeded(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+def generator_from(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator of its own on that device; ValueError unless the seed is a whole number from 0 to 2^63 - 1."""
     return torch.Generator(device).manual_seed(seed_of(seed))
 

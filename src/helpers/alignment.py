@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from helpers import curvature
 from helpers._checks import non_negative, positive, whole
-from helpers._generators import seeded
+from helpers._generators import generator_from
 from helpers.flatness import WeightedOutput
 
 
@@ -273,7 +273,7 @@ def escape(jacobian: Tensor, start: Tensor, *, lr: float, batch_size: int, steps
     """
     n, B, paths = len(jacobian), whole("batch_size", batch_size), whole("paths", paths, least=2)
     step = positive("lr", lr) / B * (jacobian @ jacobian.T)
-    generator = seeded(seed, jacobian.device)
+    generator = generator_from(seed, jacobian.device)
     residuals = (jacobian @ start).repeat(paths, 1)
     losses = [residuals.square().mean(1) / 2]
     for _ in range(whole("steps", steps)):

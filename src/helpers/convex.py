@@ -25,7 +25,7 @@ from torch import Tensor
 
 from helpers import xu_raginsky
 from helpers._checks import positive, whole
-from helpers._generators import seeded
+from helpers._generators import generator_from
 from helpers.curvature import Estimate
 from helpers.supersample.loss_difference import LossDifference
 
@@ -213,7 +213,7 @@ class Construction:
 
     def sample(self, seed: int) -> Tensor:
         """n examples, shape (n, 1 + d), float64: a column of epsilon, then zeta."""
-        generator = seeded(seed)
+        generator = generator_from(seed)
         signs = 2.0 * torch.randint(2, (self.n, 1 + self.d), generator=generator).double() - 1
         signs[:, 1:] /= math.sqrt(self.d)
         return signs

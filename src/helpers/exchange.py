@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers._checks import non_negative, non_negatives, positive, whole
-from helpers._generators import seeded
+from helpers._generators import generator_from
 from helpers.curvature import values
 from helpers.data import Split
 from helpers.losses import Loss
@@ -151,7 +151,7 @@ def noisy_losses(
         centre, deviations: (d,).
         seed: of the noise, which is the same for every split and loss.
     """
-    generator = seeded(seed)
+    generator = generator_from(seed)
     means = torch.zeros(draws, len(splits), len(losses), dtype=torch.float64)
     for draw in range(draws):
         noise = torch.randn(centre.shape, generator=generator, dtype=centre.dtype).to(centre.device)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from helpers import curvature
 from helpers._checks import positive, seed_of, whole
-from helpers._generators import seeded
+from helpers._generators import generator_from
 from helpers.curvature import Estimate
 from helpers.data import Split
 from helpers.losses import HalfSquaredError, Loss
@@ -142,7 +142,7 @@ def isotropic_response(
     Raises:
         ValueError: if the radius is not positive or there are fewer than 2 draws.
     """
-    w, generator = weights(model), seeded(seed)
+    w, generator = weights(model), generator_from(seed)
 
     def draw() -> Tensor:
         return torch.randn(len(w), dtype=torch.float64, generator=generator).to(w)
@@ -165,7 +165,7 @@ def shaped_response(
     Raises:
         ValueError: if the shape is indefinite or of another size, the radius not positive, or draws below 2.
     """
-    w, generator = weights(model), seeded(seed)
+    w, generator = weights(model), generator_from(seed)
     if shape.shape != (len(w), len(w)):
         raise ValueError(f"the model has d = {len(w)} weights; shape must be (d, d), got {tuple(shape.shape)}")
     eigenvalues, vectors = torch.linalg.eigh(shape)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from helpers._generators import seeded
+from helpers._generators import generator_from
 from helpers.data import Split
 
 EDITION = "linear-Gaussian"
@@ -37,7 +37,7 @@ class LinearGaussian:
 
     def sample(self, n: int, *, seed: int) -> Split:
         """n independent examples."""
-        generator = seeded(seed)
+        generator = generator_from(seed)
         d = len(self.weights)
         x = torch.randn(n, d, generator=generator, dtype=torch.float64) @ self._root
         y = x @ self.weights + self.noise * torch.randn(n, generator=generator, dtype=torch.float64)

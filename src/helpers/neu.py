@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from helpers import curvature, xu_raginsky
 from helpers._checks import non_negative, non_negatives, per_step, positive, whole
-from helpers._generators import seeded
+from helpers._generators import generator_from
 from helpers.curvature import Estimate
 from helpers.data import Split
 from helpers.losses import Loss
@@ -144,7 +144,7 @@ def sensitivities(
     """
     steps = _steps(trajectory)
     sigmas = per_step("sigma", sigma, steps)
-    seeds = torch.randint(2**62, (steps,), generator=seeded(seed)).tolist()
+    seeds = torch.randint(2**62, (steps,), generator=generator_from(seed)).tolist()
     before = [math.fsum(noise**2 for noise in sigmas[:t]) for t in range(steps)]
     return [
         sensitivity(gradient, w, variance, draws=draws, seed=step_seed)
@@ -284,7 +284,7 @@ def _changes(risks: list[Risk], w: Tensor, variance: float, draws: int, seed: in
 
 
 def _moved(w: Tensor, variance: float, draws: int, seed: int) -> Iterable[Tensor]:
-    generator = seeded(seed)
+    generator = generator_from(seed)
     for _ in range(draws):
         step = torch.randn(w.shape, generator=generator, dtype=w.dtype).to(w.device)
         yield w + math.sqrt(variance) * step

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from helpers._checks import non_negative, positive, whole
-from helpers._generators import seeded
+from helpers._generators import generator_from
 
 OPERATOR_LIMIT = 48  # the second-moment operator is d^2 x d^2
 
@@ -161,7 +161,7 @@ def valley_paths(
     pair: Sequence[tuple[float, float]], *, lr: float, start: float, steps: int, paths: int, seed: int
 ) -> Tensor:
     """SGD on a pair of valleys, one of the two drawn for every step: positions, shape (steps + 1, paths)."""
-    generator = seeded(seed)
+    generator = generator_from(seed)
     lr, x = positive("lr", lr), torch.full((whole("paths", paths),), start, dtype=torch.float64)
     positions = [x]
     for _ in range(whole("steps", steps)):

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from helpers._generators import seeded
+from helpers._generators import generator_from
 from helpers.curvature.contracts import check_model, on_model
 from helpers.curvature.keys import Verdicts
 from helpers.curvature.precision import precise
@@ -46,7 +46,7 @@ _UNKNOWN = False, "an operation of the model has no second derivative to check a
 def _tried(model: nn.Module, few: Split, seed: int) -> tuple[bool, str]:
     parameters = trainable(model)
     names = [name for name, p in model.named_parameters() if p.requires_grad]
-    generator = seeded(seed)
+    generator = generator_from(seed)
     z = outputs(model, few.inputs)
     r = torch.randn(z.shape, generator=generator).to(z)
     try:

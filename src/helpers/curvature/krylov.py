@@ -14,7 +14,7 @@ from scipy.linalg import eigh_tridiagonal
 from torch import Tensor, nn
 
 from helpers._checks import positive, seed_of, whole
-from helpers._generators import seeded
+from helpers._generators import generator_from
 from helpers.curvature.batches import total
 from helpers.curvature.products import hessian_operator
 from helpers.data import Split
@@ -249,14 +249,14 @@ def _random_signs(model: nn.Module, seed: int) -> Tensor:
     """A vector of independent random signs, shape (d,)."""
     weight = trainable(model)[0]
     d = sum(p.numel() for p in trainable(model))
-    signs = torch.randint(0, 2, (d,), generator=seeded(seed)) * 2 - 1
+    signs = torch.randint(0, 2, (d,), generator=generator_from(seed)) * 2 - 1
     return signs.to(dtype=weight.dtype, device=weight.device)
 
 
 def _random_direction(model: nn.Module, seed: int) -> Tensor:
     """A Gaussian vector (d,): almost surely it is orthogonal to no eigenvector and repeats no earlier start."""
     weight, d = trainable(model)[0], sum(p.numel() for p in trainable(model))
-    normal = torch.randn(d, dtype=torch.float64, generator=seeded(seed))
+    normal = torch.randn(d, dtype=torch.float64, generator=generator_from(seed))
     return normal.to(dtype=weight.dtype, device=weight.device)
 
 

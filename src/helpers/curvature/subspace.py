@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers._checks import positive, whole
-from helpers._generators import seeded
+from helpers._generators import generator_from
 from helpers.curvature.products import hessian_operator
 from helpers.data import Split
 from helpers.losses import Loss
@@ -64,7 +64,7 @@ def eigenvectors(
     count = whole("count", count)
     if count > d:
         raise ValueError(f"count must lie between 1 and d = {d}, got {count}")
-    start = torch.randn(count, d, dtype=torch.float64, generator=seeded(seed)).to(like)
+    start = torch.randn(count, d, dtype=torch.float64, generator=generator_from(seed)).to(like)
     basis, block = start[:0], _orthonormal(start, start[:0])
     images = start[:0]
     for _ in range(whole("max_iterations", max_iterations)):

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers._checks import positive, seed_of, whole
-from helpers._generators import seeded
+from helpers._generators import generator_from
 from helpers.curvature.affine import is_piecewise_affine
 from helpers.curvature.batches import over_batches
 from helpers.curvature.contracts import on_model, twice_differentiable
@@ -164,7 +164,7 @@ def _measured(
     if method == "exact":
         diagonals = [factor * hessian(model, loss, split).diagonal().double().cpu() for factor, split in terms]
         return _layer_sums(model, torch.stack(diagonals).sum(0))[None, None], 0, "exact", reason
-    generator = seeded(seed, trainable(model)[0].device)
+    generator = generator_from(seed, trainable(model)[0].device)
     if method == "hutchinson":
         return *_sample(partial(_hutchinson, model, loss, terms, generator), tolerance, most), method, reason
     if method != "gauss-newton":

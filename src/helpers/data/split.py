@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from helpers._checks import no_text, seed_of, whole
-from helpers._generators import seeded
+from helpers._generators import generator_from
 from helpers.data.inputs import each, flat_rows, length, tensors, types
 from helpers.data.reading import array, batches_of, is_item, items_of, joined
 
@@ -220,7 +220,7 @@ def partition(split: Any, sizes: Sequence[int], *, seed: int) -> list[Split]:
         raise ValueError(
             f"{len(sizes)} disjoint parts need {sum(sizes)} examples, but there are {len(split)} of {split.edition}"
         )
-    order = torch.randperm(len(split), generator=seeded(seed))
+    order = torch.randperm(len(split), generator=generator_from(seed))
     return [split.take(rows) for rows in order[: sum(sizes)].split(sizes)]
 
 
@@ -298,7 +298,7 @@ def with_label_noise(split: Any, share: float, *, seed: int) -> Split:
         raise ValueError("label noise draws random classes; this split has no class an example")
     if not 0 <= share <= 1:
         raise ValueError(f"the share of noisy labels must lie in [0, 1], got {share}")
-    generator = seeded(_seed_for("label noise", seed_of(seed)))
+    generator = generator_from(_seed_for("label noise", seed_of(seed)))
     rows = torch.randperm(len(given), generator=generator)[: round(share * len(given))]
     if share > 0 and len(rows) == 0:
         raise ValueError(f"a share of {share} of {len(given)} examples is no example; take more of either")

@@ -12,7 +12,7 @@ from math import hypot, inf, nan, sqrt
 import torch
 from torch import Tensor, nn
 
-from helpers._generators import run_seed, seeded
+from helpers._generators import generator_from, run_seed
 from helpers.curvature import Estimate, NotFiniteError, values
 from helpers.data import Split
 from helpers.losses import Loss, clipped_share
@@ -205,7 +205,7 @@ def under_noise(
     """
     result = torch.full((len(runs), draws), nan, dtype=torch.float64)
     for i, (model, sample) in enumerate(runs):
-        generator = seeded(run_seed(seed, i))
+        generator = generator_from(run_seed(seed, i))
         for draw in range(draws):
             noise = torch.randn(places[i].shape, generator=generator, dtype=places.dtype).to(places.device)
             with at(model, places[i] + deviation * noise), suppress(NotFiniteError):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from helpers._generators import seeded
+from helpers._generators import generator_from
 
 Closure = Callable[[], Tensor | float]
 
@@ -175,7 +175,7 @@ class Drawing(Wrapper):
 
     def __init__(self, base_optimizer: torch.optim.Optimizer, seed: int) -> None:
         super().__init__(base_optimizer)
-        self._generator = seeded(seed, self.parameters[0].device)
+        self._generator = generator_from(seed, self.parameters[0].device)
 
     def _memory(self) -> dict:
         return {"generator": self._generator.get_state()}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from helpers._checks import whole
-from helpers._generators import seeded
+from helpers._generators import generator_from
 from helpers.data import Split, as_split, partition
 
 
@@ -48,7 +48,7 @@ class Supersample:
 
         Give a seed that drew neither the pairs nor the sample that they come from: the coins must not depend on them.
         """
-        return torch.randint(2, (whole("m", m), len(self)), generator=seeded(seed))
+        return torch.randint(2, (whole("m", m), len(self)), generator=generator_from(seed))
 
     def sample(self, coins: Any) -> Split:
         """The training sample (Z_{i, U_i}) of a row of coins, (n,)."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from helpers._checks import seed_of, whole
-from helpers._generators import seeded
+from helpers._generators import generator_from
 from helpers.curvature import Estimate
 
 
@@ -68,7 +68,7 @@ def information(outcomes: Any, memberships: Any, *, permutations: int = 20, seed
     m = len(coins)
     counts = _counts(codes_, coins)
     nats = _nats(counts)
-    generator = seeded(seed)
+    generator = generator_from(seed)
     shuffled = torch.stack([_nats(_counts(codes_, _shuffled(coins, generator))) for _ in range(shuffles)])
     without = torch.stack(
         [_nats(counts - _counts(codes_[i : i + 1], coins[i : i + 1], counts)).mean() for i in range(m)]
