@@ -73,16 +73,23 @@ class Visit:
             route.abort()
 
 
-@pytest.fixture(scope="session")
-def site() -> Iterator[str]:
-    """The address of the built book on a server of this machine."""
+@contextmanager
+def served(handler: type[Quiet]) -> Iterator[str]:
+    """The address of the built book on a server of this machine that answers with ``handler``."""
     if not (HTML / "index.html").is_file():
         pytest.skip("There is no built book to open: run `make book` first.")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(HTML)))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(HTML)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[str]:
+    """The address of the built book."""
+    with served(Quiet) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

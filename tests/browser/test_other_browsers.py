@@ -1,14 +1,11 @@
 """A short tour of the built book in Firefox and in WebKitGTK. Skips, and says why, where one is not installed."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
-from http.server import ThreadingHTTPServer
 
 import pytest
 
-from tests.browser.conftest import HTML
+from tests.browser.conftest import HTML, served
 from tests.browser.engines import ENGINES, BrowserError, Page, Watched, missing
 
 SLIDER = "document.querySelector('.fi input[type=range]')"
@@ -21,13 +18,8 @@ BATCH = "[...document.querySelectorAll('.lab label')].find((label) => label.inne
 @pytest.fixture(scope="module")
 def watched() -> Iterator[str]:
     """The address of the built book, on a server whose pages keep what goes wrong on them."""
-    if not (HTML / "index.html").is_file():
-        pytest.skip("There is no built book to open: run `make book` first.")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Watched, directory=str(HTML)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with served(Watched) as address:
+        yield address
 
 
 @pytest.fixture(scope="module", params=ENGINES)
