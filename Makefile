@@ -45,9 +45,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,test,cluster,lab]'
 	@touch $@
 
-# Built from nothing each time: an unchanged notebook must still run again when a helper or an artefact changed.
+# Built from nothing each time: an unchanged notebook must still run again when a helper or an artefact changed. The
+# notebooks run side by side into a cache, from which the pages are written; one that fails is told by the second step.
+RUNS := _build/.jupyter_cache
 book: $(INSTALLED)
-	rm -rf _build/html _build/.doctrees
+	rm -rf _build/html _build/.doctrees $(RUNS) && mkdir -p $(RUNS)
+	$(BIN)/jcache notebook -p $(RUNS) add $(NOTEBOOKS)
+	$(BIN)/jcache project -p $(RUNS) execute --executor local-parallel --timeout 900
 	$(BIN)/jupyter-book build . --all -W --keep-going
 	$(BIN)/python tools/check_book.py
 

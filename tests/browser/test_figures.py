@@ -39,10 +39,13 @@ CLASHES = """() => {
             }
         }
     }
+    const label = (words) => [...words.childNodes].find((node) => node.nodeType === Node.COMMENT_NODE)?.data.trim();
     const edge = document.documentElement.getBoundingClientRect();
     for (const words of document.querySelectorAll('g[id^="text_"]')) {
         const { left, right, width } = box(words);
-        if (width > 0 && (left < edge.left - 1 || right > edge.right + 1)) found.push(`${words.id} is cut at the edge`);
+        if (width > 0 && (left < edge.left - 1 || right > edge.right + 1)) {
+            found.push(`"${label(words) ?? words.id}" is cut at the edge`);
+        }
     }
     return [...new Set(found)];
 }"""
@@ -57,12 +60,13 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.mark.skipif(not FIGURES, reason="There is no built book to look at: run `make book` first.")
 def test_labels_and_legends_keep_clear(page: Page, site: str) -> None:
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in (HTML / "book").glob("*.html")}
     clashes = {}
     for figure in FIGURES:
         page.goto(f"{site}/_images/{figure.name}")
         if found := page.evaluate(CLASHES):
-            clashes[figure.name] = found
-    assert clashes == {}
+            clashes[figure.name] = [name for name, html in pages.items() if figure.name in html], found
+    assert clashes == {}, "figures of these pages"
 
 
 def drawn(draw: Any, tmp_path: Any) -> str:
