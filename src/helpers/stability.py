@@ -270,7 +270,7 @@ def sgd_covariance(
 def diffusion_covariance(
     hessians: Tensor, gradients: Tensor, lr: float, *, batch_size: int = 1, replacement: bool = False
 ) -> Tensor:
-    """The same of the diffusion dx = -H x dt + sqrt(lr share) Sigma(x)^{1/2} dW that stands for SGD in time lr step:
+    """The same of the diffusion that stands for SGD, with drift -H x and noise sqrt(lr share) Sigma(x)^{1/2}:
 
         H S + S H = lr share (C + mean_i H_i S H_i - H S H),
 
