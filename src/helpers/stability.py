@@ -264,7 +264,8 @@ def sgd_covariance(
     if torch.linalg.eigvalsh(operator).abs().max() >= 1:
         raise ValueError(f"SGD does not come to rest at lr = {lr} and batch_size = {batch_size}; take a smaller lr")
     stay = torch.eye(len(operator), dtype=operator.dtype, device=operator.device) - operator
-    return torch.linalg.solve(stay, lr**2 * share * C.flatten()).reshape(C.shape)
+    kept: Tensor = torch.linalg.solve(stay, lr**2 * share * C.flatten())
+    return kept.reshape(C.shape)
 
 
 def diffusion_covariance(
@@ -282,7 +283,8 @@ def diffusion_covariance(
     fall = torch.kron(H, eye) + torch.kron(eye, H) - positive("lr", lr) * share * _spread(H_i, H)
     if torch.linalg.eigvalsh(fall)[0] <= 0:
         raise ValueError(f"the diffusion does not come to rest at lr = {lr}, batch_size = {batch_size}: take less lr")
-    return torch.linalg.solve(fall, lr * share * C.flatten()).reshape(C.shape)
+    kept: Tensor = torch.linalg.solve(fall, lr * share * C.flatten())
+    return kept.reshape(C.shape)
 
 
 def _noise(gradients: Tensor, hessians: Tensor) -> Tensor:
