@@ -254,3 +254,73 @@ def test_gradient_descent_bounds_the_frobenius_norm_with_the_number_of_examples(
         assert stability.gd_factor(torch.linalg.eigvalsh(H), lr) == pytest.approx(1)
         assert H.norm().item() <= 2 * n**0.5 / lr + 1e-9
     assert H.norm().item() == pytest.approx(2 * n**0.5 / lr)
+
+
+def bowl(H, C):
+    """Examples of one Hessian whose gradients at the minimum have covariance C: plus and minus of each axis of C."""
+    values, vectors = torch.linalg.eigh(C)
+    axes = vectors * (values * len(C)).sqrt()
+    gradients = torch.cat([axes.T, -axes.T])
+    return H.expand(len(gradients), *H.shape), gradients
+
+
+@pytest.mark.parametrize(("lr", "B"), [(0.01, 1), (0.15, 3), (0.19, 1)])
+def test_a_bowl_with_even_examples_has_the_covariance_of_the_closed_form(lr, B):
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64))[0]
+    h = torch.tensor([10.0, 3.0, 0.5], dtype=torch.float64)
+    C = torch.tensor([[4.0, 1.0, 0.0], [1.0, 2.0, 0.3], [0.0, 0.3, 1.0]], dtype=torch.float64)
+    examples = bowl(turn @ torch.diag(h) @ turn.T, turn @ C @ turn.T)
+    sums, products_ = h[:, None] + h, h[:, None] * h
+    for covariance, exact in (
+        (stability.sgd_covariance, lr / B * C / (sums - lr * products_)),
+        (stability.diffusion_covariance, lr / B * C / sums),
+    ):
+        found = turn.T @ covariance(*examples, lr, batch_size=B, replacement=True) @ turn
+        torch.testing.assert_close(found, exact)
+
+
+def test_in_one_dimension_uneven_examples_widen_what_stays():
+    a, g = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([1.0, 1.0, -2.0])
+    examples = a.double()[:, None, None], g.double()[:, None]
+    mean, s = stability.sharpness_and_non_uniformity(a)
+    factor = stability.sgd_factor(mean, s, 0.1, batch_size=2, n=3)
+    found = stability.sgd_covariance(*examples, 0.1, batch_size=2).item()
+    assert math.isclose(found, 0.1**2 * 2 / 4 / (1 - factor))
+    slow = stability.diffusion_covariance(*examples, 0.1, batch_size=2).item()
+    assert math.isclose(slow, 0.1 / 4 * 2 / (2 * mean - 0.1 / 4 * s**2))
+
+
+def test_the_covariance_is_that_of_a_long_run():
+    rng = torch.Generator().manual_seed(0)
+    J, g = (torch.randn(6, 2, generator=rng, dtype=torch.float64) for _ in range(2))
+    g, H_i = g - g.mean(0), J[:, :, None] * J[:, None, :]
+    exact = stability.sgd_covariance(H_i, g, 0.2, batch_size=2, replacement=True)
+    x = torch.zeros(20_000, 2, dtype=torch.float64)
+    for _ in range(300):
+        drawn = torch.randint(6, (len(x), 2), generator=rng)
+        x = x - 0.2 * (torch.einsum("pbij,pj->pi", H_i[drawn], x) / 2 + g[drawn].mean(1))
+    torch.testing.assert_close(x.T @ x / len(x), exact, rtol=0.06, atol=0.01)
+
+
+def test_only_the_diffusion_knows_rate_and_batch_by_their_ratio():
+    examples = bowl(torch.diag(torch.tensor([10.0, 1.0], dtype=torch.float64)), torch.eye(2, dtype=torch.float64))
+    one, two = (
+        [f(*examples, lr, batch_size=B, replacement=True) for lr, B in ((0.02, 1), (0.16, 8))]
+        for f in (stability.diffusion_covariance, stability.sgd_covariance)
+    )
+    torch.testing.assert_close(*one)
+    assert two[1][0, 0] > 4 * two[0][0, 0]
+
+
+def test_what_does_not_come_to_rest_has_no_covariance():
+    examples = bowl(torch.eye(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"SGD does not come to rest at lr = 2\.0"):
+        stability.sgd_covariance(*examples, 2.0)
+    stability.diffusion_covariance(*examples, 2.0)  # it has no edge
+    uneven = torch.tensor([0.1, 3.9], dtype=torch.float64)[:, None, None], examples[1][:2, :1] * 0
+    with pytest.raises(ValueError, match="diffusion does not come to rest"):
+        stability.diffusion_covariance(*uneven, 1.2, replacement=True)
+    with pytest.raises(ValueError, match="mean zero"):
+        stability.sgd_covariance(examples[0], examples[1] + 1, 0.1)
+    with pytest.raises(ValueError, match=r"gradients must be of shape \(4, 2\)"):
+        stability.sgd_covariance(examples[0], examples[1][:3], 0.1)

@@ -188,13 +188,8 @@ def second_moment_operator(hessians: Tensor, lr: float, *, batch_size: int = 1, 
         ValueError: if the Hessians are not symmetric matrices, d is above 48, or the batch does not fit.
     """
     H_i, H, share = _hessians(hessians, batch_size, replacement)
-    d = len(H)
-    if d > OPERATOR_LIMIT:
-        raise ValueError(f"the second-moment operator needs d^4 = {d**4} numbers; keep d at {OPERATOR_LIMIT} or below")
-    step = torch.eye(d, dtype=H.dtype, device=H.device) - positive("lr", lr) * H
-    # the mean over i of kron(H_i, H_i), in the index order of torch.kron
-    spread = torch.einsum("iab,icd->acbd", H_i, H_i).reshape(d * d, d * d) / len(H_i) - torch.kron(H, H)
-    return torch.kron(step, step) + lr**2 * share * spread
+    step = torch.eye(len(H), dtype=H.dtype, device=H.device) - positive("lr", lr) * H
+    return torch.kron(step, step) + lr**2 * share * _spread(H_i, H)
 
 
 def second_moment_radius(hessians: Tensor, lr: float, *, batch_size: int = 1, replacement: bool = False) -> float:
@@ -239,6 +234,74 @@ def interpolating_sharpness(jacobian: Tensor) -> tuple[float, float]:
     Sigma = rows.T @ (jacobian.square().sum(1)[:, None] * rows) / n - torch.diag(singular**4) / n**2
     # Sigma is positive semi-definite; for identical rows it is zero up to rounding
     return (singular[0] ** 2 / n).item(), torch.linalg.eigvalsh(Sigma)[-1].clamp(min=0).sqrt().item()
+
+
+# --- where SGD comes to rest: gradients that do not vanish at the minimum -----------------------------------
+
+
+def sgd_covariance(
+    hessians: Tensor, gradients: Tensor, lr: float, *, batch_size: int = 1, replacement: bool = False
+) -> Tensor:
+    """Covariance S, shape (d, d), that SGD keeps around the minimum of quadratic examples, exactly:
+
+        H S + S H - lr H S H = lr share (C + mean_i H_i S H_i - H S H),
+
+    with share = (n - B) / (B (n - 1)) and C = mean_i g_i g_i^T. Where all H_i are H this is, in the eigenbasis of H,
+    S_ij = lr share C_ij / (h_i + h_j - lr h_i h_j).
+
+    Args:
+        hessians: H_i of every example, symmetric, shape (n, d, d).
+        gradients: g_i of every example at the minimum, shape (n, d), of mean zero.
+        replacement: whether a batch may hold an example twice.
+
+    Raises:
+        ValueError: as ``second_moment_operator``; if the gradients do not fit or have a mean, or SGD does not come to
+            rest, because the spectral radius of the operator is not below 1.
+    """
+    H_i, _, share = _hessians(hessians, batch_size, replacement)
+    operator = second_moment_operator(hessians, lr, batch_size=batch_size, replacement=replacement)
+    C = _noise(gradients, H_i)
+    if torch.linalg.eigvalsh(operator).abs().max() >= 1:
+        raise ValueError(f"SGD does not come to rest at lr = {lr} and batch_size = {batch_size}; take a smaller lr")
+    stay = torch.eye(len(operator), dtype=operator.dtype, device=operator.device) - operator
+    kept: Tensor = torch.linalg.solve(stay, lr**2 * share * C.flatten())
+    return kept.reshape(C.shape)
+
+
+def diffusion_covariance(
+    hessians: Tensor, gradients: Tensor, lr: float, *, batch_size: int = 1, replacement: bool = False
+) -> Tensor:
+    """The same of the diffusion that stands for SGD, with drift -H x and noise sqrt(lr share) Sigma(x)^{1/2}:
+
+        H S + S H = lr share (C + mean_i H_i S H_i - H S H),
+
+    without the term lr H S H. It knows lr and, with replacement, B by their ratio alone. Arguments and errors as in
+    ``sgd_covariance``; the diffusion has no edge at 2 / lr, and comes to rest unless its noise is too uneven.
+    """
+    H_i, H, share = _hessians(hessians, batch_size, replacement)
+    C, eye = _noise(gradients, H_i), torch.eye(len(H), dtype=H.dtype, device=H.device)
+    fall = torch.kron(H, eye) + torch.kron(eye, H) - positive("lr", lr) * share * _spread(H_i, H)
+    if torch.linalg.eigvalsh(fall)[0] <= 0:
+        raise ValueError(f"the diffusion does not come to rest at lr = {lr}, batch_size = {batch_size}: take less lr")
+    kept: Tensor = torch.linalg.solve(fall, lr * share * C.flatten())
+    return kept.reshape(C.shape)
+
+
+def _noise(gradients: Tensor, hessians: Tensor) -> Tensor:
+    """C = mean_i g_i g_i^T of gradients that fit the Hessians and have mean zero."""
+    if gradients.shape != hessians.shape[:2]:
+        raise ValueError(f"gradients must be of shape {tuple(hessians.shape[:2])}, got {tuple(gradients.shape)}")
+    if not torch.allclose(gradients.mean(0), gradients.new_zeros(()), atol=1e-9 * float(gradients.abs().max())):
+        raise ValueError("gradients must have mean zero: give those at the minimum of the mean loss")
+    return gradients.T @ gradients / len(gradients)
+
+
+def _spread(H_i: Tensor, H: Tensor) -> Tensor:
+    """Matrix (d^2, d^2) of M -> mean_i H_i M H_i - H M H, in the index order of torch.kron."""
+    d = len(H)
+    if d > OPERATOR_LIMIT:
+        raise ValueError(f"the second-moment operator needs d^4 = {d**4} numbers; keep d at {OPERATOR_LIMIT} or below")
+    return torch.einsum("iab,icd->acbd", H_i, H_i).reshape(d * d, d * d) / len(H_i) - torch.kron(H, H)
 
 
 def _hessians(hessians: Tensor, batch_size: int, replacement: bool) -> tuple[Tensor, Tensor, float]:
