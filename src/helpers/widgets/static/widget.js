@@ -208,6 +208,13 @@ function drawLines(svg, chart, position, log, width, uid) {
     }));
   }
   if (chart.gap) drawGap(inner, chart.gap.map(number), y, box.left, box.right);
+  Object.entries(chart.marks ?? {}).forEach(([name, places], i) => {
+    const place = x(places[frameIndex(chart, position)]);
+    inner.append(make("line", { x1: place, x2: place, y1: box.top, y2: box.bottom, class: "fi-cap" }));
+    const anchor = place > (box.left + box.right) / 2 ? "end" : "start";
+    const words = { x: place + (anchor === "end" ? -4 : 4), y: box.top + 12 + 14 * i, "text-anchor": anchor };
+    inner.append(make("text", words, name));
+  });
   const at = marked(chart, position);
   if (at !== null) {
     inner.append(make("line", { x1: x(xs[at]), x2: x(xs[at]), y1: box.top, y2: box.bottom, class: "fi-cursor" }));
@@ -291,6 +298,9 @@ function lineWords(chart, position) {
     return inside && `${chart.series[i]} is least at ${format(chart.x.values[place])}, with ${format(ys[place])}`;
   });
   if (chart.gap) parts.push(`${chart.gapLabel} ${interval(chart.gap.map(number))}`);
+  const index = frameIndex(chart, position);
+  Object.entries(chart.marks ?? {}).forEach(([name, places]) => parts.push(`${name} at ${format(places[index])}`));
+  Object.entries(chart.readings ?? {}).forEach(([name, values]) => parts.push(`${name} ${format(number(values[index]))}`));
   const note = at === null ? "" : (chart.notes?.[at] ?? "");
   const sentence = [where(chart, position), parts.filter(Boolean).join("; ")].filter(Boolean).join(": ");
   return [sentence && `${sentence}.`, note].filter(Boolean).join(" ");
