@@ -241,6 +241,12 @@ def test_a_plane_sends_each_path_once_if_the_sliders_do_not_move_it() -> None:
     assert chart["readings"] == {"spread": [[0, 1, 2, 3], [0, 2, 4, 6], [0, 3, 6, 9]]}
 
 
+def test_lines_that_glow_are_named_by_their_place() -> None:
+    chart = plane(lines={"floor": WALK, "wall": WALK + 1}, glow=["wall"]).chart
+    assert [chart["series"][i] for i in chart["glow"]] == ["wall"]
+    assert "glow" not in plane().chart
+
+
 def test_a_plane_starts_at_the_end_of_its_paths_and_never_by_itself() -> None:
     widget = plane()
     assert widget.position == [1, 3]
@@ -304,6 +310,7 @@ def test_the_table_of_a_plane_shows_its_readings_and_points() -> None:
         ({"sliders": {}, "along": None, "paths": None, "readings": None, "play": True}, "needs a slider to move"),
         ({"x_log": True, "equal": True}, "units cannot be equal"),
         ({"x_log": True}, "a logarithmic axis 'x' needs values above 0"),
+        ({"glow": ["SGD"]}, "glow must name lines of this plane, not 'SGD'"),
         ({"x_limits": (1, 0)}, "limits of 'x' must be finite and in order"),
         ({"readings": {"spread": np.zeros(2)}}, "reading 'spread' has shape (2,)"),
         ({"readings": {"spread": lambda noise: math.nan}}, "reading 'spread' holds NaN"),
