@@ -41,7 +41,7 @@ def intervals(
     fig, axes = figure(len(columns), height=height or 0.9 + 0.27 * len(names), sharey=True, squeeze=False)
     for ax, (title, rows) in zip(axes[0], columns.items(), strict=True):
         ax.axvline(0, color=GREY, linewidth=1)
-        if compare in rows:
+        if compare is not None and compare in rows:
             ax.axvspan(*rows[compare][1:], color=GREY, alpha=0.18, linewidth=0)
         for y, name in enumerate(names):
             for dot in (points or {}).get(title, {}).get(name, ()):
