@@ -9,11 +9,11 @@ from helpers.plots.figures import BLUE, GREY, figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Interval = tuple[float, float, float]  # value, low, high
+Bar = tuple[float, float, float]  # value, low, high
 
 
 def intervals(
-    columns: Mapping[str, Mapping[str, Interval]],
+    columns: Mapping[str, Mapping[str, Bar]],
     *,
     label: str,
     compare: str | None = None,
