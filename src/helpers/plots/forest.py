@@ -9,11 +9,11 @@ from helpers.plots.figures import BLUE, GREY, figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Bar = tuple[float, float, float]  # value, low, high
+ValueAndEnds = tuple[float, float, float]  # value, low, high
 
 
 def intervals(
-    columns: Mapping[str, Mapping[str, Bar]],
+    columns: Mapping[str, Mapping[str, ValueAndEnds]],
     *,
     label: str,
     compare: str | None = None,
