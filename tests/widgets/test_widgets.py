@@ -133,6 +133,21 @@ def test_curves_from_functions_and_from_arrays_agree() -> None:
     assert live.chart["frames"][1 * len(b) + 0] == [[12.0, 14.0]]  # a = 2, b = 10: row-major
 
 
+def test_marks_and_readings_have_one_number_for_each_choice_of_the_sliders() -> None:
+    x, common = np.array([1.0, 2.0]), {"x_label": "x", "y_label": "y", "title": "t", "slide_x": "x"}
+    sliders = {"a": [1.0, 2.0, 3.0], "b": [10.0, 20.0]}
+    live = widgets.Curves(
+        x, {"s": x[None, None] * np.ones((3, 2, 1))}, sliders, marks={"best": lambda a, b: a / b},
+        readings={"ratio": np.arange(6.0).reshape(3, 2)}, **common,
+    )  # fmt: skip
+    assert live.chart["marks"] == {"best": [0.1, 0.05, 0.2, 0.1, 0.3, 0.15]}
+    assert live.chart["readings"] == {"ratio": [0, 1, 2, 3, 4, 5]}
+    shapes, finite = "has shape (6,); the sliders ask for (3, 2)", "not finite"
+    for wrong, sentence in ((np.ones(6), shapes), (lambda a, b: math.inf, finite)):
+        with pytest.raises(ValueError, match=re.escape(sentence)):
+            widgets.Curves(x, {"s": lambda a, b: x}, sliders, marks={"best": wrong}, **common)
+
+
 def test_infinity_is_named_and_survives_json() -> None:
     rows = [dict(row, value=math.inf, information=math.inf) if i == 0 else row for i, row in enumerate(PATH)]
     path = widgets.LambdaPath(rows)
@@ -226,6 +241,12 @@ def test_a_plane_sends_each_path_once_if_the_sliders_do_not_move_it() -> None:
     assert chart["readings"] == {"spread": [[0, 1, 2, 3], [0, 2, 4, 6], [0, 3, 6, 9]]}
 
 
+def test_lines_that_glow_are_named_by_their_place() -> None:
+    chart = plane(lines={"floor": WALK, "wall": WALK + 1}, glow=["wall"]).chart
+    assert [chart["series"][i] for i in chart["glow"]] == ["wall"]
+    assert "glow" not in plane().chart
+
+
 def test_a_plane_starts_at_the_end_of_its_paths_and_never_by_itself() -> None:
     widget = plane()
     assert widget.position == [1, 3]
@@ -289,6 +310,7 @@ def test_the_table_of_a_plane_shows_its_readings_and_points() -> None:
         ({"sliders": {}, "along": None, "paths": None, "readings": None, "play": True}, "needs a slider to move"),
         ({"x_log": True, "equal": True}, "units cannot be equal"),
         ({"x_log": True}, "a logarithmic axis 'x' needs values above 0"),
+        ({"glow": ["SGD"]}, "glow must name lines of this plane, not 'SGD'"),
         ({"x_limits": (1, 0)}, "limits of 'x' must be finite and in order"),
         ({"readings": {"spread": np.zeros(2)}}, "reading 'spread' has shape (2,)"),
         ({"readings": {"spread": lambda noise: math.nan}}, "reading 'spread' holds NaN"),

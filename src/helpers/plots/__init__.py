@@ -1,7 +1,7 @@
 """What a reader sees: figures of one style, tables, captions, and results that show themselves.
 
-``figures`` has the colours and the axes, ``tables`` the tables and captions, ``shown`` the form in which a notebook
-displays an estimate or a bound.
+``figures`` has the colours and the axes, ``forest`` many intervals in one picture, ``tables`` the tables and captions,
+``shown`` the form in which a notebook displays an estimate or a bound.
 """
 
 from helpers.plots.figures import (
@@ -29,6 +29,7 @@ from helpers.plots.figures import (
     style,
     terms_path,
 )
+from helpers.plots.forest import intervals
 from helpers.plots.shown import result_html, show_results
 from helpers.plots.tables import Caption, Table, caption, table, uncertain
 
@@ -54,6 +55,7 @@ __all__ = [
     "figure",
     "gap_line",
     "hatched",
+    "intervals",
     "lambda_path",
     "mapping",
     "rc",

@@ -1,6 +1,6 @@
 """Sliders that live in a notebook and, without a kernel, on the built page.
 
-The laboratory trains networks in the page. The four others share one drawing core (``static/widget.js``); each of
+The laboratory trains networks in the page. The five others share one drawing core (``static/widget.js``); each of
 these is made from numbers that are already there, and moving its sliders computes nothing in Python, so the static
 page can do all that the notebook does. In a notebook,
 ``widget.observe(function, names="position")`` follows the reader. Put a widget on the last line of a cell, or
@@ -10,6 +10,7 @@ page can do all that the notebook does. In a notebook,
 ``chart``       the base: a drawing with sliders, and its numbers as a table
 ``curves``      ``Curves``, ``LambdaPath``, ``BoundExplorer``
 ``plane``       ``Plane``: paths, points and regions over a landscape
+``dice``        ``Dice``: a distribution to be drawn by hand, its numbers computed in the page
 ``static``      the drawing core and its style
 ``laboratory``  ``Laboratory``: training in the page, with an engine and an element of its own
 ==============  =========================================================================
@@ -19,7 +20,8 @@ Numbers are rounded to four digits on their way to the page. Infinity is drawn a
 """
 
 from helpers.widgets.curves import BoundExplorer, Curves, LambdaPath
+from helpers.widgets.dice import Dice
 from helpers.widgets.laboratory import Laboratory, Train
 from helpers.widgets.plane import Plane
 
-__all__ = ["BoundExplorer", "Curves", "Laboratory", "LambdaPath", "Plane", "Train"]
+__all__ = ["BoundExplorer", "Curves", "Dice", "Laboratory", "LambdaPath", "Plane", "Train"]

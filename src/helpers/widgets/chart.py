@@ -2,10 +2,12 @@
 
 The modules that use it build ``chart``, the description of one drawing:
 
-- ``kind``: "lines", "bars" or "plane"; ``title``, ``description``, ``series`` (names), ``x``, ``y`` (labels, scale);
+- ``kind``: "lines", "bars", "plane" or "dice"; ``title``, ``description``, ``series`` (names), ``x``, ``y`` (labels,
+  scale);
 - ``sliders``: label and the text of every stop; ``frames``: the numbers to draw for every combination of stops, in
   row-major order (lines: one list for each series; bars: one number for each term, or None where there is no run);
-- lines: ``mark`` (the last slider runs along x and chooses no frame), ``gap``, ``shades``, ``notes``, ``hollow``;
+- lines: ``mark`` (the last slider runs along x and chooses no frame), ``gap``, ``shades``, ``notes``, ``hollow``,
+  ``marks`` and ``readings`` (name to one number for each frame);
   bars: ``gaps``, one for each frame; plane: see ``helpers.widgets.plane``.
 """
 

@@ -22,7 +22,10 @@ class Curves(Chart):
     that takes one value of each slider in order and returns (m,). ``sliders``: label to its values. With ``slide_x``
     a last slider of that label runs along x and reads the curves off. ``start``: first index of each slider, the one
     along x included (default: the middle). ``gap``: a measured value, (value, standard error), or an object with these
-    as ``value`` and ``standard_error``; drawn as a dashed line with two standard errors on either side.
+    as ``value`` and ``standard_error``; drawn as a dashed line with two standard errors on either side. ``marks``: name
+    to a place on the axis, one for each choice of the sliders (not of the one along x), as an array of their shape or
+    a function of their values; drawn as an upright line and named in the sentence. ``readings``: in the same form, name
+    to a number that the sentence reports.
 
     Raises ValueError if there is nothing to draw, a shape does not fit, or a value is NaN.
     """
@@ -42,6 +45,8 @@ class Curves(Chart):
         log: bool = True,
         gap: Any = None,
         gap_label: str = "measured gap",
+        marks: Mapping[str, Callable[..., ArrayLike] | ArrayLike] | None = None,
+        readings: Mapping[str, Callable[..., ArrayLike] | ArrayLike] | None = None,
         start: Sequence[int] | None = None,
         **extra: Any,
     ) -> None:
@@ -68,6 +73,9 @@ class Curves(Chart):
             "frames": _frames(title, xs.size, series, list(choices.values())),
             "gapLabel": gap_label,
         } | extra
+        for key, given in (("marks", marks), ("readings", readings)):
+            if given:
+                chart[key] = _singles(title, key, given, list(choices.values()))
         if gap is not None:
             chart["gap"] = _interval(gap, title)
         middle = [len(control["text"]) // 2 for control in controls]
@@ -262,6 +270,21 @@ def _frames(
             raise ValueError(f"{title}: series {name!r} holds NaN or minus infinity, which cannot be drawn.")
         arrays.append(array.reshape(-1, points))
     return [[[rounded(v) for v in array[i]] for array in arrays] for i in range(len(arrays[0]))]
+
+
+def _singles(
+    title: str, what: str, given: Mapping[str, Any], choices: Sequence[Sequence[float]]
+) -> dict[str, list[float | str]]:
+    """For every name one finite number for each choice of the sliders, in row-major order."""
+    shape, found = tuple(map(len, choices)), {}
+    for name, values in given.items():
+        array = np.asarray([values(*v) for v in product(*choices)] if callable(values) else values, dtype=float)
+        if array.size != math.prod(shape) or not (callable(values) or array.shape == shape):
+            raise ValueError(f"{title}: {what} {name!r} has shape {array.shape}; the sliders ask for {shape}.")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{title}: {what} {name!r} holds a value that is not finite, which cannot be shown.")
+        found[name] = [rounded(v) for v in array.reshape(-1)]
+    return found
 
 
 def _note(row: Settings) -> str:

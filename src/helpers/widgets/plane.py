@@ -37,6 +37,7 @@ class Plane(Chart):
     with ``along``, (slider 1, ..., slider s, m); or a function of one value of each slider. ``equal``: one unit is as
     long on both axes. ``play``: a button moves the last slider from stop to stop; nothing moves before it is pressed.
     ``start``: first index of each slider, ``along`` included (default: the middle; the last stop along paths).
+    ``glow``: names of lines that are drawn with a halo.
 
     Five series at most, told apart by marker and line style. Raises ValueError if there is nothing to draw, there is
     too much, a shape does not fit, or a value is not finite.
@@ -67,6 +68,7 @@ class Plane(Chart):
         y_log: bool = False,
         equal: bool = False,
         play: bool = False,
+        glow: Sequence[str] = (),
         start: Sequence[int] | None = None,
     ) -> None:
         given = [
@@ -76,6 +78,9 @@ class Plane(Chart):
         ]
         choices, stops = dict(sliders or {}), dict(along or {})
         _refuse(title, given, choices, stops, play, equal and (x_log or y_log))
+        halo = [i for i, (name, kind, _) in enumerate(given) if kind == "line" and name in glow]
+        if len(halo) != len(set(glow)):
+            raise ValueError(f"{title}: glow must name lines of this plane, not {', '.join(map(repr, glow))}.")
         positions = list(product(*choices.values()))
         sizes = tuple(map(len, choices.values()))
         shapes = [_frames(f"{title}: {kind} {name!r}", shape, positions, sizes) for name, kind, shape in given]
@@ -107,7 +112,7 @@ class Plane(Chart):
             },
             "contours": _contours(grid, levels, x_axis, y_axis),
             "contourLabel": contour_label,
-        }
+        } | ({"glow": halo} if halo else {})
         middle = [len(values) // 2 for values in choices.values()] + ([length - 1] if length else [])
         super().__init__(chart=chart, position=list(middle if start is None else start), log=False)
 

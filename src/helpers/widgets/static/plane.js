@@ -48,6 +48,7 @@ function drawPlane(svg, chart, position, log, width, uid) {
         const thin = walks.length > 1 ? " fi-thin" : "";
         const name = `fi-line fi-s${(i % 5) + 1}${thin}`;
         if (here !== null && here < walk.length - 1) inner.append(make("path", { d: trace(walk.slice(here)), class: `${name} fi-ahead` }));
+        if (chart.glow?.includes(i)) inner.append(make("path", { d: trace(walk), class: `fi-line fi-glow fi-s${(i % 5) + 1}` }));
         inner.append(make("path", { d: trace(here === null ? walk : walk.slice(0, here + 1)), class: name, ...style }));
         if (here !== null) {
           const every = Math.ceil(walk.length / 7);

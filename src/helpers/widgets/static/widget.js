@@ -1,10 +1,10 @@
 // The one drawing core of the book's widgets (helpers.widgets). No imports and no build step: the same text runs in
 // JupyterLab, VS Code, Colab and, without a kernel, in the built page. The model brings
-//   chart     what to draw: {kind: "lines" | "bars" | "plane", sliders, series, frames, ...}, made by helpers.widgets
+//   chart     what to draw: {kind: "lines" | "bars" | "plane" | "dice", sliders, series, frames, ...}, made by helpers.widgets
 //   position  one index for each slider
 //   log       whether the vertical axis is logarithmic
 // Nothing moves by itself: only a button that a chart asks for (chart.play) moves a slider, slowly where motion is to be
-// reduced. KINDS, at the end, holds what is special to a kind of chart; plane.js adds one.
+// reduced. KINDS, at the end, holds what is special to a kind of chart; plane.js and dice.js add one each.
 
 const SVG = "http://www.w3.org/2000/svg";
 const DASHES = ["", "5 2", "1.2 1.8", "6 2 1.2 2", "9 3"]; // as helpers.plots.DASHES, in line widths
@@ -208,6 +208,13 @@ function drawLines(svg, chart, position, log, width, uid) {
     }));
   }
   if (chart.gap) drawGap(inner, chart.gap.map(number), y, box.left, box.right);
+  Object.entries(chart.marks ?? {}).forEach(([name, places], i) => {
+    const place = x(places[frameIndex(chart, position)]);
+    inner.append(make("line", { x1: place, x2: place, y1: box.top, y2: box.bottom, class: "fi-cap" }));
+    const anchor = place > (box.left + box.right) / 2 ? "end" : "start";
+    const words = { x: place + (anchor === "end" ? -4 : 4), y: box.top + 12 + 14 * i, "text-anchor": anchor };
+    inner.append(make("text", words, name));
+  });
   const at = marked(chart, position);
   if (at !== null) {
     inner.append(make("line", { x1: x(xs[at]), x2: x(xs[at]), y1: box.top, y2: box.bottom, class: "fi-cursor" }));
@@ -291,6 +298,9 @@ function lineWords(chart, position) {
     return inside && `${chart.series[i]} is least at ${format(chart.x.values[place])}, with ${format(ys[place])}`;
   });
   if (chart.gap) parts.push(`${chart.gapLabel} ${interval(chart.gap.map(number))}`);
+  const index = frameIndex(chart, position);
+  Object.entries(chart.marks ?? {}).forEach(([name, places]) => parts.push(`${name} at ${format(places[index])}`));
+  Object.entries(chart.readings ?? {}).forEach(([name, values]) => parts.push(`${name} ${format(number(values[index]))}`));
   const note = at === null ? "" : (chart.notes?.[at] ?? "");
   const sentence = [where(chart, position), parts.filter(Boolean).join("; ")].filter(Boolean).join(": ");
   return [sentence && `${sentence}.`, note].filter(Boolean).join(" ");
@@ -438,7 +448,7 @@ function assemble(model, root) {
   for (const node of [scroll, summary]) node.dataset.lmSuppressShortcuts = "true"; // else a key would go to the notebook
   // While it plays, the sentence changes too fast to be read aloud.
   const play = chart.play && player(model, chart, (aloud) => status.setAttribute("aria-live", aloud ? "polite" : "off"));
-  let nearest = null;
+  let [nearest, drag] = [null, null];
 
   function update() {
     const position = model.get("position");
@@ -452,12 +462,30 @@ function assemble(model, root) {
     );
     const height = kind.box(width, chart).bottom + 46;
     for (const [name, value] of Object.entries({ width, height, viewBox: `0 0 ${width} ${height}` })) svg.setAttribute(name, value);
-    ({ nearest } = kind.draw(svg, chart, position, log, width, uid));
+    ({ nearest, drag } = kind.draw(svg, chart, position, log, width, uid));
+    svg.classList.toggle("fi-drag", Boolean(drag));
     status.textContent = kind.words(chart, position);
     fillTable(table, kind.table(chart, position));
   }
 
+  function pull(event) {
+    const { left, top } = svg.getBoundingClientRect();
+    const [i, index] = drag(event.clientX - left, event.clientY - top);
+    const position = [...model.get("position")];
+    position[i] = index;
+    model.set("position", position);
+    model.save_changes();
+  }
+  svg.addEventListener("pointerdown", (event) => {
+    if (!drag) return;
+    svg.setPointerCapture(event.pointerId);
+    pull(event);
+  });
+  svg.addEventListener("pointermove", (event) => {
+    if (drag && svg.hasPointerCapture(event.pointerId)) pull(event);
+  });
   svg.addEventListener("click", (event) => {
+    if (drag) return;
     const along = chart.kind === "bars" ? 0 : chart.mark ? chart.sliders.length - 1 : null;
     if (along === null) return;
     if (play) play.stop();
