@@ -189,7 +189,6 @@ FOR_READERS = {
     "PerSequence": "a loss for sequences; refusals of other shapes recommend it",
     "split_half": "a centre that the theorem allows, to compare leave_one_out with",
     "recorded_gradients": "gradients from a reader's own recorded path, for neu.sensitivity",
-    "second_moment_radius": "the exact stability of SGD, which the closed criteria of the chapter bound",
     "block_soft_rank": "the member of the family between the whole matrix and its diagonal",
     "empirical_fisher": "C of Takeuchi's criterion, dense, for a small network of a reader's own",
 }
