@@ -8,7 +8,7 @@ BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Builds of PyTorch for the processor alone take a quarter of the space; where they lie, its installation page says.
 $(if $(and $(TORCH_FROM),$(LOCKED)),$(error TORCH_FROM and LOCKED=1 exclude each other: the hashes are those of the builds for any device))
-TORCH_PAGES = $(foreach package,torch torchvision,--find-links $(TORCH_FROM)/$(package)/)
+TORCH_PAGES = $(TORCH_FROM)/torch/ $(TORCH_FROM)/torchvision/
 # An environment of another Python is no answer to a Python that is named.
 VERSION_OF := -c 'import sys; print(*sys.version_info[:2])'
 ifeq ($(origin PYTHON)$(wildcard $(BIN)/python)$(filter distclean clean help,$(MAKECMDGOALS)),command line$(BIN)/python)
@@ -40,7 +40,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  { echo "'$(PYTHON)' is not Python 3.11 or newer: install one and name it, for instance: make PYTHON=python3.12 book"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "'$(PYTHON)' cannot make a virtual environment: install its venv module (on Debian: apt install python3-venv)."; exit 1; }
-	$(if $(TORCH_FROM),$(BIN)/python -m pip install --quiet --no-deps --no-index $(TORCH_PAGES) -c constraints.txt torch torchvision)
+	$(if $(TORCH_FROM),PIP_FIND_LINKS='$(TORCH_PAGES)' $(BIN)/python -m pip install --quiet --no-deps --no-index -c constraints.txt torch torchvision)
 	$(if $(LOCKED),$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,test,cluster,lab]'
 	@touch $@

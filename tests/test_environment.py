@@ -97,11 +97,11 @@ def test_every_action_is_one_commit_with_its_version_beside_it() -> None:
 
 def test_only_pins_of_the_installed_version_are_hosted_elsewhere() -> None:
     """A build for the processor is a build of the same version, and the other place is asked for nothing else."""
-    lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
-    (asking,) = [line for line in lines if "$(TORCH_PAGES)" in line]
-    assert "--no-deps --no-index $(TORCH_PAGES) -c constraints.txt torch torchvision)" in asking
-    (pages,) = [line for line in lines if line.startswith("TORCH_PAGES")]
-    assert pages == "TORCH_PAGES = $(foreach package,torch torchvision,--find-links $(TORCH_FROM)/$(package)/)"
+    planned = ["make", "--dry-run", "--always-make", "--no-print-directory", "setup", "TORCH_FROM=elsewhere"]
+    lines = subprocess.run(planned, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    (asking,) = [line for line in lines if "elsewhere" in line]
+    assert asking.startswith("PIP_FIND_LINKS='elsewhere/torch/ elsewhere/torchvision/' ")
+    assert asking.endswith(" --no-deps --no-index -c constraints.txt torch torchvision")
 
 
 def test_conda_users_get_the_same() -> None:
