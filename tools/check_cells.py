@@ -1,7 +1,8 @@
 """What a reader of a chapter sees of its code: at most 150 lines, none above 84 characters, and no plotting.
 
 A cell is seen unless a tag folds or removes it (``hide-input``, ``remove-input``, ``remove-cell``); a folded one says
-in its metadata (``mystnb.code_prompt_show``) what is inside. Solutions of exercises are folded by their directive.
+in its metadata (``mystnb.code_prompt_show``) what is inside, and one that draws says in words what is seen
+(``mystnb.image.alt``). Solutions of exercises are folded by their directive.
 
     python tools/check_cells.py [NOTEBOOK ...]
 """
@@ -19,6 +20,7 @@ FOLDED = {"hide-input", "remove-input", "remove-cell", "exercise-solution", "exe
 PLOTTING = re.compile(
     r"\b(plots\.(?!use\b|table\b|caption\b)\w+|widgets\.\w+|ax\w*\.(set|plot|bar|barh|legend)|plt\.\w+)\b"
 )
+FIGURE = re.compile(r"\bplots\.figure\(")
 CHAPTER = re.compile(r"\d\d-")
 
 
@@ -39,6 +41,9 @@ def faults(path: Path) -> list[str]:
             found += [f"{place}: a line of {len(line)} characters" for line in lines if len(line) > LONGEST]
         if "hide-input" in tags and not metadata.get("mystnb", {}).get("code_prompt_show"):
             found.append(f"{place}: folded without a summary: say in mystnb.code_prompt_show what is inside")
+        drawn = any(FIGURE.search(line) for line in lines)
+        if drawn and "remove-cell" not in tags and not metadata.get("mystnb", {}).get("image", {}).get("alt"):
+            found.append(f"{place}: a figure without words: say in mystnb.image.alt what it shows")
         if tags & FOLDED or not CHAPTER.match(path.name):
             continue
         seen += len(lines)

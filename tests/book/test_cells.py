@@ -18,7 +18,8 @@ def notebook(path: Path, source: str, **metadata: Any) -> Path:
 @pytest.mark.parametrize(
     ("source", "metadata", "part"),
     [
-        ("fig, ax = plots.figure()", {}, "visible plotting"),
+        ("fig, ax = plots.figure()", {"mystnb": {"image": {"alt": "A line."}}}, "visible plotting"),
+        ("fig, ax = plots.figure()", {"tags": ["hide-input"], "mystnb": {"code_prompt_show": "Draw"}}, "without words"),
         ("widgets.Curves(x, y)", {}, "visible plotting"),
         ("ax.plot(x)", {}, "visible plotting"),
         ("x = 1\n" * (MOST_LINES + 1), {}, "151 visible lines"),

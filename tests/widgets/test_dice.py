@@ -49,6 +49,11 @@ def test_it_starts_at_the_prior_and_covered() -> None:
     json.dumps(widget.get_state(), allow_nan=False)
 
 
+def test_at_the_prior_itself_the_price_is_exactly_zero() -> None:
+    sixths = widgets.Dice(np.full(6, 1 / 6), np.arange(6.0), title="Dice")
+    assert sixths.terms[1] == 0
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -94,12 +99,17 @@ def test_the_page_computes_what_python_computes(tmp_path: Path) -> None:
         page.keyboard.press("ArrowLeft")
         widget.position = page.evaluate("window.model.get('position')")
         words = page.locator(".fi-status").inner_text()
+        page.locator("input[type=range]").last.focus()
+        page.keyboard.press("ArrowRight")
+        uncovered = page.locator(".fi-status").inner_text()
         browser.close()
     assert widget.position[2] > dice().position[2]
     assert widget.position[0] == dice().position[0] - 1
     gain, price = widget.terms
     shown = [float(text.replace("−", "-")) for text in re.findall(r"[−\d.]*\d", words)]
     assert shown == pytest.approx([gain, price, gain - price, widget.chart["best"] - gain + price], rel=6e-3, abs=1e-4)
+    best = ", ".join(f"{q:.2f}" for q in xu_raginsky.gibbs(PRIOR, VALUES))
+    assert uncovered == f"{words} The best: {best}."
 
 
 def chromium() -> str:

@@ -19,7 +19,7 @@ class Dice(Chart):
     ``prior``: (m,) positive probabilities; ``values``: (m,) V of the faces, in nats. ``weights``: increasing positive
     stops of every bar. The sentence reports the gain E_p V, the price KL(p || prior), their difference, and how far
     it is from the log-partition log E_prior exp V, the most that any p can reach. A last slider uncovers the
-    distribution that reaches it. ``start``: first index of each bar (default: the one nearest to the prior).
+    distribution that reaches it, in the picture and in the sentence. ``start``: first index of each bar (default: the one nearest to the prior).
 
     Raises ValueError if the prior is no distribution with positive entries, a shape does not fit, or the weights are
     not positive and increasing.
@@ -58,7 +58,7 @@ class Dice(Chart):
             "series": ["your distribution", "the best, uncovered", "gain less price"],
             "sliders": [*bars, {"label": "uncover the best", "text": ["no", "yes"]}],
             "faces": faces,
-            "prior": [rounded(each, 12) for each in p],
+            "prior": p.tolist(),  # whole: at the prior itself the price is 0, not a rounding
             "values": [rounded(each, 12) for each in v],
             "weights": [rounded(w, 12) for w in stops],
             "gibbs": [rounded(each, 6) for each in tilted / tilted.sum()],

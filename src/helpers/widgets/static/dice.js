@@ -49,7 +49,9 @@ function drawDice(svg, chart, position, log, width, uid) {
 function diceWords(chart, position) {
   const { gain, price, left } = weighed(chart, position);
   const short = `short of the best by ${format(chart.best - left)}`;
-  return `Gain ${format(gain)}, price ${format(price)}, difference ${format(left)} nats; ${short}.`;
+  const uncovered = position[chart.prior.length] === 1;
+  const answer = uncovered ? ` The best: ${chart.gibbs.map((q) => q.toFixed(2)).join(", ")}.` : "";
+  return `Gain ${format(gain)}, price ${format(price)}, difference ${format(left)} nats; ${short}.${answer}`;
 }
 
 function diceTable(chart, position) {
