@@ -23,7 +23,8 @@ from helpers.curvature import Estimate
 class Information(Estimate):
     """Plug-in mutual information: mean over pairs in ``value``, its standard error by a jackknife over memberships.
 
-    With two memberships the error is NaN: a table of one, which leaving out the other leaves, tells nothing.
+    The error is NaN where the jackknife has nothing to go by: with two memberships, and where leaving out any one of
+    them leaves the same value.
 
     Attributes:
         per_example: I_i in nats, (n,), float64.
@@ -73,11 +74,13 @@ def information(outcomes: Any, memberships: Any, *, permutations: int = 20, seed
     without = torch.stack(
         [_nats(counts - _counts(codes_[i : i + 1], coins[i : i + 1], counts)).mean() for i in range(m)]
     )
+    spread = without.std(correction=0).item()
+    told = m > 2 and spread > 1e-12 * without.abs().max().item()
     filled = (counts > 0).double()
     margins = (counts.sum(1) > 0).sum(1) + (counts.sum(2) > 0).sum(1)
     return Information(
         value=nats.mean().item(),
-        standard_error=without.std(correction=0).item() * sqrt(m - 1) if m > 2 else nan,
+        standard_error=spread * sqrt(m - 1) if told else nan,
         probes=m,
         method="plug-in",
         per_example=nats,
