@@ -59,8 +59,8 @@ def whole_sample(
         )
     rates, noises = per_step("lr", lr, len(means)), per_step("sigma", sigma, len(means))
     d = whole("d", d)
-    walked = zip(means, rates, noises, strict=True)
-    nats = fsum(d / 2 * log1p((rate / noise) ** 2 * moment / d) for moment, rate, noise in walked)
+    walked = ((moment, rate / noise) for moment, rate, noise in zip(means, rates, noises, strict=True))
+    nats = fsum(d / 2 * log1p(ratio * ratio * moment / d) for moment, ratio in walked)
     return xu_raginsky.bound(nats, n=n, R=positive("R", R))
 
 

@@ -192,6 +192,8 @@ def fast_rate_bound(training_risk: float, information: float) -> float:
     risk, nats = _risk(training_risk), _of_coins("information", information, 1)
     if risk == 0:
         return min(interpolating_risk(nats), 1.0)
+    if nats == 0:
+        return risk  # the limit at rho = 0, which no search reaches
 
     def at(rho: float) -> float:
         return (nats - risk * log1p(-expm1(rho))) / rho

@@ -16,10 +16,11 @@ from helpers.widgets.chart import SCRIPT, STATIC, Chart, TextTable, plain, round
 class Dice(Chart):
     """Bars to be dragged, or moved by sliders: weights of a distribution p on m faces.
 
-    ``prior``: (m,) positive probabilities; ``values``: (m,) V of the faces, in nats. ``weights``: increasing positive
-    stops of every bar. The sentence reports the gain E_p V, the price KL(p || prior), their difference, and how far
-    it is from the log-partition log E_prior exp V, the most that any p can reach. A last slider uncovers the
-    distribution that reaches it, in the picture and in the sentence. ``start``: first index of each bar (default: the one nearest to the prior).
+    ``prior``: (m,) positive probabilities; ``values``: (m,) V of the faces, in nats. ``weights``: increasing
+    positive stops of every bar. The sentence reports the gain E_p V, the price KL(p || prior), their difference,
+    and how far it is from the log-partition log E_prior exp V, the most that any p can reach. A last slider
+    uncovers the distribution that reaches it, in the picture and in the sentence. ``start``: first index of each
+    bar (default: the one nearest to the prior).
 
     Raises ValueError if the prior is no distribution with positive entries, a shape does not fit, or the weights are
     not positive and increasing.
