@@ -8,7 +8,7 @@ from helpers.curvature.contracts import check_model, on_model
 from helpers.curvature.keys import Verdicts
 from helpers.curvature.precision import precise
 from helpers.curvature.routes import PlainOperations, has_second_derivative
-from helpers.curvature.trials import EXAMPLES, places, spread
+from helpers.curvature.trials import affordable, places, spread
 from helpers.data import Split, as_split
 from helpers.models import flat, outputs, trainable
 
@@ -23,8 +23,8 @@ def is_piecewise_affine(model: nn.Module, split: Split, *, seed: int = 0) -> tup
     vanishes for every constant r. The check takes a random r and a random direction within each tensor, and looks at
     that block of the product: zero for ReLU networks with convolutions, residuals and BatchNorm in evaluation mode,
     not zero upstream of a smooth activation, or for a tensor that is used twice. All tensors are tried, once an
-    architecture and layout of inputs, on a few examples where the model is and at a place with noise (``trials``), so
-    a wrong "yes" has probability zero where the examples reach every weight. A "yes" counts only where two backward
+    architecture and layout of inputs, on some examples where the model is and at a place with noise (``trials``), so
+    a wrong "yes" has probability zero where the examples reach every weight on every branch of the model. A "yes" counts only where two backward
     passes are seen to give the second derivative: one that PyTorch cannot see looks like zero.
     """
     check_model(model)
@@ -32,7 +32,7 @@ def is_piecewise_affine(model: nn.Module, split: Split, *, seed: int = 0) -> tup
     verdict = _verdicts.of(model, split.inputs)
     if verdict is None:
         with PlainOperations():
-            few = on_model(model, spread(split), slice(EXAMPLES))
+            few = on_model(model, spread(split, affordable(model)), slice(None))
             verdict = min((_tried(*place, seed) for place in places(model, few)), key=lambda one: one[0])
         if verdict[0] and not has_second_derivative(model, few):
             verdict = _UNKNOWN

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from helpers.curvature.contracts import on_model
 from helpers.curvature.derivatives import projection
 from helpers.curvature.keys import Verdicts
-from helpers.curvature.trials import EXAMPLES, doubled, lent, places, spread
+from helpers.curvature.trials import affordable, doubled, lent, places, spread
 from helpers.data import Split
 from helpers.losses import per_example
 from helpers.models import flat, outputs, split_like, trainable, weights
@@ -136,7 +136,7 @@ def has_second_derivative(model: nn.Module, few: Split) -> bool:
 
 
 def _first_right(model: nn.Module, split: Split) -> BatchProduct:
-    few = on_model(model, spread(split), slice(EXAMPLES))
+    few = on_model(model, spread(split, affordable(model)), slice(None))
     for route in (reverse_over_forward, reverse_over_reverse, with_plain_operations):
         if _runs(route, model, few) and all(_is_right(route, *place) for place in _doubled_places(model, few)):
             return route

@@ -18,13 +18,19 @@ from helpers.data import Split
 from helpers.data.inputs import each, tensors
 from helpers.models import copied, outputs, split_like, trainable, weights
 
-EXAMPLES = 4
+EXAMPLES, MOST = 4, 256
+WORK = 2**20  # examples times weights that a trial may take, beyond the fewest
 NOISE = 0.1  # relative to a tensor's root mean square; absolute where that is zero
 
 
-def spread(split: Split) -> Split:
-    """Up to ``EXAMPLES`` examples from all over the split."""
-    return split.take(torch.linspace(0, len(split) - 1, min(EXAMPLES, len(split))).round().long())
+def spread(split: Split, most: int = EXAMPLES) -> Split:
+    """Up to that many examples from all over the split."""
+    return split.take(torch.linspace(0, len(split) - 1, min(most, len(split))).round().long())
+
+
+def affordable(model: nn.Module) -> int:
+    """How many examples to try a network on. A gate or a kink may send only some through a part of it."""
+    return max(EXAMPLES, min(MOST, WORK // len(weights(model))))
 
 
 def tells(few: Split) -> bool:
