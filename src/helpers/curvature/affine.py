@@ -20,12 +20,13 @@ def is_piecewise_affine(model: nn.Module, split: Split, *, seed: int = 0) -> tup
     """Whether each weight tensor enters the outputs piecewise affinely, by a randomised check; and a reason.
 
     If the outputs f are affine in one weight tensor P (all others fixed), then the P-block of the Hessian of <r, f>
-    vanishes for every constant r. The check takes a random r and a random direction within each tensor, and looks at
-    that block of the product: zero for ReLU networks with convolutions, residuals and BatchNorm in evaluation mode,
-    not zero upstream of a smooth activation, or for a tensor that is used twice. All tensors are tried, once an
-    architecture and layout of inputs, on some examples where the model is and at a place with noise (``trials``), so
-    a wrong "yes" has probability zero where the examples reach every weight on every branch of the model. A "yes" counts only where two backward
-    passes are seen to give the second derivative: one that PyTorch cannot see looks like zero.
+    vanishes for every constant r. The check takes a random r and a random direction within each tensor, and looks
+    at that block of the product: zero for ReLU networks with convolutions, residuals and BatchNorm in evaluation
+    mode, not zero upstream of a smooth activation, or for a tensor that is used twice. All tensors are tried, once
+    an architecture and layout of inputs, on some examples where the model is and at a place with noise
+    (``trials``), so a wrong "yes" has probability zero where the examples reach every weight on every branch of the
+    model. A "yes" counts only where two backward passes are seen to give the second derivative: one that PyTorch
+    cannot see looks like zero.
     """
     check_model(model)
     split = as_split(split)

@@ -3,8 +3,8 @@
 A key is a nested tuple that is compared with the one of the last trial. Values of weights and of PyTorch's own running
 statistics are no part of it, for the trials look where those hide nothing; everything else is: the modules' types,
 settings, hooks, buffers, and what they keep in lists, dictionaries, slots, private attributes and those of their class,
-functions with what they enclose. What a function reads from its file is not seen. A model that keeps more than ``MOST`` values is never equal
-to anything, so that it is tried every time.
+functions with what they enclose. What a function reads from its file is not seen. A model that keeps more than ``MOST``
+values is never equal to anything, so that it is tried every time.
 """
 
 from collections import deque

@@ -18,7 +18,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from helpers._checks import positive
-from helpers.supersample.coins import numbers_of
+from helpers._tensors import floats_of
 
 ROUNDING = 1e-13  # probabilities below it may be rounding of the transform they come from, and count for nothing
 
@@ -41,7 +41,7 @@ class LossDifference:
 
     def __post_init__(self) -> None:
         for name in ("values", "probabilities"):
-            object.__setattr__(self, name, numbers_of(name, getattr(self, name)).double().numpy())
+            object.__setattr__(self, name, floats_of(name, getattr(self, name)).double().numpy())
         if self.values.ndim != 1 or self.values.shape != self.probabilities.shape:
             raise ValueError("values and probabilities must be two rows of one length")
         if not np.allclose(self.values, -self.values[::-1]):

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from helpers._checks import whole
 from helpers._generators import generator_from
+from helpers._tensors import numbers_of
 from helpers.data import Split, as_split, partition
-from helpers.supersample.coins import coins_of, numbers_of
+from helpers.supersample.coins import coins_of
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from helpers._checks import seed_of, whole
 from helpers._generators import generator_from
+from helpers._tensors import numbers_of
 from helpers.curvature import Estimate
-from helpers.supersample.coins import coins_of, numbers_of
+from helpers.supersample.coins import coins_of
 
 
 @dataclass(frozen=True, kw_only=True)
