@@ -6,9 +6,27 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import alignment, data, flatness, langevin, neu, pac_bayes, soft_rank, wang_mao
+from helpers import (
+    alignment,
+    curvature,
+    data,
+    flatness,
+    langevin,
+    neu,
+    omniscient,
+    pac_bayes,
+    soft_rank,
+    wang_mao,
+    widgets,
+)
 from helpers._tensors import floats_of, numbers_of, symmetric
 from helpers.data import Split
+from helpers.losses import ClippedCrossEntropy
+
+CE = ClippedCrossEntropy(9.0)
+MODEL = torch.nn.Linear(3, 2).double().eval()
+SPLIT = Split(torch.eye(3).double(), torch.tensor([0, 1, 0]), 2, "made up")
+PLANE = {"x_label": "x", "y_label": "y", "title": "t"}
 
 
 def test_whole_numbers_are_numbers():
@@ -93,3 +111,37 @@ def test_kronecker_factors_of_half_a_layer_are_refused():
     split = Split(torch.tensor([[1.0], [2.0]]).double(), torch.zeros(2).double(), 0, "made up")
     with pytest.raises(ValueError, match="weight and bias of a layer to be trainable both"):
         soft_rank.kronecker_factors(model, flatness.HalfSquaredError(), split)
+
+
+H = torch.diag(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
+
+
+def test_a_right_side_of_any_library_is_solved_for():
+    for b in (torch.tensor([1, 1, 1]), np.ones(3), [1.0, 1.0, 1.0]):
+        found = curvature.solve_shifted(lambda v: H @ v, b, [1.0])
+        assert found.solutions[0].tolist() == pytest.approx([1 / 2, 1 / 3, 1 / 4])
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: curvature.solve_shifted(H, torch.ones(3), [1.0]), "matvec must be a function"),
+        (lambda: curvature.solve_shifted(lambda v: H @ v, torch.ones(3).double(), 1.0), "shifts must hold"),
+        (lambda: curvature.solve_shifted(lambda v: H @ v, torch.ones(3).double(), [None]), "entry of shifts must be a"),
+        (lambda: curvature.solve_shifted(lambda v: v[:2], torch.ones(3), [1.0]), "matvec must give a vector"),
+        (lambda: curvature.solve_shifted(lambda v: None, torch.ones(3), [1.0]), "matvec must give .* got a NoneType"),
+        (lambda: curvature.trace(MODEL, CE, SPLIT, tolerance=0.5), "tolerance must be a function of the value"),
+        (lambda: Split.from_dataset(iter([1])), "has no length and no items by number"),
+        (lambda: data.partition(SPLIT, 5, seed=0), "sizes must hold one number for each part"),
+        (lambda: widgets.Plane(glow="xl", lines={"xl": np.eye(2)}, **PLANE), "glow must be a list of names"),
+        (lambda: widgets.Curves([1.0, 2.0], {"a": [1j, 2]}, **PLANE), "holds complex numbers"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_a_sentence(call, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        call()
+
+
+def test_a_setting_that_no_solver_has_is_named():
+    with pytest.raises(ValueError, match="there is no setting foo; a solver has"):
+        omniscient.estimate([MODEL, MODEL], [SPLIT, SPLIT], SPLIT, SPLIT, loss=CE, lambdas=[1.0], steps=1, foo=3)

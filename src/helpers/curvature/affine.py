@@ -8,7 +8,7 @@ from helpers.curvature.contracts import check_model, on_model
 from helpers.curvature.keys import Verdicts
 from helpers.curvature.precision import precise
 from helpers.curvature.routes import PlainOperations, has_second_derivative
-from helpers.curvature.trials import affordable, places, spread
+from helpers.curvature.trials import places, tried
 from helpers.data import Split, as_split
 from helpers.models import flat, outputs, trainable
 
@@ -32,19 +32,21 @@ def is_piecewise_affine(model: nn.Module, split: Split, *, seed: int = 0) -> tup
     split = as_split(split)
     verdict = _verdicts.of(model, split.inputs)
     if verdict is None:
-        with PlainOperations():
-            few = on_model(model, spread(split, affordable(model)), slice(None))
-            verdict = min((_tried(*place, seed) for place in places(model, few)), key=lambda one: one[0])
-        if verdict[0] and not has_second_derivative(model, few):
-            verdict = _UNKNOWN
+        verdict = tried(lambda some: _verdict(model, on_model(model, some, slice(None)), seed), model, split)
         _verdicts.note(model, split.inputs, verdict)
     return verdict
+
+
+def _verdict(model: nn.Module, few: Split, seed: int) -> tuple[bool, str]:
+    with PlainOperations():
+        verdict = min((_block_vanishes(*place, seed) for place in places(model, few)), key=lambda one: one[0])
+    return _UNKNOWN if verdict[0] and not has_second_derivative(model, few) else verdict
 
 
 _UNKNOWN = False, "an operation of the model has no second derivative to check affinity with"
 
 
-def _tried(model: nn.Module, few: Split, seed: int) -> tuple[bool, str]:
+def _block_vanishes(model: nn.Module, few: Split, seed: int) -> tuple[bool, str]:
     parameters = trainable(model)
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     generator = generator_from(seed)
