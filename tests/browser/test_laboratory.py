@@ -1,6 +1,7 @@
 """The laboratory on the built page: trains without a kernel, by keyboard, on a phone, in both themes, from a file."""
 
 import json
+import re
 from collections.abc import Callable
 from statistics import median
 from typing import Any
@@ -59,7 +60,14 @@ def answer(body: str, kind: str) -> Callable[[Route], None]:
 
 
 def control(page: Page, label: str) -> Locator:
-    return element(page).get_by_label(label, exact=True)
+    """The control of this name; what it is folded into is opened."""
+    found = element(page).get_by_label(label, exact=True)
+    found.evaluate("(node) => { const fold = node.closest('details'); if (fold) fold.open = true; }")
+    return found
+
+
+def unfold(page: Page) -> None:
+    page.evaluate("document.querySelectorAll('.lab details').forEach((more) => (more.open = true))")
 
 
 @pytest.mark.parametrize("look", ["light", "dark", "phone"])
@@ -80,7 +88,7 @@ def test_it_trains_as_the_page_opens(visit: Callable[..., Any], look: str) -> No
 def test_axe_finds_nothing_once_it_has_trained(visit: Callable[..., Any], look: str) -> None:
     with visit(PAGE, look) as seen:
         trained(seen.page)
-        seen.page.evaluate("document.querySelectorAll('.lab details').forEach((more) => (more.open = true))")
+        unfold(seen.page)
         found = Axe().run(seen.page, ".lab", options={"preload": False}).response["violations"]
         assert [(rule["id"], rule["nodes"][0]["html"][:120]) for rule in found] == []
 
@@ -88,6 +96,7 @@ def test_axe_finds_nothing_once_it_has_trained(visit: Callable[..., Any], look: 
 def test_every_control_works_by_keyboard(visit: Callable[..., Any]) -> None:
     with visit(PAGE) as seen:
         before = trained(seen.page)
+        unfold(seen.page)
         for slider in element(seen.page).locator("input[type=range]:visible").all():
             text = slider.get_attribute("aria-valuetext")
             slider.focus()
@@ -161,14 +170,15 @@ def test_the_cell_in_the_page_repeats_its_run(visit: Callable[..., Any]) -> None
         assert words.startswith(f"Gap {gap:g} ".replace("-", "−"))
 
 
-def swept(page: Page) -> str:
-    """The answer beside the buttons, once a sweep has ended."""
-    answer = element(page).locator(".lab-answer")
-    for _ in range(20 * SECONDS):
-        if "95 % intervals" in answer.inner_text():
-            return answer.inner_text()
+def swept(page: Page) -> tuple[str, str]:
+    """The answer beside the buttons and its details, once a sweep has ended."""
+    lab, details = element(page), element(page).locator(".lab-details")
+    for _ in range(40 * SECONDS):
+        done = lab.get_by_role("button", name="Stop the sweep").count() == 0
+        if done and "95 % intervals" in details.inner_text():
+            return lab.locator(".lab-answer").inner_text(), details.inner_text()
         page.wait_for_timeout(100)
-    raise AssertionError(f"no sweep ended within {2 * SECONDS} s; the answer says {answer.inner_text()!r}")
+    raise AssertionError(f"no sweep ended within {4 * SECONDS} s; the details say {details.inner_text()!r}")
 
 
 @pytest.mark.parametrize("size", [(1280, 800), (390, 844)], ids=["desk", "phone"])
@@ -182,9 +192,12 @@ def test_a_sweep_answers_beside_its_button(visit: Callable[..., Any], size: tupl
         seen.page.keyboard.press("ArrowUp")
         assert not asked.is_visible()
         assert button.evaluate("(node) => node === document.activeElement")
-        words = swept(seen.page)
-        assert words.startswith("Digits: from batch size 2 to 200 the trace ")
-        assert "pairs of settings" in words
+        words, details = swept(seen.page)
+        assert re.match(
+            "(One|Two|Three|Four|Five) of (three|four|five) seeds: the flatter networks have the larger", words
+        )
+        assert details.startswith("Digits, seed 0: from batch size 2 to 200 the trace ")
+        assert "pairs of settings" in details
         verdict = element(seen.page).locator(".lab-verdict").inner_text()
         assert verdict.startswith("For the flatter networks you expected a larger gap, and there is ")
         assert verdict.endswith(" of 1 so far.")
@@ -194,13 +207,16 @@ def test_a_sweep_answers_beside_its_button(visit: Callable[..., Any], size: tupl
             assert box is not None
             assert box["y"] >= 0
             assert box["y"] + box["height"] <= size[1]
-        if size[0] == 1280:  # the chart of gap against trace stands beside the words
-            words_box, chart = (
-                element(seen.page).locator(f".lab-question {name}").bounding_box() for name in (".lab-answer", "svg")
-            )
-            assert words_box["x"] + words_box["width"] <= chart["x"]
+        chart = element(seen.page).locator(".lab-evidence > svg").bounding_box()
+        assert chart is not None
+        if size[0] == 1280:  # the whole picture stands below the words without scrolling
             assert chart["y"] + chart["height"] <= size[1]
-        dots = element(seen.page).locator(".lab-question svg .lab-dot")
+        seeds = element(seen.page).locator(".lab-evidence > svg text", has_text="seed").count()
+        assert 3 <= seeds <= 5
+        assert element(seen.page).locator(".lab-evidence > svg .lab-dot").count() == 2 * seeds
+        assert element(seen.page).locator(".lab-evidence > svg .lab-rise").count() == 2
+        assert element(seen.page).locator(".lab-question tbody tr").count() == 2 * seeds
+        dots = element(seen.page).locator(".lab-chart").last.locator("g.lab-group0 > .lab-dot")
         assert dots.count() == 7  # one setting is one dot, though the sweep comes home and trains it again
         assert control(seen.page, "batch size").get_attribute("aria-valuetext") == "20"
         assert element(seen.page).locator("li.lab-solved").count() >= 1
@@ -214,10 +230,10 @@ def test_a_sweep_that_fits_unequally_is_repeated_at_one_loss(visit: Callable[...
         again = element(seen.page).get_by_role("button", name="Sweep again, all to one training loss")
         assert again.count() == 0
         element(seen.page).get_by_role("button", name="Sweep the batch size").click()
-        assert "But they fit unequally" in swept(seen.page)
+        assert "But they fit unequally" in swept(seen.page)[1]
         again.click()
         assert element(seen.page).locator(".lab-answer").inner_text().startswith("Sweeping")
-        assert "Each setting stopped when the mean training loss" in swept(seen.page)
+        assert "Each setting stopped when the mean training loss" in swept(seen.page)[1]
         assert again.count() == 0
         assert control(seen.page, "stop at").input_value() == "loss"
 
@@ -229,7 +245,10 @@ def test_a_question_is_skipped_with_one_click_and_a_sweep_can_be_left(visit: Cal
         sweep.click()
         element(seen.page).get_by_role("button", name="Skip").click()
         answer = element(seen.page).locator(".lab-answer")
-        assert answer.inner_text().startswith("Sweeping: learning rate")
+        assert answer.inner_text().startswith("Sweeping")
+        assert (
+            element(seen.page).locator(".lab-details").inner_text().startswith("learning rate 0.01, seed 0: run 1 of")
+        )
         control(seen.page, "seed").fill("4")
         control(seen.page, "seed").press("Tab")
         assert answer.inner_text().startswith("The sweep was left")
@@ -308,6 +327,7 @@ def test_the_history_is_told_apart_and_cleared_by_keyboard(visit: Callable[..., 
         control(seen.page, "world").select_option("moons")
         seen.page.wait_for_timeout(300)
         trained(seen.page)
+        unfold(seen.page)
         groups = element(seen.page).locator(".lab-groups li")
         assert [text.strip() for text in groups.all_inner_texts()] == ["digits: 1 run", "moons: 1 run"]
         shapes = element(seen.page).locator(".lab-chart svg").first.locator(".lab-dot")
@@ -505,6 +525,7 @@ def test_the_small_laboratory_keeps_the_focus_and_its_labels_apart(visit: Callab
 def test_play_pause_and_one_epoch(visit: Callable[..., Any]) -> None:
     with visit(PAGE, reduced_motion="reduce") as seen:
         trained(seen.page)
+        unfold(seen.page)
         element(seen.page).get_by_role("button", name="One epoch").click()
         seen.page.wait_for_timeout(1500)
         value = element(seen.page).locator("progress")

@@ -50,7 +50,8 @@ def row(batch_size: int, trace: float, gap: float, noise: float = 0.005, train_l
 
 
 def answer(page: InBrowser, rows: list[Any], lost: Any = ()) -> dict[str, str]:
-    body = "return answerOf(argument.rows, argument.lost, 'batch_size');"
+    body = """const { rows, lost } = argument;
+    return answerOf(rows, lost, "batch_size", rows.length > 1 ? [[rows[0], rows.at(-1)]] : []);"""
     found: dict[str, str] = compute(page, body, {"rows": rows, "lost": list(lost)})
     return found
 
@@ -64,14 +65,59 @@ def answer(page: InBrowser, rows: list[Any], lost: Any = ()) -> dict[str, str]:
         ),
         ([(0.5, 0.14), (50, 0.25)], "rose 0.5 → 50 and the gap rose 0.14 → 0.25: flatter meant a smaller gap."),
         ([(4.8, 0.21), (3, 0.29)], "fell 4.8 → 3 while the gap rose 0.21 → 0.29: flatter did not mean a smaller gap."),
-        ([(0.5, 0.25), (50, 0.251)], "rose 0.5 → 50; the gap, 0.25 → 0.25, is too close to tell: no answer"),
+        ([(0.5, 0.25), (50, 0.251)], "rose 0.5 → 50; the gap, 0.25 → 0.25, is too close to tell: no answer from this"),
         ([(5, 0.25), (5.001, 0.14)], "moved 5 → 5, which is too close to tell"),
     ],
 )
 def test_the_answer_is_what_the_rows_say(page: InBrowser, ends: list[Any], verdict: str) -> None:
     rows = [row(batch, *numbers) for batch, numbers in zip((2, 200), ends, strict=True)]
-    assert answer(page, rows)["verdict"].startswith("Digits: from batch size 2 to 200 the trace ")
-    assert verdict in answer(page, rows)["verdict"]
+    assert answer(page, rows)["details"].startswith("Digits, seed 0: from batch size 2 to 200 the trace ")
+    assert verdict in answer(page, rows)["details"]
+
+
+LARGER, SMALLER, SAME, NO_TRACE = (
+    [(0.5, 0.25), (50, 0.14)],
+    [(0.5, 0.14), (50, 0.25)],
+    [(0.5, 0.25), (50, 0.251)],
+    [(5, 0.25), (5.001, 0.14)],
+)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "asked", "line", "meant"),
+    [
+        ([LARGER], 1, "One of one seed: the flatter networks have the larger gap.", "larger"),
+        (
+            [LARGER, LARGER, SAME, NO_TRACE, LARGER],
+            5,
+            "Three of five seeds: the flatter networks have the larger gap. In two there is no answer.",
+            "larger",
+        ),
+        (
+            [SMALLER, SMALLER, SMALLER, SMALLER],
+            5,
+            "Four of four seeds: the flatter networks have the smaller gap. One seed is left out.",
+            "smaller",
+        ),
+        (
+            [SMALLER, LARGER, LARGER, SAME],
+            4,
+            "Of four seeds, the flatter networks have the larger gap in two and the smaller gap in one."
+            " In one there is no answer.",
+            "same",
+        ),
+        ([SAME, NO_TRACE], 2, "No answer from two seeds: an interval reaches zero", "same"),
+        ([NO_TRACE], 3, "cannot be told apart. Two seeds are left out.", None),
+        ([], 5, "No answer: the two ends were not both trained.", None),
+    ],
+)
+def test_one_line_says_what_the_seeds_say_and_no_more(
+    page: InBrowser, seeds: list[Any], asked: int, line: str, meant: str | None
+) -> None:
+    pairs = [[row(batch, *numbers) for batch, numbers in zip((2, 200), ends, strict=True)] for ends in seeds]
+    found = compute(page, "return [headline(argument[0], argument[1]), meantOver(argument[0])];", [pairs, asked])
+    assert line in found[0]
+    assert found[1] == meant
 
 
 def test_what_gave_no_row_is_named_and_unequal_fit_as_well(page: InBrowser) -> None:
@@ -81,14 +127,15 @@ def test_what_gave_no_row_is_named_and_unequal_fit_as_well(page: InBrowser) -> N
     assert (
         "Of 3 pairs of settings 3 can be told apart, and in 0 of them the flatter has the smaller gap (each" in details
     )
-    assert verdict.endswith("But they fit unequally: training losses at the end run from 0.01 to 0.9.")
+    assert verdict == "One of one seed: the flatter networks have the larger gap."
+    assert "But they fit unequally: training losses at the end run from 0.01 to 0.9." in details
     assert "nothing to compare" in answer(page, rows[:1])["verdict"]
     for one in rows:
         one["settings"]["stop_loss"] = 0.3
     assert "fell below 0.3, after 40 to 40 epochs." in answer(page, rows)["details"]
-    assert "unequally" not in answer(page, rows[1:2] * 2)["verdict"]
+    assert "unequally" not in answer(page, rows[1:2] * 2)["details"]
     apart = [row(2, 5, 0.25), row(20, 50, 0.2), row(200, 5.001, 0.14)]
-    assert "Of 3 pairs of settings 2 can be told apart" in answer(page, apart)["verdict"]
+    assert "Of 3 pairs of settings 2 can be told apart" in answer(page, apart)["details"]
 
 
 def test_intervals_are_student_s(page: InBrowser) -> None:
@@ -327,15 +374,71 @@ def test_every_bar_has_two_standard_errors_and_its_number_above_them(page: InBro
     assert found["twin"] == pytest.approx(spread.std(ddof=1) / 2)
 
 
-def test_a_landing_page_shows_what_will_stand_there(page: InBrowser) -> None:
-    scripts = "\n".join([*SHARED, script("train")]).replace("export default", "void")
-    body = """const { marks } = beforeTraining("u", 10, 460);
+@pytest.mark.parametrize("count", [4, 6])
+def test_before_training_a_page_shows_what_will_stand_there(page: InBrowser, count: int) -> None:
+    body = """const { marks } = emptyBars("u", 10, 460, argument);
     const bars = marks.filter(({ tag }) => tag === "g")
       .map(({ attributes, children }) => [attributes["data-bound"], children[0].children[0]]);
     return { bars, numbers: /NaN|undefined/.test(JSON.stringify(marks)) };"""
-    found = compute(page, body, scripts=scripts)
-    assert found["bars"] == [[name, "?"] for name in ("closed form", "end point", "omniscient", "self-certified")]
+    found = compute(page, body, count)
+    names = ("closed form", "end point", "omniscient", "self-certified", "counted", "Langevin")
+    assert found["bars"] == [[name, "?"] for name in names[:count]]
     assert not found["numbers"]
+
+
+# --- Flatness and gap in one picture ---------------------------------------------------------------------------------
+
+
+def entry(batch_size: int, seed: int, trace: float, gap: float, steep: float) -> dict[str, Any]:
+    one = row(batch_size, trace, gap)
+    distances = list(range(1, 9))
+    around = {key: [factor * steep * s * s for s in distances] for key, factor in
+              (("mean", 1.0), ("low", 0.5), ("high", 1.5))}  # fmt: skip
+    one["settings"] |= {"seed": seed, "n": 200, "label_noise": 0, "toy_noise": 0.2, "epochs": 40}
+    one["results"] |= {"classes": 10, "test_loss": 0.3, "dispersion": 1.0, "train_loss": 0.1}
+    one["results"]["along"] = around | {"distances": distances, "directions": 16}
+    one["results"]["gap"]["standard_error"] = 0.01
+    return one
+
+
+def test_flatness_and_gap_of_both_ends_are_drawn_and_stand_in_the_table(page: InBrowser) -> None:
+    pairs = [[entry(2, seed, 0.5, 0.25, 0.01), entry(200, seed, 50, 0.14, 0.03)] for seed in (0, 1)]
+    body = """const shown = endsOf("batch_size", argument);
+    const text = (one) => (typeof one === "string" ? one : one.children.map(text).join(" "));
+    return [280, 720].map((width) => {
+      const { marks, height } = evidencePicture("u", shown, width);
+      const ends = marks.filter(({ attributes }) => "data-end" in attributes);
+      const of = (children, name) => children.find(({ attributes }) => attributes.class === name).attributes.d;
+      return { height, dots: JSON.stringify(marks).match(/lab-dot/g).length,
+        rises: ends.map(({ children }) => of(children, "lab-rise")),
+        bad: /NaN|undefined|null/.test(JSON.stringify(marks)),
+        legend: evidenceLegend(shown).map(text), rows: evidenceTable(shown)[1].children.map(text) };
+    });"""
+    narrow, wide = compute(page, body, pairs)
+    assert narrow["height"] == 2 * wide["height"]
+    for found in (narrow, wide):
+        assert found["dots"] == 4
+        assert not found["bad"]
+    last = [float(path.rsplit(" ", 1)[1]) for path in wide["rises"]]
+    zero = float(re.match(r"M[\d.]+ ([\d.]+)", wide["rises"][0]).group(1))  # type: ignore[union-attr]
+    assert (zero - last[1]) / (zero - last[0]) == pytest.approx(3, rel=0.01)
+    assert "batch size 2, by the trace the flatter" in wide["legend"][0]
+    assert "mean and range of 32 random directions" in wide["legend"][2]
+    assert [text.split()[:3] for text in wide["rows"]] == [["batch", "size", size] for size in ("2,", "200") * 2]
+    assert "0.16 (0.08 to 0.24)" in wide["rows"][0]  # distance 4
+
+
+def test_the_newest_two_runs_are_compared_in_words(page: InBrowser) -> None:
+    flat, sharp = entry(2, 0, 0.5, 0.25, 0.01), entry(200, 0, 50, 0.14, 0.03)
+    other = entry(200, 1, 50, 0.14, 0.03)
+    untrained = entry(50, 0, 50, 0.14, 0.03)
+    untrained["results"]["train_loss"] = 2.0
+    body = "return argument.map((history) => newestLine(newestTwo(history)).join(' '));"
+    alone, larger, apart, poor = compute(page, body, [[flat], [flat, sharp], [flat, other], [flat, untrained]])
+    assert alone.startswith("Does flatter mean a smaller gap?")
+    assert larger.startswith("The newest two runs: the flatter one has the larger gap. That is one seed")
+    assert "other samples" in apart
+    assert "not trained" in poor
 
 
 # --- Drawing ---------------------------------------------------------------------------------------------------------

@@ -1,12 +1,5 @@
 // ---- the small laboratory: one button, four bars and the gap ---------------------------------------------------------------------------
 
-// The axes and what will stand there; no number yet.
-function beforeTraining(uid, classes, width) {
-  const unknown = { value: 0, standard_error: 0 };
-  const columns = columnsOf({}, 3, 1).slice(0, 4).map((column) => ({ ...column, none: "?" }));
-  return barsPicture(uid, { gap: unknown, error_gap: unknown, clip: 12 * Math.log(classes), classes }, columns, width);
-}
-
 function render({ model, el }) {
   const uid = `lab-${Math.random().toString(36).slice(2, 9)}`;
   const root = make("div", { class: "lab lab-small-one", role: "group", "aria-label": "Train four networks" });
@@ -26,7 +19,7 @@ function render({ model, el }) {
       display(bars, barsPicture(uid, shown, columns, width));
       note.textContent = belowTheGap(shown, columns);
     }
-    else display(bars, beforeTraining(uid, CLASSES_OF_ENGINE[settings.world], width));
+    else display(bars, emptyBars(uid, CLASSES_OF_ENGINE[settings.world], width, 4));
   }
   function start() {
     if (press.getAttribute("aria-disabled") === "true") return; // not disabled: that would take the focus away
