@@ -264,7 +264,7 @@ def test_a_sweep_is_stopped_by_its_button_and_comes_home(visit: Callable[..., An
         trained(seen.page)
         control(seen.page, "ask me before a sweep").uncheck()
         element(seen.page).get_by_role("button", name="Sweep the batch size").click()
-        element(seen.page).get_by_role("button", name="Stop the sweep of the batch size").click()
+        element(seen.page).get_by_role("button", name="Stop the sweep").click()
         assert element(seen.page).locator(".lab-answer").inner_text().startswith("The sweep was left")
         assert element(seen.page).get_by_role("button", name="Sweep the batch size").count() == 1
         trained(seen.page)
@@ -302,6 +302,122 @@ def test_what_is_of_the_run_before_stays_and_is_dimmed_until_there_is_something_
         assert {paths for _, _, paths in looks} == {4}
         assert any("lab-stale" in root and "lab-before" in svg for root, svg, _ in looks)
         assert looks[-1][:2] == ["lab", ""]
+
+
+WATCH_HEIGHTS = """globalThis.heights = [];
+addEventListener("DOMContentLoaded", () => {
+    const look = () => {
+        const lab = document.querySelector(".lab");
+        if (lab?.children.length) heights.push(Math.round(lab.getBoundingClientRect().height / 3));
+        requestAnimationFrame(look);
+    };
+    look();
+});"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_jumps_when_results_arrive(visit: Callable[..., Any], width: int) -> None:
+    for name in (PAGE, "book/intro"):
+        with visit(name, viewport={"width": width, "height": 844}) as seen:
+            seen.page.add_init_script(WATCH_HEIGHTS)
+            seen.page.reload()
+            if name == PAGE:
+                trained(seen.page)
+                control(seen.page, "batch size").press("ArrowRight")
+                seen.page.wait_for_timeout(300)
+                trained(seen.page)
+                seen.page.evaluate("document.activeElement.blur()")
+            else:
+                element(seen.page).locator("button.lab-main").click()
+                element(seen.page).get_by_role("button", name="Train four others").wait_for()
+            heights = seen.page.evaluate("heights")
+            assert len(heights) > 5
+            assert max(heights) - min(heights) <= 1, sorted(set(heights))
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_sliders_are_wide_and_no_choice_is_cut(visit: Callable[..., Any], width: int) -> None:
+    with visit(PAGE, viewport={"width": width, "height": 844}) as seen:
+        trained(seen.page)
+        unfold(seen.page)
+        widths = (
+            element(seen.page)
+            .locator("input[type=range]:visible")
+            .evaluate_all("(inputs) => inputs.map((input) => input.getBoundingClientRect().width)")
+        )
+        assert len(widths) >= 10
+        assert min(widths) >= 140
+        cut = element(seen.page).evaluate(
+            """(root) => [...root.querySelectorAll("select")].filter((select) => {
+                const twin = select.cloneNode(true);
+                Object.assign(twin.style, { width: "max-content", maxWidth: "none", position: "absolute" });
+                select.after(twin);
+                const cut = twin.offsetWidth > select.offsetWidth + 1;
+                twin.remove();
+                return cut;
+            }).map(({ id }) => id)"""
+        )
+        assert cut == [] or width == 390
+        assert seen.page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+
+
+def test_what_cannot_be_trained_is_named(visit: Callable[..., Any], site: str) -> None:
+    with visit(PAGE) as seen:
+        seen.page.goto(f"{site}/{PAGE}.html#lab?world=mars&batch_size=900&lr=fast&n=60&epochs=3")
+        seen.page.reload()
+        note = element(seen.page).locator(".lab-note")
+        trained(seen.page)
+        said = note.inner_text()
+        assert "batch size 900 is out of range and became 60" in said
+        assert "learning rate “fast” is none and became 0.1" in said
+        assert "world “mars” is none and became digits" in said
+        assert "epochs" not in said
+        seed = control(seen.page, "seed")
+        seed.fill("-5")
+        seed.press("Tab")
+        assert "seed -5 is out of range and became 0" in note.inner_text()
+        seed.fill("7")
+        seed.press("Tab")
+        seen.page.wait_for_timeout(300)
+        trained(seen.page)
+        assert note.inner_text() == ""
+        summary = element(seen.page).locator(".lab-more > summary").inner_text()
+        assert summary == "More controls: epochs 3, examples n 60, seed 7"
+        assert "seed=7" in (element(seen.page).locator("pre code").text_content() or "")
+
+
+def test_digits_that_do_not_load_are_named_and_asked_for_again(visit: Callable[..., Any]) -> None:
+    for name in (PAGE, "book/intro"):
+        with visit(name) as seen:
+            seen.page.route("**/digits.js", lambda route: route.abort())
+            seen.page.reload()
+            note = element(seen.page).locator(".lab-note" if name == PAGE else ".lab-status")
+            button = element(seen.page).locator(".lab-buttons .lab-main" if name == PAGE else "button.lab-main")
+            if name != PAGE:
+                button.click()
+            for _ in range(10 * SECONDS):
+                if "could not be loaded" in note.inner_text():
+                    break
+                seen.page.wait_for_timeout(100)
+            assert "The digits could not be loaded; choose another world, or reload the page." in note.inner_text()
+            seen.page.unroute("**/digits.js")
+            button.click()
+            if name == PAGE:
+                trained(seen.page)
+                assert element(seen.page).locator(".lab-panel svg").first.locator(".lab-ink").count() > 0
+            else:
+                element(seen.page).get_by_role("button", name="Train four others").wait_for()
+
+
+def test_numbers_on_paper(visit: Callable[..., Any]) -> None:
+    with visit(PAGE) as seen:
+        trained(seen.page)
+        seen.page.emulate_media(media="print")
+        lab = element(seen.page)
+        for hidden in (".lab-buttons", ".lab-more", ".lab-sweeps", "progress"):
+            assert lab.locator(hidden).first.is_hidden(), hidden
+        for shown in (".lab-evidence > svg", ".lab-bars svg", ".lab-answer", ".lab-status", ".lab-numbers table"):
+            assert lab.locator(shown).first.is_visible(), shown
 
 
 def test_a_prediction_is_judged(visit: Callable[..., Any]) -> None:

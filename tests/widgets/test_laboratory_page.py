@@ -195,6 +195,17 @@ def test_a_degenerate_run_solves_no_challenge(page: InBrowser, number: int, kind
     assert words in said
 
 
+def test_a_run_that_stands_for_nothing_says_so(page: InBrowser) -> None:
+    runs = [FINE, FINE | {"train_loss": 2.0}, FINE | {"train_loss": 20.0}]
+    fine, untrained, diverged = compute(page, "return argument.map(standing);", runs)
+    assert fine == ""
+    assert (
+        "compared with no other: the networks are not trained: training loss 2, above half of a guess's 2.3"
+        in untrained
+    )
+    assert "the run diverged: its training loss is 20, a uniform guess costs 2.3." in diverged
+
+
 @pytest.mark.parametrize("number", [1, 4])
 def test_two_challenges_are_for_the_digits(page: InBrowser, number: int) -> None:
     said = judged(page, number, {1: FINE, 4: USEFUL}[number], {"world": "moons"})

@@ -15,7 +15,13 @@ function untrained(entry) {
   const { results } = entry;
   const half = 0.5 * Math.log(results.classes);
   return diverged(entry) ?? (results.train_loss > half
-    ? `the networks are not trained: their training loss is ${format(results.train_loss)}, more than half of a uniform guess's ${format(2 * half)}` : null);
+    ? `the networks are not trained: training loss ${format(results.train_loss)}, above half of a guess's ${format(2 * half)}` : null);
+}
+
+// The same as a sentence for the end of what is said of the run; "" where it stands for its setting.
+function standing(results) {
+  const unfit = untrained({ results });
+  return unfit ? ` This run is compared with no other: ${unfit}.` : "";
 }
 
 // Why nothing was at stake: null, or a sentence's end.

@@ -1,7 +1,7 @@
 // ---- the controls: what stands at first sight, and what is folded away ----------------------------------------------------------------
 
-const AT_FIRST = ["batch_size", "lr", "toy_noise"];
-const FOLDED = ["stop_loss", "epochs", "momentum", "width", "n", "label_noise", "temperature"];
+const AT_FIRST = ["batch_size", "lr"];
+const FOLDED = ["stop_loss", "epochs", "momentum", "width", "n", "label_noise", "temperature", "toy_noise"];
 
 // All controls of a setting. `lab`: now(), the settings; change(part), what a reader moved; said(words), what could not be taken.
 function makeControls(uid, lab) {

@@ -101,6 +101,7 @@ function assemble({ model, root }) {
     [busy, pending, started, mode] = [true, false, performance.now(), how];
     [results, quick, portrait, plane] = [null, null, null, null];
     job = settings;
+    if (job.world === "digits" && !pixels) digitsReady(); // they may have failed to load before
     trainer.train(job, how);
   }
   function press(how) {
@@ -228,14 +229,14 @@ function assemble({ model, root }) {
     },
     bars() {
       const current = results ?? quick;
-      if (!current && !bars.firstChild.nextSibling.nextSibling) display(bars, emptyBars(uid, CLASSES_OF_ENGINE[settings.world], widths.bars, 6));
+      if (!current && !history.length) display(bars, emptyBars(uid, CLASSES_OF_ENGINE[job.world], widths.bars, 6));
       if (!current || (calm && busy && !results)) return;
       const columns = columnsOf(current, view.lam, view.stretch);
       display(bars, barsPicture(uid, current, columns, widths.bars));
       write(barsNote, belowTheGap(current, columns));
       drawGauge(gauge, current.omniscient, view.lam);
     },
-    words() { if (results && !sweeper.going()) write(status, sentence(results, job, view, columnsOf(results, view.lam, view.stretch))); },
+    words() { if (results && !sweeper.going()) write(status, sentence(results, job, view, columnsOf(results, view.lam, view.stretch)) + standing(results)); },
     charts() {
       const groups = groupsOf(history, varied);
       charts.forEach(({ svg, across, up }, i) => display(svg, historyPicture(`${uid}-h${i}`, history, groups, varied,
@@ -317,12 +318,15 @@ function assemble({ model, root }) {
     widths.charts = charts.map(({ node }) => within(node, 240, 480));
   };
   measureWidths();
-  update("evidence", "runs", "bars");
+  controls.follow(settings);
+  display(evidence, evidencePicture(`${uid}-evidence`, null, widths.evidence)); // frames of the final size
+  display(runs, runsPicture(picture, uid, { job, portrait, plane, pixels, ghost: null }, widths.runs));
+  display(bars, emptyBars(uid, CLASSES_OF_ENGINE[settings.world], widths.bars, 6));
   const redraw = new ResizeObserver(() => { measureWidths(); update("runs", "bars", "charts", "evidence"); });
   redraw.observe(root);
   const sent = () => { const now = fromAddress(location.hash); if (now) { leave(); settings = now.settings; look(now); begin("run"); note.textContent ||= now.refused; } };
   if (model.asset) addEventListener("hashchange", sent);
-  if (settings.world === "digits" || model.asset) digitsReady();
+  if (model.asset) digitsReady();
   if (model.get("results")?.source === "python") given();
   else begin("run");
   note.textContent ||= addressed ? addressed.refused : refused(model.get("settings"));

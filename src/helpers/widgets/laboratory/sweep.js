@@ -79,7 +79,7 @@ function makeSweeper(uid, lab) {
     lab.put(sane({ ...lab.now(), ...STOP_AT_LOSS }));
     begin(again.dataset.key, false);
   }, { class: "lab-again", hidden: "" });
-  const label = (key) => `${sweep?.key === key ? "Stop the sweep of" : "Sweep"} the ${CONTROLS[key].label}`;
+  const label = (key) => (sweep?.key === key ? "Stop the sweep" : `Sweep the ${CONTROLS[key].label}`);
   const buttons = Object.keys(SWEEPS).map((key) => button(label(key), () => press(key), key === "batch_size" ? { class: "lab-main" } : {}));
 
   function press(key) {

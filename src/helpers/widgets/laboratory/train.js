@@ -29,7 +29,12 @@ function render({ model, el }) {
     trainer.train(settings, "run");
   }
   const trainer = makeTrainer(model, (data) => {
-    if (data.problem || data.broken) status.textContent = data.problem ?? data.broken;
+    const trouble = data.problem ?? data.broken ?? (data.diverged ? `The runs diverged in epoch ${data.diverged}: a weight is no longer finite.` : null);
+    if (trouble) {
+      press.setAttribute("aria-disabled", "false");
+      press.textContent = "Train four networks";
+      status.textContent = trouble;
+    }
     if (data.portrait && !data.results) press.textContent = `Epoch ${data.portrait.epoch} of ${settings.epochs}`;
     if (data.results) {
       shown = data.results;
