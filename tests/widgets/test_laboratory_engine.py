@@ -157,7 +157,7 @@ def network(seed: int = 0, inputs: int = 64, width: int = 8, classes: int = 10) 
 DERIVATIVES = f"""{SHAPE}
 const [W, v, sample] = [typed(argument.W), typed(argument.v), sampleOf(argument.sample)];
 return {{ gradient: curvature.gradient(shape, W, sample, clip), hvp: curvature.hvp(shape, W, sample, v, clip),
-  trace: curvature.trace(shape, W, sample, clip), along: along.losses_along(shape, W, v, sample, clip),
+  trace: curvature.trace(shape, W, sample, clip), along: along.losses_along(shape, W, [v], sample, clip)[0],
   ...values(shape, W, sample, clip) }};"""
 
 
@@ -364,8 +364,8 @@ MUTANTS = {
     "langevin": ("R: 0.5 })", "R: 1 })"),
     "direction": ("u.map((v) => v / length)", "u"),
     "distance": ("w + s * u[W2 + i]", "w + u[W2 + i]"),
-    "rise": (".map((v) => v - losses[r])", ""),
-    "clip along": ("- p[sample.y[i]], clip)", "- p[sample.y[i]], 2 * clip)"),
+    "rise": ("row.map((v) => v - losses[r])", "row"),
+    "clip along": ("loss < clip ? loss : clip", "loss"),
     "stop": ("runs.losses.at(-1) < settings.stop_loss", "runs.losses.at(-1) < 0.8 * settings.stop_loss"),
 }  # fmt: skip
 LANGEVIN = ("incoherence", "langevin")

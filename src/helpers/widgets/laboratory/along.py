@@ -16,7 +16,7 @@ from helpers.data import Split
 from helpers.losses import ClippedCrossEntropy
 from helpers.widgets.laboratory.generator import STREAMS, Generator
 
-DISTANCES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+DISTANCES = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
 DIRECTIONS = 4  # of each run
 
 

@@ -68,3 +68,17 @@ function makeView(uid, moved) {
     },
   };
 }
+
+// A button that copies what stands in a cell, and a place that says whether it did.
+function copierOf(cell) {
+  const copied = make("span", { role: "status" });
+  const copy = button("Copy as Python", async () => {
+    try {
+      await navigator.clipboard.writeText(cell.textContent);
+      copied.textContent = " copied";
+    } catch {
+      copied.textContent = " select the cell below and copy it";
+    }
+  });
+  return [copy, copied];
+}

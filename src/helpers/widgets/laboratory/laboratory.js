@@ -23,6 +23,7 @@ function assemble({ model, root }) {
   let onPage = false; // no worker: trained beside the page
   let [mode, prediction, varied] = ["run", null, "batch_size"];
   let ofSweep = null; // the two ends of the newest sweep, until a control is moved; else the newest two runs are shown
+  let answered = false; // whether the line above the picture is a sweep's
   let job = settings; // what is being trained; settings may have moved on meanwhile
   let touched = addressed !== null; // the address of the page is the reader's until a control is moved
 
@@ -48,7 +49,7 @@ function assemble({ model, root }) {
     now: () => settings,
     put(next) { settings = next; },
     train() { [busy, pending] = [false, false]; begin("run"); },
-    begins(key) { [touched, verdict.textContent, ofSweep] = [true, "", null]; charts[0].look(key); vary(key); },
+    begins(key) { [touched, verdict.textContent, ofSweep, answered] = [true, "", null, true]; charts[0].look(key); vary(key); },
     shows(key, pairs) { ofSweep = endsOf(key, pairs); },
     judged(said, meant) {
       verdict.textContent = meant ? score(OF_A_SWEEP, said, meant) : "Which end is the flatter could not be told, so what you expected is not scored.";
@@ -72,17 +73,20 @@ function assemble({ model, root }) {
   const gauge = make("div", { class: "lab-gauge", role: "img", "aria-label": "nothing has been trained yet" });
   const table = make("table");
   const python = make("code");
-  const copied = make("span", { role: "status" });
   const challenges = CHALLENGES.map(({ ask: text }) => make("li", {}, make("span", { class: "lab-tick", "aria-hidden": "true" }, "○"), ` ${text} `, make("em", {})));
   const charts = [["batch_size", "trace"], ["trace", "gap"]].map(([across, up], i) => makeChart(`${uid}-h${i}`, across, up, () => {
     if (i === 0) vary(charts[0].across);
     update("charts");
   }));
   const legend = make("ul", { class: "lab-legend lab-groups" });
-  const clear = button("Clear the history", () => { [history.length, ofSweep] = [0, null]; update("charts", "evidence"); });
+  const clear = button("Clear the history", () => {
+    history.length = 0;
+    if (!sweeper.going()) { leave(); sweeper.compares(newestLine(null)); }
+    update("charts", "evidence");
+  });
 
   // --- what happens
-  function vary(key) { if (Object.hasOwn(CONTROLS, key)) varied = key; }
+  const vary = (key) => { if (Object.hasOwn(CONTROLS, key)) varied = key; };
   function change(part) {
     leave();
     touched = true;
@@ -129,7 +133,7 @@ function assemble({ model, root }) {
   function leave() { // a sweep or a question that something else has taken the place of
     asker.close();
     sweeper.leave();
-    ofSweep = null;
+    [ofSweep, answered] = [null, false];
   }
 
   function finish() {
@@ -142,7 +146,7 @@ function assemble({ model, root }) {
       sweeper.take(entry);
       judge();
       if (prediction) verdict.textContent = score(OF_A_RUN, prediction.said, direction(prediction.before.results, results, "gap"));
-      if (!sweeper.going() && !ofSweep) sweeper.compares(newestLine(newestTwo(history)));
+      if (!answered) sweeper.compares(newestLine(newestTwo(history)));
       update("charts", "evidence");
     } else {
       sweeper.lose(job, "it never fell to the training loss");
@@ -254,14 +258,6 @@ function assemble({ model, root }) {
   });
 
   // --- put together
-  const copy = button("Copy as Python", async () => {
-    try {
-      await navigator.clipboard.writeText(python.textContent);
-      copied.textContent = " copied";
-    } catch {
-      copied.textContent = " select the cell below and copy it";
-    }
-  });
   const scrolled = (words, content) => make("div", { class: "lab-scroll", role: "region", tabindex: 0, "aria-label": words }, content);
   root.setAttribute("role", "group");
   root.setAttribute("aria-label", "The laboratory");
@@ -289,7 +285,7 @@ function assemble({ model, root }) {
       make("div", { class: "lab-stage" }, ...charts.map(({ node }) => node)), make("div", { class: "lab-row" }, legend, clear)),
     make("details", { open: "" }, make("summary", {}, "Five challenges"), make("ol", { class: "lab-challenges" }, ...challenges)),
     make("details", { class: "lab-numbers" }, make("summary", {}, "The numbers as a table"), scrolled("numbers of the newest run", table)),
-    make("details", {}, make("summary", {}, "The same run in Python"), make("p", {}, copy, copied), make("pre", {}, python)),
+    make("details", {}, make("summary", {}, "The same run in Python"), make("p", {}, ...copierOf(python)), make("pre", {}, python)),
   );
   for (const summary of root.querySelectorAll("summary, .lab-scroll")) summary.dataset.lmSuppressShortcuts = "true";
 
@@ -341,9 +337,8 @@ function assemble({ model, root }) {
 }
 
 function render({ model, el }) {
-  const root = make("div", { class: "lab" });
-  el.append(root);
-  return assemble({ model, root });
+  el.append(make("div", { class: "lab" }));
+  return assemble({ model, root: el.lastChild });
 }
 
 export default { render };
