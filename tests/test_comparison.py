@@ -340,3 +340,35 @@ def test_a_certificate_that_is_a_hold_out_estimate_says_so(trained):
     run, train, data = trained
     found = helpers.bounds(run, **data, train=train, loss=CLIPPED, lambdas=[1e6])
     assert any("rise of the training loss" in words for words in found["self-certified, lambda 1e+06"].warnings)
+
+
+def test_traces_are_as_accurate_as_the_solver_asks(trained, monkeypatch):
+    """The value holds a cube root of the trace: three times its relative error may stand there."""
+    run, train, data = trained
+    asked = []
+
+    class Noted:
+        @staticmethod
+        def of(*_, **settings):
+            asked.append(settings)
+            raise InterruptedError
+
+    monkeypatch.setattr(comparison, "Traces", Noted)
+    solver = omniscient.Solver(value_rtol=0.02, most_probes=7, seed=5)
+    with pytest.raises(InterruptedError):
+        helpers.bounds(*(run, *data.values()), train=train, loss=CLIPPED, lambdas=LAMBDAS, solver=solver)
+    assert asked == [{"rtol": pytest.approx(0.06), "most_probes": 7, "seed": 5}]
+
+
+def test_a_small_trace_is_a_trace_and_half_is_not_more_than_half(trained):
+    run, train, _ = trained
+    runs = omniscient.Runs(run.models, train, CLIPPED)
+    assert measurement.IsotropicBounds.of(run, runs, 0.0, 0.1).closed_form is not None
+    assert measurement.IsotropicBounds.of(run, runs, 0.5, 0.1).logarithmic is not None
+    assert measurement.IsotropicBounds.of(run, runs, -1e-9, 0.1).closed_form is None
+    fields = dict.fromkeys(omniscient.Row.__dataclass_fields__, 0.0)
+    row = omniscient.Row(**fields | {"value": 2.0, "penalty": 1.0, "converged": True, "negative_curvature": False})
+    words = "more than half of it is read off held-out losses"
+    assert row.holdout_share == comparison.MOST_READ_OFF
+    assert words not in comparison._omniscient(row, 1.0).warnings
+    assert words in comparison._omniscient(replace(row, penalty=1.01), 1.0).warnings

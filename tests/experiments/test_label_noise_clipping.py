@@ -147,3 +147,7 @@ def test_the_paper_s_code_path_runs_at_a_tiny_size(experiment):
 def test_settings_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         replace(label_noise_clipping.SMOKE, **changes)
+
+
+def test_all_labels_may_be_random():
+    assert replace(label_noise_clipping.SMOKE, noise_levels=(0.0, 1.0)).noise_levels == (0.0, 1.0)

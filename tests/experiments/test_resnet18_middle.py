@@ -33,3 +33,8 @@ def test_noise_is_added_to_the_perturbed_weights(level):
     ).view(2, 6)
     for _, gaps in found:
         assert torch.allclose(gaps.float(), clean, atol=1e-6) == (level < 1e-3)
+
+
+def test_an_error_is_that_of_the_mean():
+    samples = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    assert resnet18_middle._error(samples) == pytest.approx(samples.std().item() / 2)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from instances import CLIPPED, network, sample
 
-from helpers import models, omniscient
+from helpers import curvature, models, omniscient
 from helpers.omniscient.rows import measured_rows
-from helpers.omniscient.surrogate import Perturbation, Solver
+from helpers.omniscient.surrogate import Perturbation, Solver, solve_dense
 
 
 def instance():
@@ -60,3 +60,55 @@ def test_roles_that_overlap_are_refused_by_every_bound():
     for call in calls:
         with pytest.raises(ValueError, match=r"share (20|30) examples"):
             call()
+
+
+def test_the_error_of_the_traces_is_that_of_their_mean_over_runs():
+    ensemble, train, _, val2 = instance()
+    runs = omniscient.Runs(ensemble, train, CLIPPED)
+    centres = omniscient.leave_one_out(runs.weights)
+    report = {"C": 1.0, "residual": 0.0, "converged": True, "negative_curvature": False}
+    paths = [[Perturbation(w - c, **report)] for w, c in zip(runs.weights, centres, strict=True)]
+    found = []
+
+    class Noted(Solver):
+        def trace_term(self, *arguments, factor, penalty, **others):
+            found.append((factor, super().trace_term(*arguments, factor=factor, penalty=penalty, **others)))
+            return found[-1][1]
+
+    solver = Noted("krylov", trace_method="hutchinson", most_probes=4)
+    (row,) = measured_rows(runs, val2, centres, paths, lambdas=[2.0], steps=3, solver=solver)
+    errors = [trace.standard_error for _, trace in found]
+    assert row.trace_error == pytest.approx((errors[0] ** 2 + errors[1] ** 2) ** 0.5 / 2)
+    offsets = (runs.weights - centres).square().sum(1)
+    for (factor, _), offset, split in zip(found, offsets, train, strict=True):
+        assert factor == pytest.approx(1.5 * (CLIPPED.R**2 / len(split) * offset.item()) ** (1 / 3))
+    size = runs.weights.norm(dim=1).mean().item()
+    assert row.noise_to_weight == pytest.approx(row.sigma * (3 * runs.weights.shape[1]) ** 0.5 / size)
+
+
+def test_one_step_unless_more_are_told():
+    ensemble, train, _, _ = instance()
+    runs, solver = omniscient.Runs(ensemble, train, CLIPPED), Solver("exact")
+    (told,) = omniscient.self_certified_on(runs, lambdas=[2.0], steps=1, solver=solver)
+    (silent,) = omniscient.self_certified_on(runs, lambdas=[2.0], solver=solver)
+    (by_models,) = omniscient.self_certified(ensemble, train, loss=CLIPPED, lambdas=[2.0], solver=solver)
+    assert told.sigma == silent.sigma == by_models.sigma
+
+
+def test_two_runs_have_one_degree_of_freedom():
+    ensemble, train, _, val2 = instance()
+    found = omniscient.gap(ensemble, train, val2, loss=CLIPPED)
+    trained, tested = (
+        torch.stack([curvature.values(model, CLIPPED, split) for model, split in pairs])
+        for pairs in (zip(ensemble, train, strict=True), ((model, val2) for model in ensemble))
+    )
+    over_runs = (tested.mean(1) - trained.mean(1)).var().item() / 2
+    over_examples = tested.mean(0).var().item() / len(val2)
+    assert found.freedom == pytest.approx(curvature.pooled_freedom([over_runs, over_examples], [1, len(val2) - 1]))
+
+
+def test_a_system_with_one_negative_direction_is_indefinite():
+    solved = solve_dense(torch.diag(torch.tensor([-1.0, 2.0, 3.0])), torch.ones(3), [0.0, 2.0])
+    assert solved.negative_curvature.tolist() == [True, False]
+    assert Solver().is_exact(700)
+    assert not Solver().is_exact(701)
