@@ -27,3 +27,17 @@ def unwritten(x):
 )
 def test_the_answer_says_what_is_the_matter(attempt, answer):
     assert doubles(attempt) == answer
+
+
+@check
+def triples(three_times):
+    assert (
+        three_times(2)
+        == 6
+    )  # fmt: skip
+    assert three_times(0) == 0, "three times nothing is nothing"
+
+
+def test_an_assertion_on_several_lines_is_told_whole_and_a_message_as_it_is():
+    assert triples(lambda x: 2 * x) == "Not right yet: three_times(2) == 6 does not hold."
+    assert triples(lambda x: 6) == "Not right yet: three times nothing is nothing."

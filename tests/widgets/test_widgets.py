@@ -475,6 +475,12 @@ def test_a_slider_over_words_hands_them_on_and_shows_them() -> None:
     assert "measure = trace" in curves._repr_mimebundle_()[0]["text/html"]
 
 
+def test_a_logarithmic_axis_reaches_as_far_down_as_it_is_told() -> None:
+    options: dict[str, Any] = {"x_label": "x", "y_label": "y", "title": "t"}
+    assert widgets.Curves([1.0, 2.0], {"c": [1e-9, 1.0]}, decades=10, **options).chart["y"]["decades"] == 10
+    assert "decades" not in widgets.Curves([1.0, 2.0], {"c": [1e-9, 1.0]}, **options).chart["y"]
+
+
 @pytest.mark.parametrize("bad", [math.nan, -math.inf])
 def test_one_value_that_cannot_be_drawn_is_enough(bad: float) -> None:
     options: dict[str, Any] = {"x_label": "x", "y_label": "y", "title": "t"}

@@ -26,6 +26,7 @@ class Curves(Chart):
     side. ``marks``: name to a place on the axis, one for each choice of the sliders (not of the one along x), as an
     array of their shape or a function of their values; drawn as an upright line and named in the sentence.
     ``readings``: in the same form, name to a number that the sentence reports.
+    ``decades``: how far below its largest value a logarithmic vertical axis reaches (default: six).
 
     Raises ValueError if there is nothing to draw, a shape does not fit, or a value is NaN.
     """
@@ -43,6 +44,7 @@ class Curves(Chart):
         slide_x: str | None = None,
         x_log: bool = True,
         log: bool = True,
+        decades: int | None = None,
         gap: Any = None,
         gap_label: str = "measured gap",
         marks: Mapping[str, Callable[..., ArrayLike] | ArrayLike] | None = None,
@@ -66,7 +68,7 @@ class Curves(Chart):
             "title": title,
             "description": description or f"{', '.join(series)} against {x_label}.",
             "x": {"label": x_label, "values": [rounded(v, 6) for v in xs], "log": x_log},
-            "y": {"label": y_label, "zero": False},
+            "y": {"label": y_label, "zero": False} | ({} if decades is None else {"decades": decades}),
             "series": list(series),
             "sliders": controls,
             "mark": slide_x is not None,
