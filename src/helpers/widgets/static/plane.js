@@ -41,8 +41,9 @@ function drawPlane(svg, chart, position, log, width, uid) {
     const walks = walksOf(chart, position, i);
     for (const walk of walks) {
       if (chart.kinds[i] === "points") {
-        const size = walk.length > CROWD ? 0.55 : 1;
-        inner.append(...walk.map(([a, b]) => glyph(i, x(a), y(b), false, size)));
+        const many = walk.length > CROWD;
+        const dots = walk.map(([a, b]) => glyph(i, x(a), y(b), false, many ? 0.5 : 1));
+        inner.append(make("g", many ? { class: "fi-crowd" } : {}, ...dots));
       } else if (chart.kinds[i] === "region") {
         const fill = `url(#${uid}-hatch${regions.indexOf(i) % 2})`;
         inner.append(make("path", { d: `${trace(walk)}Z`, fill, class: `fi-region fi-s${(i % 5) + 1}`, ...style }));
