@@ -324,3 +324,30 @@ def test_what_does_not_come_to_rest_has_no_covariance():
         stability.sgd_covariance(examples[0], examples[1] + 1, 0.1)
     with pytest.raises(ValueError, match=r"gradients must be of shape \(4, 2\)"):
         stability.sgd_covariance(examples[0], examples[1][:3], 0.1)
+
+
+@pytest.mark.parametrize("covariance", [stability.sgd_covariance, stability.diffusion_covariance])
+def test_single_precision_has_a_covariance_too(covariance):
+    rng = torch.Generator().manual_seed(0)
+    J, g = (torch.randn(50, 3, generator=rng, dtype=torch.float64) for _ in range(2))
+    H_i, g = J[:, :, None] * J[:, None, :], g - g.mean(0)
+    exact = covariance(H_i, g, 0.1, batch_size=5)
+    single = g.float() - g.float().mean(0)  # zero as far as single precision can say it
+    found = covariance(H_i.float(), single, 0.1, batch_size=5)
+    torch.testing.assert_close(found, exact.float(), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="mean zero"):
+        covariance(H_i.float(), single + 1e-4, 0.1, batch_size=5)
+
+
+@pytest.mark.parametrize("covariance", [stability.sgd_covariance, stability.diffusion_covariance])
+def test_the_sentence_of_a_refusal_names_what_helps(covariance):
+    H_i, g = bowl(torch.diag(torch.tensor([2.0, 1.0], dtype=torch.float64)), torch.eye(2, dtype=torch.float64))
+    with pytest.raises(ValueError, match="gradients must be finite"):
+        covariance(H_i, g * torch.nan, 0.1)
+    flat = torch.diag(torch.tensor([2.0, 0.0], dtype=torch.float64)).expand(4, 2, 2)
+    for lr in (0.1, 1e-3):  # no learning rate helps
+        with pytest.raises(ValueError, match="project on the span of H"):
+            covariance(flat, g, lr)
+    with pytest.raises(ValueError, match="replacement=True"):
+        covariance(H_i, g, 0.1, batch_size=5)
+    covariance(H_i, g, 0.1, batch_size=5, replacement=True)

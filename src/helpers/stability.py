@@ -59,7 +59,8 @@ def noise_share(batch_size: int, n: float) -> float:
     if math.isinf(n):
         return 1 / batch
     if batch > whole("n", n):
-        raise ValueError(f"a batch of {batch} cannot be drawn without replacement from n = {n}; pass n=math.inf")
+        hint = "draw with replacement (n=math.inf, or replacement=True)"
+        raise ValueError(f"a batch of {batch} cannot be drawn without replacement from n = {n}; {hint}")
     return 0.0 if batch == n else (n - batch) / (batch * (n - 1))
 
 
@@ -255,12 +256,14 @@ def sgd_covariance(
         replacement: whether a batch may hold an example twice.
 
     Raises:
-        ValueError: as ``second_moment_operator``; if the gradients do not fit or have a mean, or SGD does not come to
-            rest, because the spectral radius of the operator is not below 1.
+        ValueError: as ``second_moment_operator``; if the gradients do not fit, are not finite or have a mean; if a
+            direction is flat, so that nothing brings SGD back along it; or if SGD does not come to rest, because the
+            spectral radius of the operator is not below 1.
     """
-    H_i, _, share = _hessians(hessians, batch_size, replacement)
+    H_i, H, share = _hessians(hessians, batch_size, replacement)
     operator = second_moment_operator(hessians, lr, batch_size=batch_size, replacement=replacement)
     C = _noise(gradients, H_i)
+    _curved(H)
     if torch.linalg.eigvalsh(operator).abs().max() >= 1:
         raise ValueError(f"SGD does not come to rest at lr = {lr} and batch_size = {batch_size}; take a smaller lr")
     stay = torch.eye(len(operator), dtype=operator.dtype, device=operator.device) - operator
@@ -280,6 +283,7 @@ def diffusion_covariance(
     """
     H_i, H, share = _hessians(hessians, batch_size, replacement)
     C, eye = _noise(gradients, H_i), torch.eye(len(H), dtype=H.dtype, device=H.device)
+    _curved(H)
     fall = torch.kron(H, eye) + torch.kron(eye, H) - positive("lr", lr) * share * _spread(H_i, H)
     if torch.linalg.eigvalsh(fall)[0] <= 0:
         raise ValueError(f"the diffusion does not come to rest at lr = {lr}, batch_size = {batch_size}: take less lr")
@@ -288,12 +292,22 @@ def diffusion_covariance(
 
 
 def _noise(gradients: Tensor, hessians: Tensor) -> Tensor:
-    """C = mean_i g_i g_i^T of gradients that fit the Hessians and have mean zero."""
+    """C = mean_i g_i g_i^T of gradients that fit the Hessians and have mean zero, to the rounding of their sum."""
     if gradients.shape != hessians.shape[:2]:
         raise ValueError(f"gradients must be of shape {tuple(hessians.shape[:2])}, got {tuple(gradients.shape)}")
-    if not torch.allclose(gradients.mean(0), gradients.new_zeros(()), atol=1e-9 * float(gradients.abs().max())):
+    if not torch.isfinite(gradients).all():
+        raise ValueError("gradients must be finite")
+    off, size = gradients.mean(0).abs().max(), gradients.abs().max()
+    if off > max(1e-9, 16 * torch.finfo(gradients.dtype).eps) * size:
         raise ValueError("gradients must have mean zero: give those at the minimum of the mean loss")
     return gradients.T @ gradients / len(gradients)
+
+
+def _curved(H: Tensor) -> None:
+    """Refuse a mean Hessian with a direction that is flat or bends down: along it no learning rate comes to rest."""
+    h = torch.linalg.eigvalsh(H)
+    if h[0] <= 16 * len(H) * torch.finfo(H.dtype).eps * h[-1].abs():
+        raise ValueError("a direction of H is not curved upwards, and nothing rests along it: project on the span of H")
 
 
 def _spread(H_i: Tensor, H: Tensor) -> Tensor:

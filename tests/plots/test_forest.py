@@ -86,3 +86,19 @@ def test_the_row_to_compare_with_is_a_band_and_seeds_are_dots() -> None:
 def test_numbers_without_an_interval_are_refused(columns: dict, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         plots.intervals(columns, label="exponent")
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        ({"compare": "gaps"}, "compare must be the name of a row"),
+        ({"points": {"widths": {"gap": [0.1]}}}, "of 'widths'"),
+        ({"points": {"width": {"gaps": [0.1]}}}, r"got \['gaps'\] of 'width'"),
+        ({"points": {"width": {"gap": [0.1, math.nan]}}}, "points of 'width' must be finite"),
+        ({"limits": (1.0, -1.0)}, "limits must be finite and in order"),
+        ({"limits": (-1.0, math.inf)}, "limits must be finite and in order"),
+    ],
+)
+def test_what_would_be_drawn_nowhere_is_refused(extra: dict, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        plots.intervals(COLUMNS, label="exponent", **extra)

@@ -461,6 +461,26 @@ def test_a_number_beside_a_slider(value: float, text: str) -> None:
     assert plain(value) == text
 
 
+def test_a_slider_over_words_hands_them_on_and_shows_them() -> None:
+    options: dict[str, Any] = {"x_label": "x", "y_label": "y", "title": "t"}
+    heights = {"soft rank": 1.0, "trace": 2.0}
+    choices = {"measure": list(heights), "rate": [0.1, 1e-5]}
+    plane = widgets.Plane(choices, points={"p": lambda word, rate: [[rate, heights[word]]]}, **options)
+    curves = widgets.Curves([1.0, 2.0], {"c": lambda word, rate: [rate, heights[word]]}, choices, **options)
+    for widget in (plane, curves):
+        texts = [slider["text"] for slider in widget.chart["sliders"]]
+        assert texts == [["soft rank", "trace"], ["0.1", "1 × 10⁻⁵"]]
+    assert plane.chart["frames"][2] == [[[0.1, 2.0]]]
+    assert curves.chart["frames"][3] == [[1e-5, 2.0]]
+    assert "measure = trace" in curves._repr_mimebundle_()[0]["text/html"]
+
+
+def test_a_logarithmic_axis_reaches_as_far_down_as_it_is_told() -> None:
+    options: dict[str, Any] = {"x_label": "x", "y_label": "y", "title": "t"}
+    assert widgets.Curves([1.0, 2.0], {"c": [1e-9, 1.0]}, decades=10, **options).chart["y"]["decades"] == 10
+    assert "decades" not in widgets.Curves([1.0, 2.0], {"c": [1e-9, 1.0]}, **options).chart["y"]
+
+
 @pytest.mark.parametrize("bad", [math.nan, -math.inf])
 def test_one_value_that_cannot_be_drawn_is_enough(bad: float) -> None:
     options: dict[str, Any] = {"x_label": "x", "y_label": "y", "title": "t"}

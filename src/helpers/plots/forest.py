@@ -29,7 +29,8 @@ def intervals(
     interval that leaves it ends in an arrowhead. ``points``: title to rows of single values, drawn as small dots.
 
     Raises:
-        ValueError: if there is nothing to draw, a number is not finite, or low <= value <= high does not hold.
+        ValueError: if there is nothing to draw, a number is not finite, or low <= value <= high does not hold; if
+            ``compare`` is no row, ``points`` name a column or a row that is not there, or ``limits`` are not in order.
     """
     names = list(dict.fromkeys(name for rows in columns.values() for name in rows))
     if not names:
@@ -38,6 +39,15 @@ def intervals(
         for name, (value, low, high) in rows.items():
             if not (isfinite(low) and isfinite(high) and low <= value <= high):
                 raise ValueError(f"columns: {name!r} of {title!r} must be finite with low <= value <= high.")
+    if compare is not None and compare not in names:
+        raise ValueError(f"compare must be the name of a row, one of {names}, got {compare!r}.")
+    if limits is not None and not (isfinite(limits[0]) and isfinite(limits[1]) and limits[0] < limits[1]):
+        raise ValueError(f"limits must be finite and in order, got {limits}.")
+    for title, dots in (points or {}).items():
+        if title not in columns or not set(dots) <= set(names):
+            raise ValueError(f"points must be of the columns and rows drawn, got {list(dots)} of {title!r}.")
+        if not all(isfinite(dot) for row in dots.values() for dot in row):
+            raise ValueError(f"points of {title!r} must be finite.")
     fig, axes = figure(len(columns), height=height or 0.9 + 0.27 * len(names), sharey=True, squeeze=False)
     for ax, (title, rows) in zip(axes[0], columns.items(), strict=True):
         ax.axvline(0, color=GREY, linewidth=1)

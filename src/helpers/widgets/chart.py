@@ -102,6 +102,11 @@ def plain(value: float | str) -> str:
     return f"{float(mantissa):g} × 10{power}".replace("-", "−", 1)
 
 
+def stop_text(value: float | str) -> str:
+    """What stands beside a slider at one of its stops: a number, or the word that a setting goes by."""
+    return value if isinstance(value, str) else plain(value)
+
+
 def row_major(sizes: Sequence[int], position: Sequence[int]) -> int:
     """Row-major index of a slider position."""
     index = 0

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from helpers.plots import degenerate_regions, mapping
-from helpers.widgets.chart import Chart, plain, rounded
+from helpers.widgets.chart import Chart, plain, rounded, stop_text
 
 Settings = Mapping[str, Any]
 WORDS = {"batch_size": "batch size", "lr": "learning rate", "lam": "λ", "n": "n", "width": "width", "sigma": "σ"}
@@ -19,13 +19,14 @@ class Curves(Chart):
     """A family of curves over one axis, chosen by zero or more sliders.
 
     ``x``: (m,) increasing values. ``series``: name to an array of shape (slider 1, ..., slider s, m), or to a function
-    that takes one value of each slider in order and returns (m,). ``sliders``: label to its values. With ``slide_x``
-    a last slider of that label runs along x and reads the curves off. ``start``: first index of each slider, the one
-    along x included (default: the middle). ``gap``: a measured value, (value, standard error), or an object with these
-    as ``value`` and ``standard_error``; drawn as a dashed line with two standard errors on either side. ``marks``: name
-    to a place on the axis, one for each choice of the sliders (not of the one along x), as an array of their shape or
-    a function of their values; drawn as an upright line and named in the sentence. ``readings``: in the same form, name
-    to a number that the sentence reports.
+    that takes one value of each slider in order and returns (m,). ``sliders``: label to its values, numbers or words.
+    With ``slide_x`` a last slider of that label runs along x and reads the curves off. ``start``: first index of each
+    slider, the one along x included (default: the middle). ``gap``: a measured value, (value, standard error), or an
+    object with these as ``value`` and ``standard_error``; drawn as a dashed line with two standard errors on either
+    side. ``marks``: name to a place on the axis, one for each choice of the sliders (not of the one along x), as an
+    array of their shape or a function of their values; drawn as an upright line and named in the sentence.
+    ``readings``: in the same form, name to a number that the sentence reports.
+    ``decades``: how far below its largest value a logarithmic vertical axis reaches (default: six).
 
     Raises ValueError if there is nothing to draw, a shape does not fit, or a value is NaN.
     """
@@ -34,7 +35,7 @@ class Curves(Chart):
         self,
         x: ArrayLike,
         series: Mapping[str, Callable[..., ArrayLike] | ArrayLike],
-        sliders: Mapping[str, Sequence[float]] | None = None,
+        sliders: Mapping[str, Sequence[float] | Sequence[str]] | None = None,
         *,
         x_label: str,
         y_label: str,
@@ -43,6 +44,7 @@ class Curves(Chart):
         slide_x: str | None = None,
         x_log: bool = True,
         log: bool = True,
+        decades: int | None = None,
         gap: Any = None,
         gap_label: str = "measured gap",
         marks: Mapping[str, Callable[..., ArrayLike] | ArrayLike] | None = None,
@@ -58,7 +60,7 @@ class Curves(Chart):
             raise ValueError(f"{title}: a logarithmic x axis needs values above 0; pass x_log=False.")
         if not series or any(len(values) == 0 for values in choices.values()):
             raise ValueError(f"{title}: there must be a series, and a value for every slider.")
-        controls = [{"label": name, "text": [plain(v) for v in values]} for name, values in choices.items()]
+        controls = [{"label": name, "text": [stop_text(v) for v in values]} for name, values in choices.items()]
         if slide_x is not None:
             controls.append({"label": slide_x, "text": [plain(v) for v in xs]})
         chart = {
@@ -66,7 +68,7 @@ class Curves(Chart):
             "title": title,
             "description": description or f"{', '.join(series)} against {x_label}.",
             "x": {"label": x_label, "values": [rounded(v, 6) for v in xs], "log": x_log},
-            "y": {"label": y_label, "zero": False},
+            "y": {"label": y_label, "zero": False} | ({} if decades is None else {"decades": decades}),
             "series": list(series),
             "sliders": controls,
             "mark": slide_x is not None,
@@ -253,7 +255,7 @@ def _grid(rows: Sequence[Settings], axes: Sequence[str], title: str) -> dict[tup
 
 
 def _frames(
-    title: str, points: int, series: Mapping[str, Any], choices: Sequence[Sequence[float]]
+    title: str, points: int, series: Mapping[str, Any], choices: Sequence[Sequence[Any]]
 ) -> list[list[list[float | str]]]:
     """For every choice of the sliders, in row-major order, the (series, x) values."""
     shape = (*map(len, choices), points)
@@ -273,7 +275,7 @@ def _frames(
 
 
 def _singles(
-    title: str, what: str, given: Mapping[str, Any], choices: Sequence[Sequence[float]]
+    title: str, what: str, given: Mapping[str, Any], choices: Sequence[Sequence[Any]]
 ) -> dict[str, list[float | str]]:
     """For every name one finite number for each choice of the sliders, in row-major order."""
     shape, found = tuple(map(len, choices)), {}

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from helpers.widgets.chart import SCRIPT, STATIC, TABLE_ROWS, Chart, TextTable, plain, rounded, row_major
+from helpers.widgets.chart import SCRIPT, STATIC, TABLE_ROWS, Chart, TextTable, plain, rounded, row_major, stop_text
 
 Shape = Callable[..., ArrayLike] | ArrayLike
 Interval = tuple[float, float]
@@ -28,16 +28,17 @@ MARGIN = 0.06  # empty share of an axis on either side of the data
 class Plane(Chart):
     """Paths, points, lines and regions in a plane, chosen by sliders.
 
-    ``sliders``: label to its values. ``paths``: name to trajectories, drawn with markers along them. ``points``: name
-    to points, each drawn as a marker. ``lines``: name to curves without markers. ``regions``: name to polygons, at most
-    two, hatched. ``along``: one more slider, label to m values, that comes last and runs along the paths, which then
-    have m points each: a path is drawn in full up to there and faintly beyond. ``contours``: (x, y, z) with z of shape
-    (len(y), len(x)) or a function of the two grids; ``levels`` their number or values, ``contour_label`` their name.
-    ``readings``: name to numbers that the sentence below the figure reports, of shape (slider 1, ..., slider s) or,
-    with ``along``, (slider 1, ..., slider s, m); or a function of one value of each slider. ``equal``: one unit is as
-    long on both axes. ``play``: a button moves the last slider from stop to stop; nothing moves before it is pressed.
-    ``start``: first index of each slider, ``along`` included (default: the middle; the last stop along paths).
-    ``glow``: names of lines that are drawn with a halo.
+    ``sliders``: label to its values, numbers or words. ``paths``: name to trajectories, drawn with markers along them.
+    ``points``: name to points, each drawn as a marker. ``lines``: name to curves without markers. ``regions``: name to
+    polygons, at most two, hatched. ``along``: one more slider, label to m values, that comes last and runs along the
+    paths, which then have m points each: a path is drawn in full up to there and faintly beyond. ``contours``: (x, y,
+    z) with z of shape (len(y), len(x)) or a function of the two grids; ``levels`` their number or values,
+    ``contour_label`` their name. ``readings``: name to numbers that the sentence below the figure reports, of shape
+    (slider 1, ..., slider s) or, with ``along``, (slider 1, ..., slider s, m); or a function of one value of each
+    slider. ``equal``: one unit is as long on both axes. ``play``: a button moves the last slider from stop to stop;
+    nothing moves before it is pressed. ``start``: first index of each slider, ``along`` included (default: the middle;
+    the last stop along paths). ``glow``: names of lines that are drawn with a halo. A cloud of more than forty points
+    lies below the lines.
 
     Five series at most, told apart by marker and line style. Raises ValueError if there is nothing to draw, there is
     too much, a shape does not fit, or a value is not finite.
@@ -47,7 +48,7 @@ class Plane(Chart):
 
     def __init__(
         self,
-        sliders: Mapping[str, Sequence[float]] | None = None,
+        sliders: Mapping[str, Sequence[float] | Sequence[str]] | None = None,
         *,
         paths: Mapping[str, Shape] | None = None,
         points: Mapping[str, Shape] | None = None,
@@ -94,7 +95,7 @@ class Plane(Chart):
         grid = None if contours is None else _grid(title, *contours)
         x_axis = _axis(title, x_label, everything[:, 0], x_limits, grid and grid[0], x_log)
         y_axis = _axis(title, y_label, everything[:, 1], y_limits, grid and grid[1], y_log)
-        controls = [{"label": name, "text": [plain(v) for v in values]} for name, values in (choices | stops).items()]
+        controls = [{"label": name, "text": list(map(stop_text, v))} for name, v in (choices | stops).items()]
         chart = {
             "kind": "plane",
             "title": title,
@@ -141,7 +142,7 @@ class Plane(Chart):
 def _refuse(
     title: str,
     given: Sequence[tuple[str, str, Shape]],
-    choices: Mapping[str, Sequence[float]],
+    choices: Mapping[str, Sequence[float] | Sequence[str]],
     stops: Mapping[str, Sequence[float]],
     play: bool,
     skewed: bool,
@@ -162,7 +163,7 @@ def _refuse(
         raise ValueError(f"{title}: units cannot be equal on a logarithmic axis.")
 
 
-def _frames(what: str, shape: Shape, positions: Sequence[Sequence[float]], sizes: tuple[int, ...]) -> list[np.ndarray]:
+def _frames(what: str, shape: Shape, positions: Sequence[Sequence[Any]], sizes: tuple[int, ...]) -> list[np.ndarray]:
     """The polylines (k, m, 2) for each position of the sliders, or one entry if they are the same for all."""
     if callable(shape):
         frames = [np.asarray(shape(*position), dtype=float) for position in positions]
@@ -229,7 +230,7 @@ def _send(
 def _readings(
     what: str,
     values: Callable[..., ArrayLike] | ArrayLike,
-    positions: Sequence[Sequence[float]],
+    positions: Sequence[Sequence[Any]],
     sizes: tuple[int, ...],
     length: int | None,
 ) -> list[Any]:

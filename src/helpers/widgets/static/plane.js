@@ -3,6 +3,7 @@
 // chart.frames[frame][i] is a list of polylines x0, y0, x1, y1, ...; null: the same as in the first frame.
 // chart.kinds[i] says whether series i is a path, points, a line or a region.
 
+const CROWD = 40; // points: more of them are small, and lie below the lines
 const pairs = (walk) => Array.from({ length: walk.length / 2 }, (_, j) => [walk[2 * j], walk[2 * j + 1]]);
 const walksOf = (chart, position, i) => (chart.frames[frameIndex(chart, position)][i] ?? chart.frames[0][i]).map(pairs);
 
@@ -32,14 +33,17 @@ function drawPlane(svg, chart, position, log, width, uid) {
   }
   const at = marked(chart, position);
   const regions = chart.kinds.map((kind, i) => (kind === "region" ? i : null)).filter((i) => i !== null);
-  const order = [...chart.series.keys()].sort((a, b) => regions.includes(b) - regions.includes(a) || b - a); // first on top
+  const crowd = (i) => chart.kinds[i] === "points" && walksOf(chart, position, i)[0].length > CROWD;
+  const depth = (i) => (regions.includes(i) ? 2 : crowd(i) ? 1 : 0); // a crowd would hide the lines
+  const order = [...chart.series.keys()].sort((a, b) => depth(b) - depth(a) || b - a); // first on top
   for (const i of order) {
     const style = { "stroke-dasharray": dashes(i), "data-series": i };
     const walks = walksOf(chart, position, i);
     for (const walk of walks) {
       if (chart.kinds[i] === "points") {
-        const size = walk.length > 40 ? 0.55 : 1;
-        inner.append(...walk.map(([a, b]) => glyph(i, x(a), y(b), false, size)));
+        const many = walk.length > CROWD;
+        const dots = walk.map(([a, b]) => glyph(i, x(a), y(b), false, many ? 0.5 : 1));
+        inner.append(make("g", many ? { class: "fi-crowd" } : {}, ...dots));
       } else if (chart.kinds[i] === "region") {
         const fill = `url(#${uid}-hatch${regions.indexOf(i) % 2})`;
         inner.append(make("path", { d: `${trace(walk)}Z`, fill, class: `fi-region fi-s${(i % 5) + 1}`, ...style }));

@@ -75,12 +75,12 @@ function scale(values, [start, end], log) {
   return Object.assign(position, { low, high, log });
 }
 
-function padded(values, log, zero) {
+function padded(values, log, zero, decades = DECADES) {
   const usable = values.filter((v) => Number.isFinite(v) && (!log || v > 0));
   if (!usable.length) return values;
   let [low, high] = [least(usable), greatest(usable)];
   if (log) {
-    low = Math.max(low, high / 10 ** DECADES);
+    low = Math.max(low, high / 10 ** decades);
     return [low / 1.3, high * 1.3];
   }
   const room = (high - low || Math.abs(high) || 1) * 0.06;
@@ -195,7 +195,7 @@ function drawLines(svg, chart, position, log, width, uid) {
   const xs = chart.x.values;
   const values = [...chart.frames.flat(2), ...(chart.gap ?? [])].map(number);
   const x = scale(xs, [box.left + 8, box.right - 8], chart.x.log);
-  const y = scale(padded(values, log, chart.y.zero), [box.bottom, box.top], log);
+  const y = scale(padded(values, log, chart.y.zero, chart.y.decades), [box.bottom, box.top], log);
   const every = Math.ceil(xs.length / 9);
   axes(svg, box, x, y, chart, ticks(x.low, x.high, width / 70, x.log).map((v) => [x(v), tickText(v)]));
   const inner = innerLayer(svg, box, uid);
