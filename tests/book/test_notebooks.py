@@ -1,6 +1,7 @@
 """The notebooks in their stored form."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,17 @@ def test_normalizing_keeps_the_text_of_checked_outputs() -> None:
 def test_old_notebooks_are_refused_with_a_reason() -> None:
     with pytest.raises(ValueError, match="nbformat 4"):
         normalize('{"nbformat": 3, "worksheets": []}')
+
+
+def test_the_map_has_the_minutes_that_the_chapters_say() -> None:
+    says = {}
+    for path in NOTEBOOKS:
+        text = "\n".join("".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"])
+        if found := re.search(r"\*Time:\* (\d+) minutes", text):
+            says[path.stem] = found[1]
+    intro = "".join(
+        "".join(cell["source"]) for cell in json.loads((ROOT / "book" / "intro.ipynb").read_text("utf-8"))["cells"]
+    )
+    stands = dict(re.findall(r"(?m)^\| \{doc\}`([\w-]+)` \|.*\| (\d+) \|$", intro))
+    assert stands == {name: says[name] for name in stands}
+    assert len(stands) >= 14
