@@ -520,7 +520,7 @@ WALK = {"steps": 1, "lr": 0.1, "temperature": 1.0, "seed": 0, "loss": HalfSquare
         (lambda: langevin.train(lambda: TRAINED, numbers(6), steps=1, lr=0.1, temperature=1, seed=0), "got one twice"),
         (lambda: langevin.train(lambda: nn.Sequential(TRAINED), numbers(6), **WALK), "must make a new model"),
         (lambda: langevin.train_paired(lambda: TRAINED, PAIRS, torch.zeros(3), **WALK), "got one twice"),
-        (lambda: langevin.leave_one_out([torch.ones(3), torch.ones(2)], n=3, R=1), "one row a run, got a list"),
+        (lambda: langevin.leave_one_out([torch.ones(3), torch.ones(2)], n=3, R=1), "one row a run"),
         (lambda: langevin.leave_one_out([1.0], n=3, R=None), "R must be a number, got None"),
         (lambda: langevin.leave_one_out([1.0], n=None, R=1), "n must be a number, got None"),
         (lambda: langevin.membership([1.0], R=None), "R must be a number, got None"),

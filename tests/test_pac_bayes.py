@@ -210,7 +210,11 @@ def test_divergences_refuse():
         pac_bayes.gaussian_kl(w, 1.0, 0.0, 0.0)
     with pytest.raises(ValueError, match="every variance of the posterior and of the prior must be positive"):
         pac_bayes.gaussian_kl(w, -w, 0.0, 1.0)
-    with pytest.raises(ValueError, match="divergence must be a finite"):
+    with pytest.raises(ValueError, match="mean must be finite"):
         pac_bayes.gaussian_kl(w * float("inf"), 1.0, 0.0, 1.0)
+    with pytest.raises(ValueError, match="divergence must be a finite"):
+        pac_bayes.gaussian_kl(w * 1e200, 1.0, 0.0, 1e-300)
+    with pytest.raises(ValueError, match="prior_mean must be one number, or one for each of the 3 weights"):
+        pac_bayes.gaussian_kl(w, 1.0, w[:2], 1.0)
     with pytest.raises(ValueError, match="prior_variance must be"):
         pac_bayes.isotropic_kl(1.0, 3, variance=1.0, prior_variance=0.0)

@@ -402,7 +402,7 @@ def test_the_fast_rate_without_information_is_no_smaller_than_the_training_risk(
         (lambda: supersample.enumerated(np.zeros((2,)), p=-1), "p must be a probability"),
         (lambda: supersample.Supersample(twelve().take(slice(3))), "an even number of examples, got 3"),
         (lambda: supersample.Supersample(twelve()).sample(torch.zeros(5)), "6 zeros and ones"),
-        (lambda: supersample.Supersample(twelve()).ghosts("010101"), "coins must be zeros and ones, got a str"),
+        (lambda: supersample.Supersample(twelve()).ghosts("010101"), "coins must hold numbers, got a str"),
         (lambda: supersample.Supersample("twelve"), "examples must be a data.Split, a Dataset"),
         (lambda: supersample.Supersample(twelve()).differences(torch.ones(1, 6)), "a column for each of the 12 exam"),
     ],
@@ -410,3 +410,52 @@ def test_the_fast_rate_without_information_is_no_smaller_than_the_training_risk(
 def test_refusals_say_what_to_do(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def four_pairs():
+    split = Split(torch.arange(8.0)[:, None], torch.zeros(8, dtype=torch.int64), 2, "made up")
+    return supersample.Supersample(split)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.int64])
+def test_a_difference_of_errors_keeps_its_sign(dtype):
+    errors = torch.tensor([[1, 0, 1, 0, 0, 1, 1, 0]], dtype=dtype)
+    assert four_pairs().differences(errors).tolist() == [[-1, 1, 0, 0]]
+    assert four_pairs().differences((errors != 0).numpy()).tolist() == [[-1, 1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda z: z.differences("10101010"), "values must hold numbers, got a str"),
+        (lambda z: z.differences(None), "values must hold numbers, got a NoneType"),
+        (lambda z: z.trained_on([[0, 1, 3, 0]]), "memberships must be 0 or 1"),
+        (lambda z: z.trained_on([0, 1, 1, 0]), "shape \\(m, n\\) with n = 4"),
+        (lambda z: z.trained_on([[0, 1, 1]]), "shape \\(m, n\\) with n = 4"),
+        (lambda z: z.sample([0, 1, 1]), "coins must hold 4 zeros and ones"),
+        (lambda z: supersample.codes("ab"), "outcomes must hold numbers"),
+        (lambda z: supersample.codes([1, 2]), "shape \\(m, n\\) or"),
+        (lambda z: supersample.memorisation("ab", [[0], [1]]), "errors must hold numbers"),
+        (lambda z: supersample.memorisation([[4.7], [0.0]], [[0], [1]]), "errors must lie in \\[0, 1\\]"),
+        (lambda z: supersample.information(torch.ones(2, 1) * 1j, [[0], [1]]), "must hold real numbers"),
+        (lambda z: supersample.majority(3, flip="a"), "flip must be a number"),
+        (lambda z: supersample.majority(40), "n must be at most 20"),
+        (lambda z: supersample.enumerated(supersample.majority(1), p="x"), "p must be a number"),
+        (lambda z: supersample.LossDifference([-1, 0, 1], [0.1, 0.5]), "two rows of one length"),
+        (lambda z: supersample.LossDifference([-1, 0, 1], [0.1, 0.5, 0.4]).by_range(0.5), "c must be at least"),
+    ],
+)
+def test_what_is_no_table_of_errors_is_refused_in_a_sentence(call, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        call(four_pairs())
+
+
+def test_lists_make_a_law_and_its_range_is_no_bound_below_the_gap():
+    law = supersample.LossDifference([-1, 0, 1], [0.1, 0.5, 0.4])
+    assert law.gap == pytest.approx(0.3)
+    assert law.by_range(1) >= law.by_spread >= law.gap
+
+
+def test_the_fast_rate_of_no_information_is_the_training_risk_itself():
+    assert supersample.fast_rate_bound(0.1, 0) == 0.1
+    assert supersample.fast_rate_bound(0.1, 1e-12) == pytest.approx(0.1, abs=1e-6)

@@ -1,17 +1,31 @@
 """Float32 that means float32: accelerators and processors may round its products to 10 bits (TF32) or 8 (bfloat16)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from threading import Lock
 from typing import Any
 
 import torch
 
 _backends: Any = torch.backends  # PyTorch's types do not know these attributes
-_OPERATIONS = (
-    _backends.cuda.matmul, _backends.cudnn.conv, _backends.cudnn.rnn,
-    _backends.mkldnn.matmul, _backends.mkldnn.conv, _backends.mkldnn.rnn,
-)  # fmt: skip
+HAS_SWITCHES = hasattr(_backends, "fp32_precision")  # from PyTorch 2.9 on: one an operation
+
+
+def _full() -> Iterator[tuple[Callable[[Any], None], Any]]:
+    """Switch everything to full float32; for each switch, what sets it and what it was."""
+    if HAS_SWITCHES:
+        for operation in (
+            _backends.cuda.matmul, _backends.cudnn.conv, _backends.cudnn.rnn,
+            _backends.mkldnn.matmul, _backends.mkldnn.conv, _backends.mkldnn.rnn,
+        ):  # fmt: skip
+            yield partial(setattr, operation, "fp32_precision"), operation.fp32_precision
+            operation.fp32_precision = "ieee"
+    else:
+        yield torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        yield partial(setattr, _backends.cudnn, "allow_tf32"), _backends.cudnn.allow_tf32
+        _backends.cudnn.allow_tf32 = False
 
 
 class _Blocks:
@@ -26,13 +40,12 @@ def full_precision() -> Iterator[None]:
 
     The settings are those of the process: where blocks of several threads overlap, the last to leave puts them back.
     PyTorch has older switches for the same (``allow_tf32``, ``set_float32_matmul_precision``) and refuses to read them
-    once a newer one was set; so only the newer ones are read and set here.
+    once a newer one was set; so where there are newer ones, only those are read and set here.
     """
     with _Blocks.lock:
         if _Blocks.inside == 0:
-            for operation in _OPERATIONS:
-                _Blocks.before.callback(setattr, operation, "fp32_precision", operation.fp32_precision)
-                operation.fp32_precision = "ieee"
+            for restore, before in _full():
+                _Blocks.before.callback(restore, before)
         _Blocks.inside += 1
     try:
         yield

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from helpers import curvature
 from helpers._checks import non_negative, positive, whole
 from helpers._generators import generator_from
+from helpers._tensors import floats_of, symmetric
 from helpers.flatness import WeightedOutput
 
 
@@ -48,8 +49,12 @@ def alignment(Sigma: Tensor, G: Tensor, loss: float) -> Alignment:
     """Alignment of noise covariance Sigma (d, d) with G (d, d) at mean half squared error ``loss``: eq. 7-9.
 
     Raises:
-        ValueError: if the loss is not positive, or a matrix is zero, where alignment has no meaning.
+        ValueError: if a matrix is not symmetric or has another size, the loss is not positive, or a matrix is zero,
+            where alignment has no meaning.
     """
+    Sigma, G = symmetric("Sigma", Sigma), symmetric("G", G)
+    if Sigma.shape != G.shape:
+        raise ValueError(f"Sigma and G must be alike, got shapes {tuple(Sigma.shape)} and {tuple(G.shape)}")
     noise, sharpness = Sigma.norm().item(), G.norm().item()
     return _alignment(torch.sum(Sigma * G).item(), noise, sharpness, loss)
 
@@ -61,11 +66,13 @@ def regression_alignment(jacobian: Tensor, residuals: Tensor) -> Alignment:
     ||C J^T||_F^2 / n^2 and ||Sigma||_F = ||C C^T||_F / n; both come from K = J J^T, without forming C.
 
     Raises:
-        ValueError: as ``alignment``, and if J and e do not have the same length.
+        ValueError: as ``alignment``, and if these are not (n, d) and (n,).
     """
-    n = len(residuals)
-    if jacobian.shape[0] != n:
-        raise ValueError(f"the Jacobian has {jacobian.shape[0]} rows for {n} residuals; give one row an example")
+    jacobian, residuals = _jacobian(jacobian), floats_of("residuals", residuals)
+    n = len(jacobian)
+    if residuals.shape != (n,):
+        shape = tuple(residuals.shape)
+        raise ValueError(f"the Jacobian has {n} rows for residuals of shape {shape}; give one row an example")
     K = jacobian @ jacobian.T
     CJ = residuals[:, None] * K
     CJ = CJ - CJ.mean(0)
@@ -111,7 +118,11 @@ def smallest_alignment(jacobian: Tensor) -> float:
 
     Args:
         jacobian: J at the minimum, shape (n, d).
+
+    Raises:
+        ValueError: if this is no matrix of finite numbers, or all of it is zero.
     """
+    jacobian = _not_flat(jacobian)
     n = len(jacobian)
     K2 = (jacobian @ jacobian.T) @ (jacobian @ jacobian.T)
     left, singular, _ = torch.linalg.svd(jacobian, full_matrices=False)
@@ -125,6 +136,7 @@ def uniformity(jacobian: Tensor) -> float:
 
     Slides, "Why is the alignment satisfied?": uniform gradients suffice, uniform residuals are not needed.
     """
+    jacobian = _not_flat(jacobian)
     strengths = (jacobian @ jacobian.T).square().sum(1)
     return (strengths.min() / strengths.mean()).item()
 
@@ -172,8 +184,10 @@ def expected_losses(jacobian: Tensor, start: Tensor, *, lr: float, batch_size: i
         start: displacement from the minimum, shape (d,).
 
     Raises:
-        ValueError: if lr is not positive, or a size is not a positive whole number.
+        ValueError: if J or the start is not finite or of another shape, lr is not positive, or a size is not a positive
+            whole number.
     """
+    jacobian, start = _with_start(jacobian, start)
     n, B, lr = len(jacobian), whole("batch_size", batch_size), positive("lr", lr)
     K = jacobian @ jacobian.T
     drift = torch.eye(n, dtype=K.dtype, device=K.device) - lr * K / n
@@ -198,8 +212,10 @@ def growth_factor(jacobian: Tensor, *, lr: float, batch_size: int) -> float:
         jacobian: J at the minimum, shape (n, d); work grows like rank(J)^3 a product.
 
     Raises:
-        ValueError: if lr is not positive, or the batch size is not a positive whole number.
+        ValueError: if J is not finite, or all of it is zero; if lr is not positive, or the batch size is not a positive
+            whole number.
     """
+    jacobian = _not_flat(jacobian)
     n, lr, share = len(jacobian), positive("lr", lr), 1 / whole("batch_size", batch_size)
     left, singular, _ = torch.linalg.svd(jacobian.detach().double().cpu(), full_matrices=False)
     kept = singular > singular[0] * max(jacobian.shape) * torch.finfo(torch.float64).eps
@@ -233,9 +249,12 @@ def gaussian_growth_factor(curvatures: Tensor, variances: Tensor, *, lr: float, 
         variances: v_j, shape (d,).
 
     Raises:
-        ValueError: if the shapes differ, lr is not positive, or the batch size is not a positive whole number.
+        ValueError: if the shapes differ, a variance is negative, lr is not positive, or the batch size is not a
+            positive whole number.
     """
-    h, v = curvatures.double(), variances.double()
+    h, v = floats_of("curvatures", curvatures).double(), floats_of("variances", variances).double()
+    if bool((v < 0).any()):
+        raise ValueError(f"variances must not be negative, got {v.min().item():.3g}")
     if h.shape != v.shape or h.ndim != 1:
         raise ValueError(f"give one variance for each curvature, got shapes {tuple(h.shape)} and {tuple(v.shape)}")
     lr, B = positive("lr", lr), whole("batch_size", batch_size)
@@ -271,6 +290,7 @@ def escape(jacobian: Tensor, start: Tensor, *, lr: float, batch_size: int, steps
     Raises:
         ValueError: as there, with fewer than 2 paths, and if a path overflows.
     """
+    jacobian, start = _with_start(jacobian, start)
     n, B, paths = len(jacobian), whole("batch_size", batch_size), whole("paths", paths, least=2)
     step = positive("lr", lr) / B * (jacobian @ jacobian.T)
     generator = generator_from(seed, jacobian.device)
@@ -284,3 +304,28 @@ def escape(jacobian: Tensor, start: Tensor, *, lr: float, batch_size: int, steps
     if not torch.isfinite(losses[-1]).all():
         raise ValueError(f"a path overflowed within {steps} steps; start closer to the minimum or take fewer steps")
     return Escape(torch.stack(losses))
+
+
+# --- what enters --------------------------------------------------------------------------------------------
+
+
+def _jacobian(values: Any) -> Tensor:
+    jacobian = floats_of("jacobian", values)
+    if jacobian.ndim != 2 or jacobian.numel() == 0:
+        raise ValueError(f"jacobian must have shape (n, d), got {tuple(jacobian.shape)}")
+    return jacobian
+
+
+def _not_flat(values: Any) -> Tensor:
+    jacobian = _jacobian(values)
+    if not bool(jacobian.any()):
+        raise ValueError("jacobian is zero: the outputs do not move with the weights, and there is no curvature")
+    return jacobian
+
+
+def _with_start(values: Any, start: Any) -> tuple[Tensor, Tensor]:
+    jacobian = _jacobian(values)
+    displacement = floats_of("start", start).to(jacobian)
+    if displacement.shape != jacobian.shape[1:]:
+        raise ValueError(f"start must have shape ({jacobian.shape[1]},), got {tuple(displacement.shape)}")
+    return jacobian, displacement

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from helpers import langevin, omniscient, plots, supersample
+from helpers._tensors import floats_of
 from helpers.curvature import Estimate, admitted, check_model, finite_split, finite_splits
 from helpers.data import Split, check_disjoint
 from helpers.losses import ClippedCrossEntropy, Loss, ZeroOneError
@@ -226,11 +227,11 @@ def bounds(
     if not isinstance(solver, Solver):
         raise ValueError(f"solver must be an omniscient.Solver, got {type(solver).__name__}")
     runs = omniscient.Runs(run.models, train, loss)
-    shape = tuple(getattr(incoherence, "shape", ()))
-    if incoherence is not None and shape != (len(runs), runs.n):
+    incoherence = None if incoherence is None else floats_of("incoherence", incoherence)
+    if incoherence is not None and incoherence.shape != (len(runs), runs.n):
         raise ValueError(
             f"incoherence must hold a row for each of the {len(runs)} runs and a column for each of their {runs.n} "
-            f"examples, got {f'shape {shape}' if shape else type(incoherence).__name__}"
+            f"examples, got shape {tuple(incoherence.shape)}"
         )
     _check_fit(runs, {"val": val, "val2": val2, "test": test})
     check_disjoint(*runs.samples, val, val2, test, names=[*runs.names, "val", "val2", "test"])

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from helpers import curvature
 from helpers._checks import positive, seed_of, whole
 from helpers._generators import generator_from
+from helpers._tensors import symmetric
 from helpers.curvature import Estimate
 from helpers.data import Split
 from helpers.losses import HalfSquaredError, Loss
@@ -34,9 +35,6 @@ from helpers.models import at, weights
 def mean_loss(model: nn.Module, loss: Loss, split: Split) -> float:
     """L(w), in float64 whatever the model's type: differences of losses are what is measured here."""
     return curvature.values(model, loss, split).double().mean().item()
-
-
-# --- three responses and their limits -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,8 @@ class Limits:
 
 
 def limits(hessian: Tensor) -> Limits:
-    """The limits from a dense symmetric H, shape (d, d)."""
+    """The limits from a dense H, shape (d, d); ValueError if it is not square, symmetric and finite."""
+    hessian = symmetric("hessian", hessian)
     return Limits(
         worst_case=float(torch.linalg.eigvalsh(hessian)[-1]),
         isotropic=hessian.trace().item(),
@@ -166,6 +165,7 @@ def shaped_response(
         ValueError: if the shape is indefinite or of another size, the radius not positive, or draws below 2.
     """
     w, generator = weights(model), generator_from(seed)
+    shape = symmetric("shape", shape)
     if shape.shape != (len(w), len(w)):
         raise ValueError(f"the model has d = {len(w)} weights; shape must be (d, d), got {tuple(shape.shape)}")
     eigenvalues, vectors = torch.linalg.eigh(shape)
@@ -331,6 +331,7 @@ def squared_error_hessian(model: nn.Module, split: Split) -> SquaredErrorHessian
     Raises:
         ValueError: if the network has more than one output, or d is above the limit for dense work.
     """
+    split = curvature.finite_split(split, "split")
     outputs = curvature.values(model, WeightedOutput(), replace(split, targets=torch.ones(len(split))))
     G = curvature.gauss_newton(model, HalfSquaredError(), split)
     weighted = replace(split, targets=outputs - split.targets.reshape(outputs.shape).to(outputs))

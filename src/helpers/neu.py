@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from helpers import curvature, xu_raginsky
 from helpers._checks import non_negative, non_negatives, per_step, positive, whole
 from helpers._generators import generator_from
+from helpers._tensors import floats_of
 from helpers.curvature import Estimate
 from helpers.data import Split
 from helpers.losses import Loss
@@ -164,13 +165,11 @@ def dispersion(batch_gradients: Tensor, population_gradients: Tensor) -> Tensor:
     Raises:
         ValueError: if the shapes differ or are not (T, d), or an entry is not finite.
     """
-    if batch_gradients.ndim != 2 or batch_gradients.shape != population_gradients.shape:
-        shapes = f"{tuple(batch_gradients.shape)} and {tuple(population_gradients.shape)}"
+    g, G = floats_of("batch gradients", batch_gradients), floats_of("population gradients", population_gradients)
+    if g.ndim != 2 or g.shape != G.shape:
+        shapes = f"{tuple(g.shape)} and {tuple(G.shape)}"
         raise ValueError(f"batch and population gradients must both have shape (T, d), got {shapes}")
-    squares = (batch_gradients - population_gradients).square().sum(1)
-    if not bool(torch.isfinite(squares).all()):
-        raise ValueError("gradients hold values that are not finite: the run diverged")
-    return squares
+    return (g - G).square().sum(1)
 
 
 def population_gradients(gradient: Gradient, trajectory: Sequence[Tensor]) -> Tensor:
@@ -191,7 +190,7 @@ def recorded_gradients(trajectory: Sequence[Tensor], lr: float | Iterable[float]
         ValueError: if the trajectory has no step, or a learning rate is not positive.
     """
     rates = per_step("lr", lr, _steps(trajectory))
-    path = torch.stack(list(trajectory))
+    path = floats_of("trajectory", list(trajectory))
     return -path.diff(dim=0) / torch.tensor(rates, dtype=path.dtype, device=path.device)[:, None]
 
 

@@ -12,36 +12,39 @@ clip. Divergences and logarithms are in nats.
 
 from dataclasses import dataclass
 from math import ceil, exp, log, log1p, nextafter, pi, sqrt
+from typing import Any
 
-import torch
 from scipy.optimize import brentq
 from scipy.special import rel_entr
 from torch import Tensor
 
 from helpers._checks import non_negative, positive, whole
+from helpers._tensors import floats_of
 
 # --- the divergence of two Gaussians ------------------------------------------------------------------------
 
 
-def gaussian_kl(
-    mean: Tensor, variance: Tensor | float, prior_mean: Tensor | float, prior_variance: Tensor | float
-) -> float:
+def gaussian_kl(mean: Any, variance: Any, prior_mean: Any, prior_variance: Any) -> float:
     """KL(N(mean, diag variance) || N(prior_mean, diag prior_variance)) in nats, for weights of shape (k,).
 
-    Every argument but ``mean`` may be one number, which then stands for all k coordinates.
+    Every argument but ``mean`` may be one number, which then stands for all k coordinates. Computed in float64.
 
     Raises:
-        ValueError: if a variance is not positive, or the divergence is not finite.
+        ValueError: if an argument has another shape, a variance is not positive, or the divergence is not finite.
     """
+    mean = floats_of("mean", mean).double()
 
-    def spread(value: Tensor | float) -> Tensor:
-        return torch.as_tensor(value, dtype=mean.dtype, device=mean.device).expand_as(mean)
+    def spread(name: str, value: Any) -> Tensor:
+        numbers = floats_of(name, value).to(mean)
+        if numbers.ndim and numbers.shape != mean.shape:
+            raise ValueError(f"{name} must be one number, or one for each of the {mean.numel()} weights")
+        return numbers.expand_as(mean)
 
-    variance, prior_variance = spread(variance), spread(prior_variance)
+    variance, prior_variance = spread("variance", variance), spread("prior_variance", prior_variance)
     if not ((variance > 0).all() and (prior_variance > 0).all()):
         raise ValueError("every variance of the posterior and of the prior must be positive")
     ratio = variance / prior_variance
-    distance = (mean - spread(prior_mean)).square() / prior_variance
+    distance = (mean - spread("prior_mean", prior_mean)).square() / prior_variance
     return non_negative("the divergence", 0.5 * (ratio - 1 - ratio.log() + distance).sum().item())
 
 

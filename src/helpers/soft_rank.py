@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers._checks import non_negative, positive, whole
+from helpers._tensors import floats_of, symmetric
 from helpers.curvature.batches import batches
 from helpers.curvature.contracts import twice_differentiable
 from helpers.curvature.precision import precise
@@ -50,7 +51,7 @@ def soft_rank(eigenvalues: Any, lam: float) -> float:
         ValueError: if lam is not positive, an eigenvalue is not finite, or one is negative: the sum then has a pole at
             e = -lam, and is not a rank. Take the Gauss-Newton or Fisher matrix, not a Hessian away from a minimum.
     """
-    lam, eigenvalues = positive("lam", lam), _real("eigenvalues", eigenvalues)
+    lam, eigenvalues = positive("lam", lam), floats_of("eigenvalues", eigenvalues)
     if eigenvalues.ndim != 1 or len(eigenvalues) == 0:
         raise ValueError(f"give the eigenvalues as one vector (d,), got shape {tuple(eigenvalues.shape)}")
     lowest, largest = eigenvalues.min().item(), eigenvalues.abs().max().item()
@@ -74,7 +75,7 @@ def tic(F: Any, C: Any, lam: float = 0.0) -> float:
             was fitted to, gradients are near zero and this criterion near zero with them, whatever the gap.
 
     Raises:
-        ValueError: if lam is negative, shapes differ, or F + lam I is not positive definite.
+        ValueError: if lam is negative, shapes differ, a matrix is not symmetric, or F + lam I is not positive definite.
     """
     lam = non_negative("lam", lam)
     F, C = _alike(F, C)
@@ -97,25 +98,11 @@ def trace_ratio(F: Any, C: Any) -> float:
 
 
 def _alike(F: Any, C: Any) -> tuple[Tensor, Tensor]:
-    """Both as tensors of one shape (d, d)."""
-    F, C = _real("F", F), _real("C", C)
-    if F.ndim != 2 or F.shape[0] != F.shape[1] or F.shape != C.shape:
+    """Both as symmetric tensors of one shape (d, d)."""
+    F, C = symmetric("F", F), symmetric("C", C)
+    if F.shape != C.shape:
         raise ValueError(f"F and C must be square and alike, got shapes {tuple(F.shape)} and {tuple(C.shape)}")
     return F, C
-
-
-def _real(name: str, numbers: Any) -> Tensor:
-    """A tensor, an array or lists as a tensor of finite floating numbers; whole numbers become float64."""
-    try:
-        tensor = torch.as_tensor(numbers)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{name} must hold numbers, got a {type(numbers).__name__}") from error
-    if tensor.is_complex() or tensor.dtype == torch.bool:
-        raise ValueError(f"{name} must hold real numbers, got {tensor.dtype}")
-    tensor = tensor if isinstance(numbers, Tensor) and tensor.is_floating_point() else tensor.double()
-    if not bool(torch.isfinite(tensor).all()):
-        raise ValueError(f"{name} must be finite; the model or the loss that they are of diverged")
-    return tensor
 
 
 @dataclass(frozen=True)
@@ -157,7 +144,7 @@ def predict_gap(F: Any, C: Any, lam: float, *, n: int) -> GapPrediction:
 
 def diagonal_soft_rank(F: Any, lam: float) -> float:
     """Soft rank of the diagonal of F: an upper bound on that of F. Errors as ``soft_rank`` and ``tic``."""
-    return soft_rank(_alike(F, F)[0].diagonal(), lam)
+    return soft_rank(symmetric("F", F).diagonal(), lam)
 
 
 def block_soft_rank(F: Any, lam: float, sizes: Sequence[int]) -> float:
@@ -169,7 +156,7 @@ def block_soft_rank(F: Any, lam: float, sizes: Sequence[int]) -> float:
     Raises:
         ValueError: as ``soft_rank``, and if the sizes do not add up to d.
     """
-    F = _alike(F, F)[0]
+    F, sizes = symmetric("F", F), [whole("every entry of sizes", size) for size in sizes]
     if sum(sizes) != len(F):
         raise ValueError(f"the blocks add up to {sum(sizes)} weights, F has {len(F)}")
     ends = torch.tensor(sizes).cumsum(0).tolist()
@@ -195,12 +182,14 @@ def kronecker_factors(model: nn.Module, loss: Loss, split: Any) -> list[tuple[Te
 
     Raises:
         ValueError: if model, loss or sample cannot be measured (``curvature.contracts``); if a trainable weight is not
-            in an nn.Linear, or a layer is used twice or on sequences.
+            in an nn.Linear, half of a layer is frozen, or one is used twice or on sequences.
     """
     layers = [m for m in model.modules() if isinstance(m, nn.Linear) and any(p.requires_grad for p in m.parameters())]
     held = sum(p.numel() for layer in layers for p in layer.parameters() if p.requires_grad)
     if held != sum(p.numel() for p in trainable(model)):
         raise ValueError("Kronecker factors are for networks whose trainable weights are all in nn.Linear layers")
+    if any(not p.requires_grad for layer in layers for p in layer.parameters()):
+        raise ValueError("Kronecker factors need weight and bias of a layer to be trainable both, or frozen both")
     split = twice_differentiable(model, loss, split)
     seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 

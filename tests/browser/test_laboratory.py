@@ -1,6 +1,7 @@
 """The laboratory on the built page: trains without a kernel, by keyboard, on a phone, in both themes, from a file."""
 
 import json
+import re
 from collections.abc import Callable
 from statistics import median
 from typing import Any
@@ -59,7 +60,14 @@ def answer(body: str, kind: str) -> Callable[[Route], None]:
 
 
 def control(page: Page, label: str) -> Locator:
-    return element(page).get_by_label(label, exact=True)
+    """The control of this name; what it is folded into is opened."""
+    found = element(page).get_by_label(label, exact=True)
+    found.evaluate("(node) => { const fold = node.closest('details'); if (fold) fold.open = true; }")
+    return found
+
+
+def unfold(page: Page) -> None:
+    page.evaluate("document.querySelectorAll('.lab details').forEach((more) => (more.open = true))")
 
 
 @pytest.mark.parametrize("look", ["light", "dark", "phone"])
@@ -80,7 +88,7 @@ def test_it_trains_as_the_page_opens(visit: Callable[..., Any], look: str) -> No
 def test_axe_finds_nothing_once_it_has_trained(visit: Callable[..., Any], look: str) -> None:
     with visit(PAGE, look) as seen:
         trained(seen.page)
-        seen.page.evaluate("document.querySelectorAll('.lab details').forEach((more) => (more.open = true))")
+        unfold(seen.page)
         found = Axe().run(seen.page, ".lab", options={"preload": False}).response["violations"]
         assert [(rule["id"], rule["nodes"][0]["html"][:120]) for rule in found] == []
 
@@ -88,6 +96,7 @@ def test_axe_finds_nothing_once_it_has_trained(visit: Callable[..., Any], look: 
 def test_every_control_works_by_keyboard(visit: Callable[..., Any]) -> None:
     with visit(PAGE) as seen:
         before = trained(seen.page)
+        unfold(seen.page)
         for slider in element(seen.page).locator("input[type=range]:visible").all():
             text = slider.get_attribute("aria-valuetext")
             slider.focus()
@@ -161,14 +170,15 @@ def test_the_cell_in_the_page_repeats_its_run(visit: Callable[..., Any]) -> None
         assert words.startswith(f"Gap {gap:g} ".replace("-", "−"))
 
 
-def swept(page: Page) -> str:
-    """The answer beside the buttons, once a sweep has ended."""
-    answer = element(page).locator(".lab-answer")
-    for _ in range(20 * SECONDS):
-        if "95 % intervals" in answer.inner_text():
-            return answer.inner_text()
+def swept(page: Page) -> tuple[str, str]:
+    """The answer beside the buttons and its details, once a sweep has ended."""
+    lab, details = element(page), element(page).locator(".lab-details")
+    for _ in range(40 * SECONDS):
+        done = lab.get_by_role("button", name="Stop the sweep").count() == 0
+        if done and "95 % intervals" in details.inner_text():
+            return lab.locator(".lab-answer").inner_text(), details.inner_text()
         page.wait_for_timeout(100)
-    raise AssertionError(f"no sweep ended within {2 * SECONDS} s; the answer says {answer.inner_text()!r}")
+    raise AssertionError(f"no sweep ended within {4 * SECONDS} s; the details say {details.inner_text()!r}")
 
 
 @pytest.mark.parametrize("size", [(1280, 800), (390, 844)], ids=["desk", "phone"])
@@ -182,9 +192,12 @@ def test_a_sweep_answers_beside_its_button(visit: Callable[..., Any], size: tupl
         seen.page.keyboard.press("ArrowUp")
         assert not asked.is_visible()
         assert button.evaluate("(node) => node === document.activeElement")
-        words = swept(seen.page)
-        assert words.startswith("Digits: from batch size 2 to 200 the trace ")
-        assert "pairs of settings" in words
+        words, details = swept(seen.page)
+        assert re.match(
+            "(One|Two|Three|Four|Five) of (three|four|five) seeds: the flatter networks have the larger", words
+        )
+        assert details.startswith("Digits, seed 0: from batch size 2 to 200 the trace ")
+        assert "pairs of settings" in details
         verdict = element(seen.page).locator(".lab-verdict").inner_text()
         assert verdict.startswith("For the flatter networks you expected a larger gap, and there is ")
         assert verdict.endswith(" of 1 so far.")
@@ -194,16 +207,18 @@ def test_a_sweep_answers_beside_its_button(visit: Callable[..., Any], size: tupl
             assert box is not None
             assert box["y"] >= 0
             assert box["y"] + box["height"] <= size[1]
-        if size[0] == 1280:  # the chart of gap against trace stands beside the words
-            words_box, chart = (
-                element(seen.page).locator(f".lab-question {name}").bounding_box() for name in (".lab-answer", "svg")
-            )
-            assert words_box["x"] + words_box["width"] <= chart["x"]
+        chart = element(seen.page).locator(".lab-evidence > svg").bounding_box()
+        assert chart is not None
+        if size[0] == 1280:  # the whole picture stands below the words without scrolling
             assert chart["y"] + chart["height"] <= size[1]
-        dots = element(seen.page).locator(".lab-question svg .lab-dot")
+        seeds = element(seen.page).locator(".lab-evidence > svg text", has_text="seed").count()
+        assert 3 <= seeds <= 5
+        assert element(seen.page).locator(".lab-evidence > svg .lab-dot").count() == 2 * seeds
+        assert element(seen.page).locator(".lab-evidence > svg .lab-rise").count() == 2
+        assert element(seen.page).locator(".lab-question tbody tr").count() == 2 * seeds
+        dots = element(seen.page).locator(".lab-chart").last.locator("g.lab-group0 > .lab-dot")
         assert dots.count() == 7  # one setting is one dot, though the sweep comes home and trains it again
         assert control(seen.page, "batch size").get_attribute("aria-valuetext") == "20"
-        assert element(seen.page).locator("li.lab-solved").count() >= 1
         assert seen.problems == []
 
 
@@ -214,10 +229,11 @@ def test_a_sweep_that_fits_unequally_is_repeated_at_one_loss(visit: Callable[...
         again = element(seen.page).get_by_role("button", name="Sweep again, all to one training loss")
         assert again.count() == 0
         element(seen.page).get_by_role("button", name="Sweep the batch size").click()
-        assert "But they fit unequally" in swept(seen.page)
+        assert "But they fit unequally" in swept(seen.page)[1]
         again.click()
         assert element(seen.page).locator(".lab-answer").inner_text().startswith("Sweeping")
-        assert "Each setting stopped when the mean training loss" in swept(seen.page)
+        assert "Each setting stopped when the mean training loss" in swept(seen.page)[1]
+        assert element(seen.page).locator("li.lab-solved").count() == 1
         assert again.count() == 0
         assert control(seen.page, "stop at").input_value() == "loss"
 
@@ -229,7 +245,10 @@ def test_a_question_is_skipped_with_one_click_and_a_sweep_can_be_left(visit: Cal
         sweep.click()
         element(seen.page).get_by_role("button", name="Skip").click()
         answer = element(seen.page).locator(".lab-answer")
-        assert answer.inner_text().startswith("Sweeping: learning rate")
+        assert answer.inner_text().startswith("Sweeping")
+        assert (
+            element(seen.page).locator(".lab-details").inner_text().startswith("learning rate 0.01, seed 0: run 1 of")
+        )
         control(seen.page, "seed").fill("4")
         control(seen.page, "seed").press("Tab")
         assert answer.inner_text().startswith("The sweep was left")
@@ -245,7 +264,7 @@ def test_a_sweep_is_stopped_by_its_button_and_comes_home(visit: Callable[..., An
         trained(seen.page)
         control(seen.page, "ask me before a sweep").uncheck()
         element(seen.page).get_by_role("button", name="Sweep the batch size").click()
-        element(seen.page).get_by_role("button", name="Stop the sweep of the batch size").click()
+        element(seen.page).get_by_role("button", name="Stop the sweep").click()
         assert element(seen.page).locator(".lab-answer").inner_text().startswith("The sweep was left")
         assert element(seen.page).get_by_role("button", name="Sweep the batch size").count() == 1
         trained(seen.page)
@@ -285,6 +304,122 @@ def test_what_is_of_the_run_before_stays_and_is_dimmed_until_there_is_something_
         assert looks[-1][:2] == ["lab", ""]
 
 
+WATCH_HEIGHTS = """globalThis.heights = [];
+addEventListener("DOMContentLoaded", () => {
+    const look = () => {
+        const lab = document.querySelector(".lab");
+        if (lab?.children.length) heights.push(Math.round(lab.getBoundingClientRect().height / 3));
+        requestAnimationFrame(look);
+    };
+    look();
+});"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_jumps_when_results_arrive(visit: Callable[..., Any], width: int) -> None:
+    for name in (PAGE, "book/intro"):
+        with visit(name, viewport={"width": width, "height": 844}) as seen:
+            seen.page.add_init_script(WATCH_HEIGHTS)
+            seen.page.reload()
+            if name == PAGE:
+                trained(seen.page)
+                control(seen.page, "batch size").press("ArrowRight")
+                seen.page.wait_for_timeout(300)
+                trained(seen.page)
+                seen.page.evaluate("document.activeElement.blur()")
+            else:
+                element(seen.page).locator("button.lab-main").click()
+                element(seen.page).get_by_role("button", name="Train four others").wait_for()
+            heights = seen.page.evaluate("heights")
+            assert len(heights) > 5
+            assert max(heights) - min(heights) <= 1, sorted(set(heights))
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_sliders_are_wide_and_no_choice_is_cut(visit: Callable[..., Any], width: int) -> None:
+    with visit(PAGE, viewport={"width": width, "height": 844}) as seen:
+        trained(seen.page)
+        unfold(seen.page)
+        widths = (
+            element(seen.page)
+            .locator("input[type=range]:visible")
+            .evaluate_all("(inputs) => inputs.map((input) => input.getBoundingClientRect().width)")
+        )
+        assert len(widths) >= 10
+        assert min(widths) >= 140
+        cut = element(seen.page).evaluate(
+            """(root) => [...root.querySelectorAll("select")].filter((select) => {
+                const twin = select.cloneNode(true);
+                Object.assign(twin.style, { width: "max-content", maxWidth: "none", position: "absolute" });
+                select.after(twin);
+                const cut = twin.offsetWidth > select.offsetWidth + 1;
+                twin.remove();
+                return cut;
+            }).map(({ id }) => id)"""
+        )
+        assert cut == [] or width == 390
+        assert seen.page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+
+
+def test_what_cannot_be_trained_is_named(visit: Callable[..., Any], site: str) -> None:
+    with visit(PAGE) as seen:
+        seen.page.goto(f"{site}/{PAGE}.html#lab?world=mars&batch_size=900&lr=fast&n=60&epochs=3")
+        seen.page.reload()
+        note = element(seen.page).locator(".lab-note")
+        trained(seen.page)
+        said = note.inner_text()
+        assert "batch size 900 is out of range and became 60" in said
+        assert "learning rate “fast” is none and became 0.1" in said
+        assert "world “mars” is none and became digits" in said
+        assert "epochs" not in said
+        seed = control(seen.page, "seed")
+        seed.fill("-5")
+        seed.press("Tab")
+        assert "seed -5 is out of range and became 0" in note.inner_text()
+        seed.fill("7")
+        seed.press("Tab")
+        seen.page.wait_for_timeout(300)
+        trained(seen.page)
+        assert note.inner_text() == ""
+        summary = element(seen.page).locator(".lab-more > summary").inner_text()
+        assert summary == "More controls: epochs 3, examples n 60, seed 7"
+        assert "seed=7" in (element(seen.page).locator("pre code").text_content() or "")
+
+
+def test_digits_that_do_not_load_are_named_and_asked_for_again(visit: Callable[..., Any]) -> None:
+    for name in (PAGE, "book/intro"):
+        with visit(name) as seen:
+            seen.page.route("**/digits.js", lambda route: route.abort())
+            seen.page.reload()
+            note = element(seen.page).locator(".lab-note" if name == PAGE else ".lab-status")
+            button = element(seen.page).locator(".lab-buttons .lab-main" if name == PAGE else "button.lab-main")
+            if name != PAGE:
+                button.click()
+            for _ in range(10 * SECONDS):
+                if "could not be loaded" in note.inner_text():
+                    break
+                seen.page.wait_for_timeout(100)
+            assert "The digits could not be loaded; choose another world, or reload the page." in note.inner_text()
+            seen.page.unroute("**/digits.js")
+            button.click()
+            if name == PAGE:
+                trained(seen.page)
+                assert element(seen.page).locator(".lab-panel svg").first.locator(".lab-ink").count() > 0
+            else:
+                element(seen.page).get_by_role("button", name="Train four others").wait_for()
+
+
+def test_numbers_on_paper(visit: Callable[..., Any]) -> None:
+    with visit(PAGE) as seen:
+        trained(seen.page)
+        seen.page.emulate_media(media="print")
+        lab = element(seen.page)
+        for hidden in (".lab-buttons", ".lab-more", ".lab-sweeps", "progress"):
+            assert lab.locator(hidden).first.is_hidden(), hidden
+        for shown in (".lab-evidence > svg", ".lab-bars svg", ".lab-answer", ".lab-status", ".lab-numbers table"):
+            assert lab.locator(shown).first.is_visible(), shown
+
+
 def test_a_prediction_is_judged(visit: Callable[..., Any]) -> None:
     with visit(PAGE) as seen:
         trained(seen.page)
@@ -308,6 +443,7 @@ def test_the_history_is_told_apart_and_cleared_by_keyboard(visit: Callable[..., 
         control(seen.page, "world").select_option("moons")
         seen.page.wait_for_timeout(300)
         trained(seen.page)
+        unfold(seen.page)
         groups = element(seen.page).locator(".lab-groups li")
         assert [text.strip() for text in groups.all_inner_texts()] == ["digits: 1 run", "moons: 1 run"]
         shapes = element(seen.page).locator(".lab-chart svg").first.locator(".lab-dot")
@@ -505,6 +641,7 @@ def test_the_small_laboratory_keeps_the_focus_and_its_labels_apart(visit: Callab
 def test_play_pause_and_one_epoch(visit: Callable[..., Any]) -> None:
     with visit(PAGE, reduced_motion="reduce") as seen:
         trained(seen.page)
+        unfold(seen.page)
         element(seen.page).get_by_role("button", name="One epoch").click()
         seen.page.wait_for_timeout(1500)
         value = element(seen.page).locator("progress")

@@ -2,6 +2,9 @@
 
 import gc
 import weakref
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -199,3 +202,34 @@ def test_a_loss_that_is_changed_is_tried_anew():
     loss.detached = True
     with pytest.raises(ValueError, match="loss's gradient is not its derivative"):
         curvature.gradient(model, loss, split)
+
+
+class OfTheClass(nn.Module):
+    """Its activation is said by its class, by a deque, or by an object with slots."""
+
+    act = staticmethod(torch.relu)
+
+    def __init__(self, way):
+        super().__init__()
+        self.low, self.top, self.way = nn.Linear(5, 4), nn.Linear(4, 3), way
+        self.queue, self.slotted = deque([torch.relu]), Slotted(torch.relu)
+
+    def forward(self, x):
+        act = {"class": type(self).act, "deque": self.queue[0], "slots": self.slotted.act}[self.way]
+        return self.top(act(self.low(x)))
+
+
+@dataclass(slots=True)
+class Slotted:
+    act: Callable
+
+
+@pytest.mark.parametrize("way", ["class", "deque", "slots"])
+def test_a_swap_in_class_deque_or_slots_is_seen(way, monkeypatch):
+    torch.manual_seed(0)
+    model, split = OfTheClass(way).double().eval(), sample(20)
+    assert curvature.is_piecewise_affine(model, split)[0]
+    if way == "class":
+        monkeypatch.setattr(OfTheClass, "act", staticmethod(F.gelu))
+    model.queue[0] = model.slotted.act = F.gelu
+    assert not curvature.is_piecewise_affine(model, split)[0]

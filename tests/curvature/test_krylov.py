@@ -276,6 +276,7 @@ def test_indefiniteness_is_remembered():
 
 
 def test_a_right_hand_side_that_is_no_finite_vector_is_refused():
-    for rhs in (torch.ones(2, 2), torch.tensor([1.0, float("nan")])):
-        with pytest.raises(ValueError, match="rhs must be a finite vector"):
+    sentences = ["rhs must be a finite vector of shape", "rhs must be finite"]
+    for rhs, sentence in zip((torch.ones(2, 2), torch.tensor([1.0, float("nan")])), sentences, strict=True):
+        with pytest.raises(ValueError, match=sentence):
             curvature.solve_shifted(lambda v: v, rhs, [1.0])

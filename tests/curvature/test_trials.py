@@ -2,6 +2,7 @@
 
 import threading
 import warnings
+from copy import deepcopy
 
 import pytest
 import torch
@@ -22,8 +23,11 @@ def examples(n=50, zero=2, inputs=20, classes=3):
 
 
 def dense(model, split):
-    """The Hessian from a second reverse pass in float64, with weight normalisation written out."""
-    twin = build(model)
+    return by_differences(build(model), split)
+
+
+def by_differences(twin, split):
+    """The Hessian of a network in float64 from differences of gradients: no second derivative is trusted."""
     names = [name for name, _ in twin.named_parameters()]
     w = torch.cat([p.detach().reshape(-1) for p in twin.parameters()])
     shapes = [p.shape for p in twin.parameters()]
@@ -35,7 +39,7 @@ def dense(model, split):
         return F.cross_entropy(z, split.targets)
 
     step, rows = 1e-5, []
-    for e in torch.eye(len(w), dtype=torch.float64):  # differences of gradients: no second derivative is trusted
+    for e in torch.eye(len(w), dtype=torch.float64):
         sides = [torch.func.grad(mean_loss)(w + sign * step * e) for sign in (1, -1)]
         rows.append((sides[0] - sides[1]) / (2 * step))
     H = torch.stack(rows)
@@ -336,3 +340,45 @@ def test_a_model_that_asserts_what_it_takes_is_not_asked_for_more():
     split = examples()
     positive = data.Split(split.inputs.relu(), split.targets, 3, "positive")
     assert curvature.gradient(Positive().eval(), CLIPPED, positive).norm() > 0
+
+
+class Gated(nn.Module):
+    """Few examples go through a branch whose fast products are wrong (layer normalisation), the others through ReLU."""
+
+    def __init__(self, branch):
+        super().__init__()
+        self.usual, self.branch, self.out = nn.Linear(4, 5), branch, nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.out(torch.where(x[:, :1] > 1.6, self.branch(x), torch.relu(self.usual(x))))
+
+
+BRANCHES = {
+    "layer normalisation": lambda: nn.Sequential(nn.Linear(4, 5), nn.LayerNorm(5), nn.Tanh()),
+    "weight normalisation": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 5)),
+}
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_branch_that_few_examples_take_is_tried(branch, seed):
+    torch.manual_seed(seed)
+    model = Gated(BRANCHES[branch]()).double().eval()
+    X = torch.randn(60, 4, dtype=torch.float64)
+    X[:, 0].clamp_(max=1.5)[[7, 22, 41]] = 2.0
+    split = data.Split(X, torch.randint(3, (60,)), 3, "made up")
+    expected = by_differences(deepcopy(model), split)
+    v = torch.randn(len(expected), dtype=torch.float64)
+    assert torch.allclose(curvature.hvp(model, CLIPPED, split, v), expected @ v, rtol=1e-5, atol=1e-7)
+    assert torch.allclose(curvature.hessian(model, CLIPPED, split), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_bend_that_few_examples_reach_is_no_affine_network():
+    """An exponential linear unit is affine above zero, where all but some examples are."""
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(800, 1), nn.ELU(), nn.Linear(1, 3)).double().eval()
+    with torch.no_grad():
+        model[0].bias.fill_(1.0)
+    split = data.Split(torch.randn(80, 800, dtype=torch.float64), torch.randint(3, (80,)), 3, "made up")
+    assert (model[0](split.inputs) < 0).sum() > 0
+    assert not curvature.is_piecewise_affine(model, split)[0]

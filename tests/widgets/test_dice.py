@@ -52,6 +52,8 @@ def test_it_starts_at_the_prior_and_covered() -> None:
 def test_at_the_prior_itself_the_price_is_exactly_zero() -> None:
     sixths = widgets.Dice(np.full(6, 1 / 6), np.arange(6.0), title="Dice")
     assert sixths.terms[1] == 0
+    tenths = widgets.Dice([0.1, 0.2, 0.7], np.arange(3.0), title="Dice", weights=range(1, 11))
+    assert tenths.p.tolist() == pytest.approx([0.1, 0.2, 0.7])
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,8 @@ def test_at_the_prior_itself_the_price_is_exactly_zero() -> None:
         ({"values": [1.0, 2.0]}, "one for each of the 3 faces"),
         ({"values": [1.0, 2.0, np.inf]}, "values must be finite"),
         ({"weights": [0.0, 1.0]}, "weights must be positive"),
-        ({"weights": [2.0, 1.0]}, "weights must be positive and increase"),
+        ({"weights": [2.0, 1.0]}, "weights must be positive, finite, and increase"),
+        ({"weights": [1.0, np.inf]}, "weights must be positive, finite, and increase"),
     ],
 )
 def test_what_is_no_game_is_refused(changes: dict[str, Any], sentence: str) -> None:

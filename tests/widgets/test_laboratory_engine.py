@@ -16,6 +16,7 @@ from helpers import curvature, models
 from helpers.losses import ClippedCrossEntropy
 from helpers.widgets.laboratory import generator, measure, trained, worlds
 from helpers.widgets.laboratory import replay as replayed
+from helpers.widgets.laboratory.along import losses_along
 from helpers.widgets.laboratory.scripts import ENGINE
 
 TOLERANCE = 1e-8
@@ -156,7 +157,8 @@ def network(seed: int = 0, inputs: int = 64, width: int = 8, classes: int = 10) 
 DERIVATIVES = f"""{SHAPE}
 const [W, v, sample] = [typed(argument.W), typed(argument.v), sampleOf(argument.sample)];
 return {{ gradient: curvature.gradient(shape, W, sample, clip), hvp: curvature.hvp(shape, W, sample, v, clip),
-  trace: curvature.trace(shape, W, sample, clip), ...values(shape, W, sample, clip) }};"""
+  trace: curvature.trace(shape, W, sample, clip), along: along.losses_along(shape, W, [v], sample, clip)[0],
+  ...values(shape, W, sample, clip) }};"""
 
 
 def derivatives(page: InBrowser, engine: str = ENGINE) -> None:
@@ -171,6 +173,7 @@ def derivatives(page: InBrowser, engine: str = ENGINE) -> None:
         "gradient": curvature.gradient(model, loss, sample).tolist(),
         "hvp": curvature.hvp(model, loss, sample, v).tolist(),
         "trace": curvature.trace(model, loss, sample, method="exact").value,
+        "along": losses_along(model, sample, loss, v).tolist(),
     }
     agree(there, here, rtol=1e-11)
 
@@ -359,6 +362,10 @@ MUTANTS = {
     "generator": ("(-turn & 31)", "(turn & 31)"),
     "incoherence": ("* (b / (b - 1))) ** 2", ") ** 2"),
     "langevin": ("R: 0.5 })", "R: 1 })"),
+    "direction": ("u.map((v) => v / length)", "u"),
+    "distance": ("w + s * u[W2 + i]", "w + u[W2 + i]"),
+    "rise": ("row.map((v) => v - losses[r])", "row"),
+    "clip along": ("loss < clip ? loss : clip", "loss"),
     "stop": ("runs.losses.at(-1) < settings.stop_loss", "runs.losses.at(-1) < 0.8 * settings.stop_loss"),
 }  # fmt: skip
 LANGEVIN = ("incoherence", "langevin")

@@ -11,7 +11,7 @@ import pytest
 import traitlets
 
 from helpers import plots, widgets
-from helpers.widgets.chart import STATIC, Chart, plain
+from helpers.widgets.chart import STATIC, Chart, plain, rounded
 
 PATH = [
     {"lam": 0.1, "value": 3.25, "penalty": 2.68, "information": 0.57, "clipped_share": 0.85, "converged": True},
@@ -479,3 +479,10 @@ def test_the_table_of_a_plane_names_every_slider_but_the_one_along_the_path() ->
     paths = {"SGD": lambda noise, seed: noise * WALK + seed}
     head, _ = plane(sliders=sliders, paths=paths, readings=None)._table()
     assert head[0] == "point (at noise = 2, seed = 4)"
+
+
+def test_rounding_twice_is_rounding_once() -> None:
+    """The page has four digits of a number and writes three."""
+    for value in (0.29553, 0.29547, 1234.51, 0.1, -0.29553, 2.5e-7, 0.295501):
+        assert f"{rounded(value):.3g}" == f"{value:.3g}"
+    assert rounded(math.inf) == "inf"

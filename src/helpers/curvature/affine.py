@@ -8,7 +8,7 @@ from helpers.curvature.contracts import check_model, on_model
 from helpers.curvature.keys import Verdicts
 from helpers.curvature.precision import precise
 from helpers.curvature.routes import PlainOperations, has_second_derivative
-from helpers.curvature.trials import EXAMPLES, places, spread
+from helpers.curvature.trials import places, tried
 from helpers.data import Split, as_split
 from helpers.models import flat, outputs, trainable
 
@@ -20,30 +20,33 @@ def is_piecewise_affine(model: nn.Module, split: Split, *, seed: int = 0) -> tup
     """Whether each weight tensor enters the outputs piecewise affinely, by a randomised check; and a reason.
 
     If the outputs f are affine in one weight tensor P (all others fixed), then the P-block of the Hessian of <r, f>
-    vanishes for every constant r. The check takes a random r and a random direction within each tensor, and looks at
-    that block of the product: zero for ReLU networks with convolutions, residuals and BatchNorm in evaluation mode,
-    not zero upstream of a smooth activation, or for a tensor that is used twice. All tensors are tried, once an
-    architecture and layout of inputs, on a few examples where the model is and at a place with noise (``trials``), so
-    a wrong "yes" has probability zero where the examples reach every weight. A "yes" counts only where two backward
-    passes are seen to give the second derivative: one that PyTorch cannot see looks like zero.
+    vanishes for every constant r. The check takes a random r and a random direction within each tensor, and looks
+    at that block of the product: zero for ReLU networks with convolutions, residuals and BatchNorm in evaluation
+    mode, not zero upstream of a smooth activation, or for a tensor that is used twice. All tensors are tried, once
+    an architecture and layout of inputs, on some examples where the model is and at a place with noise
+    (``trials``), so a wrong "yes" has probability zero where the examples reach every weight on every branch of the
+    model. A "yes" counts only where two backward passes are seen to give the second derivative: one that PyTorch
+    cannot see looks like zero.
     """
     check_model(model)
     split = as_split(split)
     verdict = _verdicts.of(model, split.inputs)
     if verdict is None:
-        with PlainOperations():
-            few = on_model(model, spread(split), slice(EXAMPLES))
-            verdict = min((_tried(*place, seed) for place in places(model, few)), key=lambda one: one[0])
-        if verdict[0] and not has_second_derivative(model, few):
-            verdict = _UNKNOWN
+        verdict = tried(lambda some: _verdict(model, on_model(model, some, slice(None)), seed), model, split)
         _verdicts.note(model, split.inputs, verdict)
     return verdict
+
+
+def _verdict(model: nn.Module, few: Split, seed: int) -> tuple[bool, str]:
+    with PlainOperations():
+        verdict = min((_block_vanishes(*place, seed) for place in places(model, few)), key=lambda one: one[0])
+    return _UNKNOWN if verdict[0] and not has_second_derivative(model, few) else verdict
 
 
 _UNKNOWN = False, "an operation of the model has no second derivative to check affinity with"
 
 
-def _tried(model: nn.Module, few: Split, seed: int) -> tuple[bool, str]:
+def _block_vanishes(model: nn.Module, few: Split, seed: int) -> tuple[bool, str]:
     parameters = trainable(model)
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     generator = generator_from(seed)

@@ -2,17 +2,18 @@
 
 A key is a nested tuple that is compared with the one of the last trial. Values of weights and of PyTorch's own running
 statistics are no part of it, for the trials look where those hide nothing; everything else is: the modules' types,
-settings, hooks, buffers, and what they keep in lists, dictionaries and private attributes, functions with what they
-enclose. What a function reads from its file is not seen. A model that keeps more than ``MOST`` values is never equal
-to anything, so that it is tried every time.
+settings, hooks, buffers, and what they keep in lists, dictionaries, slots, private attributes and those of their class,
+functions with what they enclose. What a function reads from its file is not seen. A model that keeps more than ``MOST``
+values is never equal to anything, so that it is tried every time.
 """
 
+from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from enum import Enum
 from functools import partial
 from pathlib import PurePath
-from types import FunctionType, MethodType
+from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary, ref
 
@@ -142,8 +143,21 @@ class _Walk:
             for name, value in kept.items()
             if name not in INNER
         ]
-        forward = Same(getattr(type(module), "forward", None))
-        return (name, Same(type(module)), forward, tuple(parameters), tuple(buffers), tuple(others))
+        return (name, self.of_class(type(module)), tuple(parameters), tuple(buffers), tuple(others))
+
+    def of_class(self, kind: type) -> Hashable:
+        """What the class and those that it comes from say, up to PyTorch's own."""
+        if id(kind) in self.met:
+            return Same(kind)
+        self.met[id(kind)] = kind
+        own = [base for base in kind.__mro__ if base is not object and not base.__module__.startswith("torch.")]
+        said = [
+            (name, Same(value) if callable(value) else self.of(value))
+            for base in own
+            for name, value in vars(base).items()
+            if not (name.startswith("__") or isinstance(value, GetSetDescriptorType | MemberDescriptorType))
+        ]
+        return (Same(kind), tuple(said))
 
     def of(self, value: Any) -> Hashable:
         """The key of any value."""
@@ -163,7 +177,7 @@ class _Walk:
             return tuple(self.of_module(name, module) for name, module in value.named_modules())
         if isinstance(value, Mapping):
             return (type(value).__name__, tuple((self.of(name), self.of(one)) for name, one in list(value.items())))
-        if isinstance(value, list | tuple | set | frozenset):
+        if isinstance(value, list | tuple | set | frozenset | deque):
             return (type(value).__name__, tuple(self.of(one) for one in value))
         if isinstance(value, np.ndarray) and value.size <= SMALL and value.dtype != object:
             return (value.shape, value.dtype.str, value.tobytes())
@@ -171,7 +185,9 @@ class _Walk:
             return (Same(value.__func__), self.enclosed(value.__func__), self.of(value.__self__))
         if isinstance(value, partial):
             return (self.of(value.func), self.of(value.args), self.of(value.keywords))
-        return (Same(value), self.enclosed(value), self.of(getattr(value, "__dict__", None)))
+        slots = [name for base in type(value).__mro__ for name in _slots(base) if hasattr(value, name)]
+        kept = {name: getattr(value, name) for name in slots} | getattr(value, "__dict__", {})
+        return (Same(value), self.enclosed(value), self.of(kept))
 
     def of_tensor(self, tensor: Tensor | None) -> Hashable:
         if tensor is None or tensor.grad_fn is not None:
@@ -191,6 +207,11 @@ class _Walk:
 
 def _described(tensor: Tensor | None) -> Hashable:
     return None if tensor is None else (tensor.shape, tensor.dtype)
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    names = vars(kind).get("__slots__", ()) if not kind.__module__.startswith("torch") else ()
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _filled(cell: Any) -> bool:

@@ -25,6 +25,16 @@ Matvec = Callable[[Tensor], Tensor]
 ROWS = 8  # basis vectors stored in one block
 
 
+def product_of(matvec: Matvec, vector: Tensor) -> Tensor:
+    """The product with a vector; ValueError if it is no vector of the same size and type."""
+    product = matvec(vector)
+    if not isinstance(product, Tensor) or product.shape != vector.shape or product.dtype != vector.dtype:
+        kind = type(product).__name__
+        got = f"{product.dtype} {tuple(product.shape)}" if isinstance(product, Tensor) else f"a {kind}"
+        raise ValueError(f"matvec must give a vector of {vector.dtype} and shape {tuple(vector.shape)}, got {got}")
+    return product
+
+
 class Lanczos:
     """Orthonormal basis of the Krylov space of ``matvec`` from ``start`` (d,), grown one product at a time.
 
@@ -60,7 +70,7 @@ class Lanczos:
     def extend(self) -> None:
         """One more product, one more row of T."""
         vector = self._blocks[-1][self.size % ROWS]
-        product = self._matvec(vector)
+        product = product_of(self._matvec, vector)
         self.diagonal.append(torch.dot(vector, product).item())
         for _ in range(2):  # Gram-Schmidt, twice, is orthogonal to machine precision
             for block in self._blocks:

@@ -108,7 +108,7 @@ def _operator(model: nn.Module, product: Callable[[Tensor], Tensor]) -> Callable
             columns = [matvec(column) for column in v.unbind(1)]
             return torch.stack(columns, dim=1) if columns else v.clone()
         with precisely(model):
-            return _finite("a Hessian product", product(v))
+            return _finite("a Hessian product", product(v.to(trainable(model)[0].dtype)))
 
     return matvec
 

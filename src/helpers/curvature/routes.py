@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from helpers.curvature.contracts import on_model
 from helpers.curvature.derivatives import projection
 from helpers.curvature.keys import Verdicts
-from helpers.curvature.trials import EXAMPLES, doubled, lent, places, spread
+from helpers.curvature.trials import doubled, lent, places, tried
 from helpers.data import Split
 from helpers.losses import per_example
 from helpers.models import flat, outputs, split_like, trainable, weights
@@ -125,7 +125,7 @@ def trusted_product(model: nn.Module, split: Split) -> BatchProduct:
     """The fastest route that is right for this network; tried once a network, and remembered."""
     chosen = _trusted.of(model, split.inputs)
     if chosen is None:
-        chosen = _first_right(model, split)
+        chosen = tried(lambda some: _first_right(model, on_model(model, some, slice(None))), model, split)
         _trusted.note(model, split.inputs, chosen)
     return chosen
 
@@ -135,8 +135,7 @@ def has_second_derivative(model: nn.Module, few: Split) -> bool:
     return all(_is_right(with_plain_operations, *place) for place in islice(_doubled_places(model, few), 1, None))
 
 
-def _first_right(model: nn.Module, split: Split) -> BatchProduct:
-    few = on_model(model, spread(split), slice(EXAMPLES))
+def _first_right(model: nn.Module, few: Split) -> BatchProduct:
     for route in (reverse_over_forward, reverse_over_reverse, with_plain_operations):
         if _runs(route, model, few) and all(_is_right(route, *place) for place in _doubled_places(model, few)):
             return route

@@ -1,6 +1,6 @@
 """(H + c I) x = b for many shifts c from one Krylov space: what a whole path of lambda costs is one solve."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,8 @@ import torch
 from scipy.linalg import solve
 from torch import Tensor
 
-from helpers._checks import no_text, positive, whole
+from helpers._checks import no_text, positive, real, whole
+from helpers._tensors import floats_of
 from helpers.curvature.krylov import Lanczos, Matvec
 
 
@@ -54,8 +55,11 @@ def solve_shifted(
         ValueError: if there is no shift, a shift is not finite in the type of b, b is no finite vector, rtol is not
             positive, or max_iterations no whole number from 1.
     """
-    if rhs.ndim != 1 or not bool(torch.isfinite(rhs).all()):
-        raise ValueError(f"rhs must be a finite vector of shape (d,), got shape {tuple(rhs.shape)} or values beyond it")
+    rhs = floats_of("rhs", rhs)
+    if rhs.ndim != 1:
+        raise ValueError(f"rhs must be a finite vector of shape (d,), got shape {tuple(rhs.shape)}")
+    if not callable(matvec):
+        raise ValueError(f"matvec must be a function, such as lambda v: H @ v, got a {type(matvec).__name__}")
     shifts = finite_shifts(shifts, rhs.dtype)
     rtol, max_iterations = positive("rtol", rtol), whole("max_iterations", max_iterations)
     count = len(shifts)
@@ -89,7 +93,9 @@ def solve_shifted(
 def finite_shifts(shifts: Sequence[float], dtype: torch.dtype) -> list[float]:
     """The shifts as numbers; ValueError if there is none, or one is not finite in the type that is computed in."""
     no_text("shifts", shifts)
-    numbers = [float(shift) for shift in shifts]
+    if not isinstance(shifts, Iterable) or getattr(shifts, "ndim", 1) == 0:
+        raise ValueError(f"shifts must hold the values c, such as [c], got a {type(shifts).__name__}")
+    numbers = [real("every entry of shifts", shift) for shift in shifts]
     if not numbers or not all(abs(shift) <= torch.finfo(dtype).max for shift in numbers):
         raise ValueError(
             f"give at least one finite shift, within the range of {dtype}, got {numbers}; lower a lambda that is huge"

@@ -75,7 +75,7 @@ def trace(
         ValueError: if the method is unknown or does not apply to this loss, rtol is not positive, most_probes is below
             1, or the trace is not finite.
     """
-    return _estimate(model, loss, [(1.0, split)], method, tolerance or _relative(rtol), most_probes, seed)
+    return _estimate(model, loss, [(1.0, split)], method, _tolerance(rtol, tolerance), most_probes, seed)
 
 
 def trace_difference(
@@ -95,7 +95,7 @@ def trace_difference(
     Hutchinson probes are shared by a batch of one and a batch of the other, so what the two Hessians have in common
     leaves no noise. Arguments and errors as in ``trace``.
     """
-    return _estimate(model, loss, [(1.0, left), (-1.0, right)], method, tolerance or _relative(rtol), most_probes, seed)
+    return _estimate(model, loss, [(1.0, left), (-1.0, right)], method, _tolerance(rtol, tolerance), most_probes, seed)
 
 
 def trace_by_layer(
@@ -114,7 +114,9 @@ def trace_by_layer(
     where the standard error of the *sum* is within ``rtol`` of it. A small layer's own standard error may be a larger
     share of its value. The errors of two layers are not independent. Errors raised as in ``trace``.
     """
-    samples, probes, method, reason = _measured(model, loss, [(1.0, split)], method, _relative(rtol), most_probes, seed)
+    samples, probes, method, reason = _measured(
+        model, loss, [(1.0, split)], method, _tolerance(rtol), most_probes, seed
+    )
     return {
         name: _as_estimate(samples[:, :, column], probes, method, reason) for column, name in enumerate(layers(model))
     }
@@ -132,8 +134,14 @@ def choose_method(model: nn.Module, loss: Loss, split: Split, *, seed: int = 0) 
     return ("gauss-newton" if affine else "hutchinson"), reason
 
 
-def _relative(rtol: float) -> Tolerance:
+def _tolerance(rtol: float, tolerance: Tolerance | None = None) -> Tolerance:
     positive("rtol", rtol)
+    if tolerance is not None:
+        if not callable(tolerance):
+            raise ValueError(
+                f"tolerance must be a function of the value, got a {type(tolerance).__name__}; or give rtol"
+            )
+        return tolerance
     return lambda value: rtol * abs(value)
 
 

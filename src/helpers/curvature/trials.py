@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import combinations
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +19,28 @@ from helpers.data import Split
 from helpers.data.inputs import each, tensors
 from helpers.models import copied, outputs, split_like, trainable, weights
 
-EXAMPLES = 4
+T = TypeVar("T")
+
+EXAMPLES, MOST = 4, 256
+WORK = 2**20  # examples times weights that a trial may take, beyond the fewest
 NOISE = 0.1  # relative to a tensor's root mean square; absolute where that is zero
 
 
-def spread(split: Split) -> Split:
-    """Up to ``EXAMPLES`` examples from all over the split."""
-    return split.take(torch.linspace(0, len(split) - 1, min(EXAMPLES, len(split))).round().long())
+def spread(split: Split, most: int = EXAMPLES) -> Split:
+    """Up to that many examples from all over the split."""
+    return split.take(torch.linspace(0, len(split) - 1, min(most, len(split))).round().long())
+
+
+def tried(trial: Callable[[Split], T], model: nn.Module, split: Split) -> T:
+    """A trial on as many examples as cost little: a gate or a kink may send only some through a part of the network.
+
+    Where memory does not hold them, on the fewest.
+    """
+    many = max(EXAMPLES, min(MOST, WORK // len(weights(model))))
+    try:
+        return trial(spread(split, many))
+    except torch.OutOfMemoryError:
+        return trial(spread(split))
 
 
 def tells(few: Split) -> bool:

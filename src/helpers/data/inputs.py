@@ -45,9 +45,13 @@ def types(inputs: Any) -> list[torch.dtype]:
 
 
 def flat_rows(inputs: Any, *, dtype: torch.dtype | None = None) -> list[bytes]:
-    """The values of every example as bytes, of equal examples the same; in their own types unless one is given."""
+    """The values of every example as bytes, of equal examples the same; in their own types unless one is given.
+
+    A dictionary says the same in any order.
+    """
     columns = []
-    for tensor in tensors(inputs):
+    in_order = dict(sorted(inputs.items(), key=lambda item: str(item[0]))) if isinstance(inputs, Mapping) else inputs
+    for tensor in tensors(in_order):
         column = tensor.detach().cpu().flatten(1) if tensor.ndim > 1 else tensor.detach().cpu()[:, None]
         column = column if dtype is None else column.to(dtype)
         if column.is_floating_point():

@@ -27,8 +27,12 @@ def items_of(dataset: Any) -> list[Part]:
     """Every item of a data set, in order.
 
     Raises:
-        ValueError: if an item has no target, or differs from one reading to the next.
+        ValueError: if it has no length, an item has no target, or differs from one reading to the next.
     """
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        raise ValueError(
+            f"a {type(dataset).__name__} has no length and no items by number; give Split.from_loader a loader"
+        )
     with _generators_kept(dataset):
         items = [part(dataset[i]) for i in range(len(dataset))]
         few = list(range(0, len(items), max(len(items) // LOOKS, 1)))[:LOOKS]

@@ -215,6 +215,8 @@ def partition(split: Any, sizes: Sequence[int], *, seed: int) -> list[Split]:
     """
     split = as_split(split)
     no_text("sizes", sizes)
+    if not isinstance(sizes, Iterable):
+        raise ValueError(f"sizes must hold one number for each part, such as [{sizes}], got a {type(sizes).__name__}")
     sizes = [whole("every entry of sizes", size) for size in sizes]
     if sum(sizes) > len(split):
         raise ValueError(

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from helpers import xu_raginsky
 from helpers._checks import per_step, positive, whole
+from helpers._tensors import floats_of, numbers_of
 from helpers.supersample.family import LOG_2
 
 
@@ -59,8 +60,8 @@ def whole_sample(
         )
     rates, noises = per_step("lr", lr, len(means)), per_step("sigma", sigma, len(means))
     d = whole("d", d)
-    walked = zip(means, rates, noises, strict=True)
-    nats = fsum(d / 2 * log1p((rate / noise) ** 2 * moment / d) for moment, rate, noise in walked)
+    walked = ((moment, rate / noise) for moment, rate, noise in zip(means, rates, noises, strict=True))
+    nats = fsum(d / 2 * log1p(ratio * ratio * moment / d) for moment, ratio in walked)
     return xu_raginsky.bound(nats, n=n, R=positive("R", R))
 
 
@@ -126,12 +127,7 @@ def _averaged(name: str, recorded: Any, attribute: str) -> Tensor:
     """Mean over runs, float64; ``attribute`` is what of a walk to give."""
     if recorded is None:
         raise ValueError(f"{name} is None; only a walk that was given held_out has held-out moments")
-    try:
-        rows = isinstance(recorded, list | tuple) and all(isinstance(row, Tensor) for row in recorded) and recorded
-        values = (torch.stack(list(rows)) if rows else torch.as_tensor(recorded)).detach().double()
-    except (TypeError, ValueError, RuntimeError) as error:
-        kind = type(recorded).__name__
-        raise ValueError(f"{name} must hold numbers, one row a run, got a {kind}; give {attribute}") from error
+    values = numbers_of(name, recorded, advice=f"; give {attribute}, one row a run").detach().double()
     if values.ndim not in (1, 2) or values.numel() == 0:
         raise ValueError(f"{name} must hold one row a run, or one row, got shape {tuple(values.shape)}")
     if not bool(torch.isfinite(values).all()):
@@ -143,7 +139,7 @@ def _averaged(name: str, recorded: Any, attribute: str) -> Tensor:
 
 def standard_error(bound: Any, recorded: Any) -> float:
     """Jackknife over runs of a bound that takes rows (k, n): how far it would move with other runs."""
-    rows = torch.as_tensor(recorded)
+    rows = floats_of("recorded", recorded)
     if rows.ndim != 2 or len(rows) < 2:
         raise ValueError(f"a standard error over runs needs at least two rows, got shape {tuple(rows.shape)}")
     without = [bound(torch.cat([rows[:i], rows[i + 1 :]])) for i in range(len(rows))]

@@ -100,6 +100,8 @@ def train(
     b = n if batch_size is None else whole("batch_size", batch_size, least=2)
     if not 2 <= b <= n:
         raise ValueError(f"batch_size must lie between 2 and {n}, the number of examples, got {b}")
+    if observe is not None and not callable(observe):
+        raise ValueError(f"observe must be a function of t and the model, got a {type(observe).__name__}")
     loss = loss or CrossEntropy(examples.classes)
     with seeded(stream_seed("initial weights", seed), device):
         model = made(make_model).to(device).eval()

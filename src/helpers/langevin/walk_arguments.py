@@ -31,10 +31,12 @@ def made(make_model: Callable[[], nn.Module]) -> nn.Module:
     """A model that is new: the function is called twice, and the second model is compared and dropped.
 
     Raises:
-        ValueError: if the two have trainable weights in common. Weights that were there before may depend on the
-            sample, and the theorems ask that W_0 does not.
+        ValueError: if it makes no model, or the two have trainable weights in common. Weights that were there before
+            may depend on the sample, and the theorems ask that W_0 does not.
     """
     model, another = make_model(), make_model()
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"make_model must return a torch.nn.Module, got a {type(model).__name__}")
     before = {id(weight) for weight in another.parameters() if weight.requires_grad}
     if any(id(weight) in before for weight in model.parameters()):
         raise ValueError("make_model must make a new model at each call, got one twice; write lambda: Net()")

@@ -18,6 +18,7 @@ shrinks, W + Delta can leave the region where the surrogate means anything, ever
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from math import isfinite, nan, sqrt
 from typing import Any
 
@@ -205,6 +206,10 @@ def _solver(solver: Solver | None, settings: dict[str, Any]) -> Solver:
     """The solver given, or one of these settings; both at once would contradict each other."""
     if solver is not None and settings:
         raise ValueError(f"give either solver= or its settings, not both; got solver and {', '.join(settings)}")
+    unknown = sorted(settings.keys() - {field.name for field in fields(Solver)})
+    if unknown:
+        known = ", ".join(field.name for field in fields(Solver))
+        raise ValueError(f"there is no setting {', '.join(unknown)}; a solver has {known}")
     return solver or Solver(**settings)
 
 

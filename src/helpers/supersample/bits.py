@@ -12,10 +12,11 @@ from math import prod
 import numpy as np
 from scipy.special import rel_entr
 
-from helpers._checks import whole
+from helpers._checks import real, whole
 from helpers.supersample.family import bound, whole_bound
 
 MOST_BITS = 6  # 4^n supersamples times 2^n coins
+MOST_VOTES = 20
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Exact:
 
     @property
     def bounds(self) -> dict[str, float]:
-        """The bounds on |gap|, from the loosest information to the tightest."""
+        """The bounds on |gap|, from the largest information to the least; the bounds themselves need not fall."""
         return {
             "I(W; U | Z)": whole_bound(self.whole, n=len(self.counted)),
             "I(W; U_i | Z)": self.root_weights,
@@ -70,10 +71,11 @@ def majority(n: int, *, flip: float = 0.0) -> np.ndarray:
     """The majority vote of n bits (a tie answers 1 with probability 1/2), flipped with probability ``flip``: (2,) * n.
 
     Raises:
-        ValueError: if n is not a whole number from 1, or flip no probability.
+        ValueError: if n is no whole number from 1 to 20, or flip no probability.
     """
-    if not 0 <= flip <= 1:
-        raise ValueError(f"flip must be a probability, got {flip}")
+    flip = _probability("flip", flip)
+    if whole("n", n) > MOST_VOTES:
+        raise ValueError(f"n must be at most {MOST_VOTES}: the table has 2^n entries, got {n}")
     ones = np.indices((2,) * whole("n", n)).sum(0)
     vote = np.where(2 * ones == n, 0.5, 2 * ones > n)
     answers: np.ndarray = vote * (1 - flip) + (1 - vote) * flip
@@ -94,8 +96,7 @@ def enumerated(answers: np.ndarray, p: float = 0.5) -> Exact:
     n = answers.ndim
     if answers.shape != (2,) * n or not 1 <= n <= MOST_BITS or not ((answers >= 0) & (answers <= 1)).all():
         raise ValueError(f"answers must hold a probability for each sample of 1 to {MOST_BITS} bits, shape (2,) * n")
-    if not 0 <= p <= 1:
-        raise ValueError(f"p must be a probability, got {p}")
+    p = _probability("p", p)
     bits, coins, samples = _all(n)
     chance = np.where(bits, p, 1 - p).prod((1, 2))  # (supersamples,)
     one = answers.reshape(-1)[samples]  # (supersamples, coins)
@@ -128,6 +129,13 @@ def enumerated(answers: np.ndarray, p: float = 0.5) -> Exact:
         root_losses=roots["losses"],
         root_differences=roots["differences"],
     )
+
+
+def _probability(name: str, value: float) -> float:
+    number = real(name, value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name} must be a probability, got {value}")
+    return number
 
 
 @cache

@@ -88,7 +88,8 @@ class Counted:
         gap: a - b, which is test error minus training error.
         a: E[(1 - e_S) e_mu]: the pair's training example right, its ghost wrong.
         b: E[e_S (1 - e_mu)]: the reverse.
-        standard_error: of ``value``, over runs by the jackknife; NaN for one run.
+        standard_error: of ``value``, over runs by the jackknife; NaN for one run, and where leaving out any one of them
+            gives the same.
     """
 
     value: float
@@ -125,7 +126,8 @@ def counted(train_errors: Any, test_errors: Any) -> Counted:
         error = nan
     else:
         without = [sqrt(2 * _counted_nats(*pair)) for pair in _leave_one_out(wrong_ghost, wrong_own)]
-        error = torch.tensor(without, dtype=torch.float64).std(correction=0).item() * sqrt(k - 1)
+        spread = torch.tensor(without, dtype=torch.float64).std(correction=0).item()
+        error = spread * sqrt(k - 1) if spread > 1e-12 * max(without) else nan
     nats = _counted_nats(a, b)
     return Counted(sqrt(2 * nats), nats, a - b, a, b, error)
 
@@ -192,6 +194,8 @@ def fast_rate_bound(training_risk: float, information: float) -> float:
     risk, nats = _risk(training_risk), _of_coins("information", information, 1)
     if risk == 0:
         return min(interpolating_risk(nats), 1.0)
+    if nats == 0:
+        return risk  # the limit at rho = 0, which no search reaches
 
     def at(rho: float) -> float:
         return (nats - risk * log1p(-expm1(rho))) / rho

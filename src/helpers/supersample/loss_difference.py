@@ -18,6 +18,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from helpers._checks import positive
+from helpers._tensors import floats_of
 
 ROUNDING = 1e-13  # probabilities below it may be rounding of the transform they come from, and count for nothing
 
@@ -31,13 +32,18 @@ class LossDifference:
         probabilities: (m,), of sum 1 but for rounding.
 
     Raises:
-        ValueError: if the values are not symmetric, or the probabilities are no distribution.
+        ValueError: if these are no two rows of numbers, the values are not symmetric, or the probabilities are no
+            distribution.
     """
 
     values: np.ndarray
     probabilities: np.ndarray
 
     def __post_init__(self) -> None:
+        for name in ("values", "probabilities"):
+            object.__setattr__(self, name, floats_of(name, getattr(self, name)).double().numpy())
+        if self.values.ndim != 1 or self.values.shape != self.probabilities.shape:
+            raise ValueError("values and probabilities must be two rows of one length")
         if not np.allclose(self.values, -self.values[::-1]):
             raise ValueError("values must be symmetric about 0, so that a pair can be turned round")
         if abs(self.probabilities.sum() - 1) > 1e-9 or self.probabilities.min() < -ROUNDING:
@@ -65,9 +71,12 @@ class LossDifference:
         """c sqrt(2 I(Delta; U)), for |D| <= c.
 
         Raises:
-            ValueError: if c is not positive.
+            ValueError: if c is not positive, or below the largest |D|.
         """
-        return positive("c", c) * sqrt(2 * self.information)
+        widest = float(np.abs(self.values[self.probabilities > ROUNDING]).max())
+        if positive("c", c) < widest * (1 - 1e-9):
+            raise ValueError(f"c must be at least the largest |D|, {widest:g}, got {c}")
+        return c * sqrt(2 * self.information)
 
     @property
     def by_spread(self) -> float:

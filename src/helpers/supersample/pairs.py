@@ -8,7 +8,9 @@ from torch import Tensor
 
 from helpers._checks import whole
 from helpers._generators import generator_from
+from helpers._tensors import numbers_of
 from helpers.data import Split, as_split, partition
+from helpers.supersample.coins import coins_of
 
 
 @dataclass(frozen=True)
@@ -52,25 +54,40 @@ class Supersample:
 
     def sample(self, coins: Any) -> Split:
         """The training sample (Z_{i, U_i}) of a row of coins, (n,)."""
-        return self.examples.take(self._rows(_whole(coins)))
+        return self.examples.take(self._rows(coins_of("coins", coins)))
 
     def ghosts(self, coins: Any) -> Split:
         """The examples that are left, (Z_{i, 1 - U_i})."""
-        return self.examples.take(self._rows(1 - _whole(coins)))
+        return self.examples.take(self._rows(1 - coins_of("coins", coins)))
 
     def trained_on(self, memberships: Any) -> Tensor:
-        """Memberships (m, n) example by example: 1 where it was trained on, (m, 2n)."""
-        coins = _whole(memberships)
+        """Memberships (m, n) example by example: 1 where it was trained on, (m, 2n).
+
+        Raises:
+            ValueError: if the shape is another, or a coin is not 0 or 1.
+        """
+        coins = coins_of("memberships", memberships)
+        if coins.ndim != 2 or coins.shape[1] != len(self):
+            raise ValueError(f"memberships must have shape (m, n) with n = {len(self)}, got {tuple(coins.shape)}")
         return torch.cat([1 - coins, coins], dim=1)
 
     def differences(self, losses: Any) -> Tensor:
-        """Delta_i = L_i1 - L_i0 from the losses of all examples: (m, 2n) to (m, n)."""
-        first, second = self.of_pairs(losses).unbind(2)
-        return second - first
+        """Delta_i = L_i1 - L_i0 from the losses of all examples: (m, 2n) to (m, n). Whole numbers, yes and no: int64.
+
+        Raises:
+            ValueError: as ``of_pairs``.
+        """
+        pairs = self.of_pairs(losses)
+        signed = pairs if pairs.is_floating_point() else pairs.long()
+        return signed[..., 1] - signed[..., 0]
 
     def of_pairs(self, values: Any) -> Tensor:
-        """What belongs to the two examples of a pair side by side: (m, 2n) to (m, n, 2)."""
-        values = torch.as_tensor(values)
+        """What belongs to the two examples of a pair side by side: (m, 2n) to (m, n, 2).
+
+        Raises:
+            ValueError: if these are no numbers, or the shape is another.
+        """
+        values = numbers_of("values", values)
         if values.ndim != 2 or values.shape[1] != len(self.examples):
             raise ValueError(
                 f"give a row a membership and a column for each of the {len(self.examples)} examples, got shape "
@@ -79,15 +96,6 @@ class Supersample:
         return torch.stack([values[:, : len(self)], values[:, len(self) :]], dim=2)
 
     def _rows(self, coins: Tensor) -> Tensor:
-        if coins.shape != (len(self),) or not bool(((coins == 0) | (coins == 1)).all()):
-            raise ValueError(f"coins must hold {len(self)} zeros and ones, one for each pair")
-        return torch.arange(len(self)) + len(self) * coins.long()
-
-
-def _whole(coins: Any) -> Tensor:
-    """Coins of any library as a tensor of numbers."""
-    try:
-        values = torch.as_tensor(coins)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"coins must be zeros and ones, got a {type(coins).__name__}") from error
-    return values.long() if values.dtype == torch.bool else values
+        if coins.shape != (len(self),):
+            raise ValueError(f"coins must hold {len(self)} zeros and ones, one for each pair; got {tuple(coins.shape)}")
+        return torch.arange(len(self)) + len(self) * coins

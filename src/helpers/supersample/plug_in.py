@@ -16,7 +16,9 @@ from torch import Tensor
 
 from helpers._checks import seed_of, whole
 from helpers._generators import generator_from
+from helpers._tensors import numbers_of
 from helpers.curvature import Estimate
+from helpers.supersample.coins import coins_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +94,14 @@ def information(outcomes: Any, memberships: Any, *, permutations: int = 20, seed
 
 
 def codes(outcomes: Any) -> Tensor:
-    """One whole number for each distinct list: (m, n, c) to (m, n), for outcomes such as the losses of a pair."""
-    lists = torch.as_tensor(outcomes)
+    """One whole number for each distinct list: (m, n, c) to (m, n), for outcomes such as the losses of a pair.
+
+    Raises:
+        ValueError: if these are no numbers, or the shape is another.
+    """
+    lists = numbers_of("outcomes", outcomes)
+    if lists.ndim < 2 or lists.numel() == 0:
+        raise ValueError(f"outcomes must have shape (m, n) or (m, n, c), got {tuple(lists.shape)}")
     m, n = lists.shape[:2]
     numbers: Tensor = torch.unique(lists.reshape(m * n, -1), dim=0, return_inverse=True)[1]
     return numbers.view(m, n)
@@ -105,39 +113,32 @@ def memorisation(errors: Any, trained_on: Any) -> Tensor:
     NaN for an example that was always, or never, trained on.
 
     Args:
-        errors: 0-1 errors, (m, n): a row a retraining.
+        errors: 0-1 errors, (m, n): a row a retraining; a share of wrong answers in [0, 1] is one, too.
         trained_on: 1 where the example was in the training sample, else 0, (m, n).
 
     Raises:
-        ValueError: as ``information``.
+        ValueError: as ``information``, or if an error lies outside [0, 1].
     """
-    wrong = torch.as_tensor(errors).double()
+    wrong = numbers_of("errors", errors).double()
     _, inside = _table(wrong, trained_on)
+    if not bool(((wrong >= 0) & (wrong <= 1)).all()):
+        raise ValueError(f"errors must lie in [0, 1], got {wrong.min():.4g} to {wrong.max():.4g}")
     inside = inside.double()
     return (wrong * (1 - inside)).sum(0) / (1 - inside).sum(0) - (wrong * inside).sum(0) / inside.sum(0)
 
 
 def _table(outcomes: Any, memberships: Any) -> tuple[Tensor, Tensor]:
     """Outcomes as whole numbers from 0, column by column the same for the same value; coins as int64."""
-    values, coins = _numbers("outcomes", outcomes), _numbers("memberships", memberships)
+    advice = "; give each outcome a code"
+    values, coins = numbers_of("outcomes", outcomes, advice=advice), numbers_of("memberships", memberships)
     if values.ndim != 2 or values.shape != coins.shape or len(values) < 2 or values.numel() == 0:
         shapes = f"{tuple(values.shape)} and {tuple(coins.shape)}"
         raise ValueError(f"outcomes and memberships must both have shape (m, n) with m of at least 2, got {shapes}")
-    if not bool(((coins == 0) | (coins == 1)).all()):
-        raise ValueError("memberships must be 0 or 1: which example of the pair was trained on")
+    coins = coins_of("memberships", coins)
     if values.is_floating_point() and bool(values.isnan().any()):
         raise ValueError("outcomes hold NaN: a run diverged, leave it out")
     ranks = torch.stack([torch.unique(column, return_inverse=True)[1] for column in values.T], dim=1)
-    return ranks, coins.long()
-
-
-def _numbers(name: str, values: Any) -> Tensor:
-    try:
-        return torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{name} must hold numbers in the shape (m, n), got a {type(values).__name__}; give each outcome a code"
-        ) from error
+    return ranks, coins
 
 
 def _check_estimable(outcomes: Tensor, ranks: Tensor, coins: Tensor) -> None:

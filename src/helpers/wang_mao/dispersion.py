@@ -7,7 +7,8 @@ the gap is not.
 
 All return one number a step, shape (T,), with the squared learning rate included; their sum enters the
 bounds. ``within_batch_dispersion`` is a second way to the third number. ``training.train_ensemble`` reports
-the sum of the first as ``run.dispersion``. The dtype of the input is kept.
+the sum of the first as ``run.dispersion``. The dtype of the input is kept; whole
+numbers become float64, and half precision float32.
 """
 
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from helpers._checks import per_step, whole
+from helpers._tensors import floats_of
 
 
 def cross_run_dispersion(trajectories: Tensor) -> Tensor:
@@ -32,13 +34,13 @@ def cross_run_dispersion(trajectories: Tensor) -> Tensor:
     Raises:
         ValueError: if there are fewer than two runs or no step, or a weight is not finite.
     """
+    trajectories = floats_of("trajectories", trajectories)
     if trajectories.ndim != 3:
         raise ValueError(f"trajectories must have shape (k, T + 1, d), got {tuple(trajectories.shape)}")
     if len(trajectories) < 2:
         raise ValueError(f"the variance over runs needs at least two runs, got {len(trajectories)}")
     if trajectories.shape[1] < 2:
         raise ValueError("trajectories must hold the initial weights and at least one step")
-    _finite("trajectories", trajectories)
     return trajectories.diff(dim=1).var(dim=0, correction=1).sum(1)
 
 
@@ -56,6 +58,8 @@ def single_run_dispersion(batch_gradients: Tensor, full_gradients: Tensor, lr: f
     Raises:
         ValueError: if the shapes differ, an entry is not finite, or a learning rate is not positive.
     """
+    batch_gradients = floats_of("batch gradients", batch_gradients)
+    full_gradients = floats_of("full gradients", full_gradients)
     if batch_gradients.shape != full_gradients.shape:
         shapes = f"{tuple(batch_gradients.shape)} and {tuple(full_gradients.shape)}"
         raise ValueError(f"batch and full gradients must have the same shape (T, d), got {shapes}")
@@ -78,6 +82,7 @@ def expected_single_run_dispersion(
         ValueError: if there are fewer than two examples, b is not in 1..n, or a learning rate is not
             positive.
     """
+    example_gradients = _of_examples(example_gradients)
     spread = _spread(example_gradients)
     n, b = example_gradients.shape[1], whole("batch_size", batch_size)
     if b > n:
@@ -100,6 +105,7 @@ def within_batch_dispersion(example_gradients: Tensor, lr: float | Iterable[floa
     Raises:
         ValueError: if a batch has fewer than two examples or more than n, or a learning rate is not positive.
     """
+    example_gradients = _of_examples(example_gradients)
     spread, b = _spread(example_gradients), example_gradients.shape[1]
     if whole("n", n) < b:
         raise ValueError(f"a batch of {b} examples cannot come from a sample of n = {n}")
@@ -118,27 +124,26 @@ def uncentred_dispersion(batch_gradients: Tensor, lr: float | Iterable[float]) -
     Raises:
         ValueError: if the shape is not (T, d), an entry is not finite, or a learning rate is not positive.
     """
+    batch_gradients = floats_of("gradients", batch_gradients)
     if batch_gradients.ndim != 2 or len(batch_gradients) == 0:
         shape = tuple(batch_gradients.shape)
         raise ValueError(f"gradients must have shape (T, d) with at least one step, got {shape}")
-    _finite("gradients", batch_gradients)
     return _squared(lr, batch_gradients) * batch_gradients.square().sum(1)
+
+
+def _of_examples(gradients: Tensor) -> Tensor:
+    gradients = floats_of("example gradients", gradients)
+    if gradients.ndim != 3 or gradients.shape[1] < 2:
+        shape = tuple(gradients.shape)
+        raise ValueError(f"example gradients must have shape (T, examples >= 2, d), got {shape}")
+    return gradients
 
 
 def _spread(example_gradients: Tensor) -> Tensor:
     """(T,): mean over examples of the squared distance to their mean."""
-    if example_gradients.ndim != 3 or example_gradients.shape[1] < 2:
-        shape = tuple(example_gradients.shape)
-        raise ValueError(f"example gradients must have shape (T, examples >= 2, d), got {shape}")
-    _finite("example gradients", example_gradients)
     return example_gradients.var(dim=1, correction=0).sum(1)
 
 
 def _squared(lr: float | Iterable[float], like: Tensor) -> Tensor:
     """(T,): squared learning rates."""
     return torch.tensor(per_step("lr", lr, len(like)), dtype=like.dtype, device=like.device).square()
-
-
-def _finite(name: str, values: Tensor) -> None:
-    if not bool(torch.isfinite(values).all()):
-        raise ValueError(f"{name} hold values that are not finite: the run diverged")

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.integrate import quad
 
 from helpers._checks import non_negative, non_negatives, positive, whole
+from helpers._tensors import symmetric
 
 
 def lemma_3(squared_distance: float, t: float, t_reference: float, *, d: int) -> float:
@@ -103,8 +104,9 @@ def gaussian_information(
         x, y, given: which variables make up X, Y and Z.
 
     Raises:
-        ValueError: if one of the four covariance blocks is not positive definite.
+        ValueError: if the covariance is not symmetric, or one of its four blocks not positive definite.
     """
+    covariance = symmetric("covariance", covariance).numpy()
 
     def entropy(*groups: Sequence[int]) -> float:
         rows = [row for group in groups for row in group]

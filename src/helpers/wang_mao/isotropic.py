@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers._checks import non_negative, positive, whole
+from helpers._tensors import floats_of
 from helpers.models import weights
 
 
@@ -125,7 +126,7 @@ def terminal_variance(vectors: Sequence[Tensor]) -> float:
         raise ValueError(f"the variance over runs needs at least two runs, got {len(vectors)}")
     if len({vector.numel() for vector in vectors}) > 1:
         raise ValueError("all runs must have the same number of weights")
-    stacked = torch.stack(list(vectors))
-    if not bool(torch.isfinite(stacked).all()):
+    if not all(bool(torch.isfinite(vector).all()) for vector in vectors):
         raise ValueError("the weights of a run are not finite: it diverged")
+    stacked = floats_of("vectors", [vector.reshape(-1) for vector in vectors])
     return float(stacked.var(dim=0, correction=1).sum())

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from helpers._checks import non_negative, non_negatives, per_step, whole
+from helpers._tensors import floats_of
 from helpers.wang_mao.isotropic import Isotropic, lemma_7
 
 
@@ -87,8 +88,9 @@ def active_units(hidden: Tensor, inputs: Tensor) -> Tensor:
         inputs: (n, inputs), of norm at most 1 (theorem 4 is stated for norm 1; smaller inputs keep it true).
 
     Raises:
-        ValueError: if an input has a norm above 1.
+        ValueError: if an input has a norm above 1, or a number is not finite.
     """
+    inputs, hidden = floats_of("inputs", inputs), floats_of("hidden", hidden)
     norm = float(inputs.norm(dim=1).max())
     if norm > 1 + 1e-6:
         raise ValueError(f"inputs must have norm 1, got {norm:.4g}; divide each input by its norm")

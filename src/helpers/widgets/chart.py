@@ -80,8 +80,14 @@ class Chart(anywidget.AnyWidget):
 
 
 def rounded(value: float, digits: int = 4) -> float | str:
-    """``value`` to ``digits`` significant digits; infinity becomes "inf", since JSON has no infinity."""
-    return "inf" if value == math.inf else float(f"{float(value):.{digits}g}")
+    """``value`` to ``digits`` significant digits; infinity becomes "inf", since JSON has no infinity.
+
+    A last digit 5 keeps two more behind it: the page rounds once more, to one digit less, and must not go astray.
+    """
+    if value == math.inf:
+        return "inf"
+    short = f"{float(value):.{digits}g}"
+    return float(f"{float(value):.{digits + 2}g}" if short.split("e")[0].endswith("5") else short)
 
 
 def plain(value: float | str) -> str:

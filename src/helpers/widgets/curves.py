@@ -260,10 +260,10 @@ def _frames(
     arrays = []
     for name, given in series.items():
         if callable(given):
-            given = [np.broadcast_to(given(*values), (points,)) for values in product(*choices)]
-            array = np.asarray(given, dtype=float).reshape(shape)
-        else:
-            array = np.asarray(given, dtype=float)
+            given = np.reshape([np.broadcast_to(given(*values), (points,)) for values in product(*choices)], shape)
+        if np.iscomplexobj(given):
+            raise ValueError(f"{title}: series {name!r} holds complex numbers, which have no height.")
+        array = np.asarray(given, dtype=float)
         if array.shape != shape:
             raise ValueError(f"{title}: series {name!r} has shape {array.shape}; sliders and x ask for {shape}.")
         if np.isnan(array).any() or (array == -math.inf).any():

@@ -16,10 +16,11 @@ from helpers.widgets.chart import SCRIPT, STATIC, Chart, TextTable, plain, round
 class Dice(Chart):
     """Bars to be dragged, or moved by sliders: weights of a distribution p on m faces.
 
-    ``prior``: (m,) positive probabilities; ``values``: (m,) V of the faces, in nats. ``weights``: increasing positive
-    stops of every bar. The sentence reports the gain E_p V, the price KL(p || prior), their difference, and how far
-    it is from the log-partition log E_prior exp V, the most that any p can reach. A last slider uncovers the
-    distribution that reaches it, in the picture and in the sentence. ``start``: first index of each bar (default: the one nearest to the prior).
+    ``prior``: (m,) positive probabilities; ``values``: (m,) V of the faces, in nats. ``weights``: increasing
+    positive stops of every bar. The sentence reports the gain E_p V, the price KL(p || prior), their difference,
+    and how far it is from the log-partition log E_prior exp V, the most that any p can reach. A last slider
+    uncovers the distribution that reaches it, in the picture and in the sentence. ``start``: first index of each
+    bar (default: the one nearest to the prior).
 
     Raises ValueError if the prior is no distribution with positive entries, a shape does not fit, or the weights are
     not positive and increasing.
@@ -42,8 +43,14 @@ class Dice(Chart):
             raise ValueError(f"{title}: prior must hold positive probabilities that add up to 1.")
         if v.shape != p.shape or not np.isfinite(v).all():
             raise ValueError(f"{title}: values must be finite, one for each of the {p.size} faces.")
-        if stops.ndim != 1 or stops.size < 2 or stops[0] <= 0 or not (np.diff(stops) > 0).all():
-            raise ValueError(f"{title}: weights must be positive and increase.")
+        if (
+            stops.ndim != 1
+            or stops.size < 2
+            or stops[0] <= 0
+            or not np.isfinite(stops).all()
+            or not (np.diff(stops) > 0).all()
+        ):
+            raise ValueError(f"{title}: weights must be positive, finite, and increase.")
         tilted = p * np.exp(v - v.max())
         faces = [plain(each) for each in v]
         bars = [{"label": f"V = {face}", "text": [plain(w) for w in stops]} for face in faces]
@@ -64,7 +71,9 @@ class Dice(Chart):
             "gibbs": [rounded(each, 6) for each in tilted / tilted.sum()],
             "best": rounded(float(v.max() + np.log(tilted.sum())), 12),
         }
-        nearest = [int(np.abs(stops - each * stops.mean()).argmin()) for each in p / p.max()]
+        middle_first = stops[np.abs(stops - stops.mean()).argsort(kind="stable")]  # heights of the largest bar
+        tried = [np.abs(stops[:, None] - height * p / p.max()).argmin(0) for height in middle_first]
+        nearest = min(tried, key=lambda at: np.abs(stops[at] / stops[at].sum() - p).sum().round(12)).tolist()
         super().__init__(chart=chart, position=[*(nearest if start is None else start), 0], log=False)
 
     @property

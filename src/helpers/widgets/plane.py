@@ -78,6 +78,8 @@ class Plane(Chart):
         ]
         choices, stops = dict(sliders or {}), dict(along or {})
         _refuse(title, given, choices, stops, play, equal and (x_log or y_log))
+        if isinstance(glow, str):
+            raise ValueError(f"{title}: glow must be a list of names, such as [{glow!r}].")
         halo = [i for i, (name, kind, _) in enumerate(given) if kind == "line" and name in glow]
         if len(halo) != len(set(glow)):
             raise ValueError(f"{title}: glow must name lines of this plane, not {', '.join(map(repr, glow))}.")

@@ -3,6 +3,7 @@
 ================  ==========================================================================================
 ``element``       the widgets ``Laboratory`` and ``Train``
 ``replay``        a setting again with the package, and every bound on any runs: the twin of ``session.js``
+``along``         the training loss along random directions: the twin of ``along.js``
 ``worlds``        digits and toys: the twin of ``worlds.js``
 ``generator``     PCG32, which page and notebook draw from: the twin of ``random.js``
 ``scripts``       the texts that the page runs

@@ -142,3 +142,10 @@ function gapMarks({ words, gap, caps }, from, to, y, height, values) {
   if (gap.value > 0) marks.push(mark("line", { x1: from, x2: to, y1: y(gap.value), y2: y(gap.value), class: "lab-gap" }));
   return [...marks, mark("text", { x: (from + to) / 2, y: height - 8, "text-anchor": "middle", class: "lab-group" }, words)];
 }
+
+// The axes and what will stand there; no number yet.
+function emptyBars(uid, classes, width, count) {
+  const unknown = { value: 0, standard_error: 0 };
+  const columns = columnsOf({}, 3, 1).slice(0, count).map((column) => ({ ...column, none: "?" }));
+  return barsPicture(uid, { gap: unknown, error_gap: unknown, clip: 12 * Math.log(classes), classes }, columns, width);
+}

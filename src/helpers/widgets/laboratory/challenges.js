@@ -15,7 +15,13 @@ function untrained(entry) {
   const { results } = entry;
   const half = 0.5 * Math.log(results.classes);
   return diverged(entry) ?? (results.train_loss > half
-    ? `the networks are not trained: their training loss is ${format(results.train_loss)}, more than half of a uniform guess's ${format(2 * half)}` : null);
+    ? `the networks are not trained: training loss ${format(results.train_loss)}, above half of a guess's ${format(2 * half)}` : null);
+}
+
+// The same as a sentence for the end of what is said of the run; "" where it stands for its setting.
+function standing(results) {
+  const unfit = untrained({ results });
+  return unfit ? ` This run is compared with no other: ${unfit}.` : "";
 }
 
 // Why nothing was at stake: null, or a sentence's end.
@@ -34,19 +40,23 @@ function judged(challenge, newest, before) {
   const fit = challenge.certifies ? diverged : untrained;
   return fit(newest) ?? idle(newest) ?? (challenge.digits ? elsewhere(newest) : null) ?? challenge.check(newest, before.filter((entry) => (untrained(entry) ?? idle(entry)) === null));
 }
-const same = (a, b, but) => Object.keys(a).every((key) => key === but || a[key] === b[key]);
+const same = (a, b) => Object.keys(a).every((key) => a[key] === b[key]);
+// The runs before on the same samples that differ from the newest in one setting, for which `counts` holds.
+const partnersOf = (newest, before, counts) => before.filter((entry) => {
+  const keys = Object.keys(newest.settings).filter((key) => entry.settings[key] !== newest.settings[key]);
+  return keys.length === 1 && counts(keys[0]) && pairable(entry, newest);
+});
 const apart = (a, b) => Math.abs(a.value - b.value) > 2 * Math.hypot(a.standard_error, b.standard_error);
 
 // Each: what is asked, and a check of the newest run among all: true, or what is missing.
 const CHALLENGES = [
   {
-    ask: "On the digits, make the gap vanish: two standard errors around it reach zero, with a test error below half of a guess.",
+    ask: "On the digits, make flatter mean a smaller gap: two runs on the same samples that differ in one control, beyond the errors of both.",
     digits: true,
-    check({ results }) {
-      const reach = 2 * results.gap.standard_error;
-      if (reach > 0.1 * Math.log(results.classes)) return `the gap is uncertain by ${format(reach)} nats, too much to say that it is gone: take more examples`;
-      if (results.gap.value - reach > 0) return `the gap is still ${format(results.gap.value)} nats`;
-      return learned(results) || "the gap is gone, and so is the learning";
+    check(newest, history) {
+      const partners = partnersOf(newest, history, (key) => key !== "seed");
+      if (!partners.length) return "train a second setting that differs in one control and keeps the samples";
+      return partners.some((entry) => flatterMeant([entry, newest]) === "smaller") || "here the flatter one has the larger gap, or the two cannot be told apart in trace and in gap";
     },
   },
   {
@@ -57,15 +67,13 @@ const CHALLENGES = [
     },
   },
   {
-    ask: "Find two batch sizes, all else equal, of which the flatter one has the larger gap, beyond the errors of both.",
-    check({ results, settings }, history) {
-      const partners = history.filter((entry) => same(entry.settings, settings, "batch_size") && entry.settings.batch_size !== settings.batch_size);
-      if (!partners.length) return "train a second batch size";
-      const found = partners.some((entry) => {
-        const [trace, gap] = [traceChange(entry.results, results), gapChange(entry.results, results)];
-        return trace !== null && sign(trace) * sign(gap) < 0;
-      });
-      return found || "here the flatter one has the smaller gap, or the two cannot be told apart in trace and in gap";
+    ask: "Find two batch sizes, or two learning rates, all else equal, that fit alike, with training losses within a factor of 1.5, and of which the flatter one still has the larger gap.",
+    check(newest, history) {
+      const partners = partnersOf(newest, history, (key) => key === "batch_size" || key === "lr");
+      if (!partners.length) return "train a second batch size or learning rate";
+      const alike = partners.filter((entry) => fitUnequally([entry, newest]) === null);
+      if (!alike.length) return "their training losses are too far apart: stop all of them at one training loss";
+      return alike.some((entry) => flatterMeant([entry, newest]) === "larger") || "here the flatter one has the smaller gap, or the two cannot be told apart in trace and in gap";
     },
   },
   {

@@ -27,7 +27,10 @@ function digitsText(model) {
     }
     const load = make("script", { src: model.asset("digits.js") });
     load.addEventListener("load", () => resolve(globalThis.laboratoryDigits));
-    load.addEventListener("error", () => reject(new Error("The digits could not be loaded; choose another world, or reload the page.")));
+    load.addEventListener("error", () => {
+      digitsOnce = null; // asked again at the next training
+      reject(new Error("The digits could not be loaded; choose another world, or reload the page."));
+    });
     document.head.append(load);
   });
   return digitsOnce;
@@ -115,11 +118,12 @@ function tableMarks(results, columns) {
   ];
 }
 
-// Where a training is, in words, for those who watch.
-function wayOf(portrait, { epochs, stop_loss }) {
+// Where a training is, in words, for those who watch, beside the run before.
+function wayOf(portrait, { epochs, stop_loss }, before = null) {
   if (!portrait || !portrait.losses.length) return "";
   const most = stop_loss > 0 ? ` of at most ${epochs}` : ` of ${epochs}`;
-  return `epoch ${portrait.epoch}${most}, training loss over the epoch ${format(portrait.losses.at(-1))} nats`;
+  const gap = before && portrait.gap !== undefined ? `; gap now ${format(portrait.gap, 2)} nats, in the run before ${format(before.gap.value, 2)}` : "";
+  return `epoch ${portrait.epoch}${most}, training loss over the epoch ${format(portrait.losses.at(-1))} nats${gap}`;
 }
 
 // How far a training is, from 0 to 1: by epochs, or by the logarithm of the loss on its way to the one to stop at.

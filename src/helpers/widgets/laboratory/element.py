@@ -15,7 +15,16 @@ KEYS = (
 
 
 SHARED = [ENGINE_MODULE, *map(script, ("server", "drawing", "bars", "settings", "element"))]
-OWN = ("runs", "history", "sweep", "challenges", "laboratory")  # of the whole laboratory alone
+OWN = (
+    "runs",
+    "history",
+    "answer",
+    "evidence",
+    "sweep",
+    "challenges",
+    "controls",
+    "laboratory",
+)  # of the whole laboratory alone
 
 
 class _Trains(anywidget.AnyWidget):

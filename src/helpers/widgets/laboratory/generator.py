@@ -8,7 +8,8 @@ from math import cos, log, pi, sqrt
 
 import numpy as np
 
-STREAMS = {"data": 1, "labels": 2, "weights": 3, "orders": 100, "noise": 200}  # the last two plus the number of the run
+# The last three plus the number of the run.
+STREAMS = {"data": 1, "labels": 2, "weights": 3, "orders": 100, "noise": 200, "directions": 300}
 MULTIPLIER, WORD = 6364136223846793005, 2**64
 
 

@@ -30,7 +30,7 @@ function spanned(values, from, to, log) {
   const room = 0.06 * (high - low || Math.abs(high) || 1);
   [low, high] = [low - room, high + room];
   const position = (v) => from + ((v - low) / (high - low)) * (to - from);
-  const rough = (high - low) / 4;
+  const rough = (high - low) / 5.5;
   const power = 10 ** Math.floor(Math.log10(rough));
   const gap = [1, 2, 5, 10].map((m) => m * power).find((v) => v >= rough);
   const first = Math.ceil(low / gap);

@@ -22,26 +22,22 @@ function assemble({ model, root }) {
   let seen = null; // what the picture of the runs was last drawn from; it stays, dimmed, until there is something newer
   let onPage = false; // no worker: trained beside the page
   let [mode, prediction, varied] = ["run", null, "batch_size"];
+  let ofSweep = null; // the two ends of the newest sweep, until a control is moved; else the newest two runs are shown
+  let answered = false; // whether the line above the picture is a sweep's
   let job = settings; // what is being trained; settings may have moved on meanwhile
   let touched = addressed !== null; // the address of the page is the reader's until a control is moved
 
   // --- controls
-  const sliders = Object.fromEntries(Object.keys(CONTROLS).map((key) => [key, slider(key, uid, () => settings, (name, value) => change({ [name]: value }))]));
-  const world = chooser(`${uid}-world`, "world", WORLDS, settings.world, (name) => change({ world: name }));
-  const stop = chooser(`${uid}-stop`, "stop at", { epochs: "epochs", loss: "training loss" }, "epochs",
-    (name) => change(name === "loss" ? STOP_AT_LOSS : { stop_loss: 0, epochs: DEFAULTS_OF_ENGINE.epochs }));
-  const seed = make("input", { id: `${uid}-seed`, type: "number", min: 0, max: 4294967295, step: 1 });
-  seed.dataset.lmSuppressShortcuts = "true";
-  seed.addEventListener("change", () => { change({ seed: seed.value }); seed.value = settings.seed; });
-  const train = button("Train", () => press("run"), { class: "lab-main" });
+  const controls = makeControls(uid, { now: () => settings, change, said: (words) => { if (words) note.textContent = words; } });
+  const train = button("Train", () => press("run"));
   const play = button("Play slowly", () => press(mode === "play" && busy ? "pause" : "play"));
   const single = button("One epoch", () => press("step"));
-  const reset = button("Reset", () => {
+  const reset = button("Reset and train", () => {
     leave();
     [settings, touched] = [sane({ world: settings.world }), true];
     Object.assign(view, FIRST_VIEW);
     begin("run");
-  });
+  }, { class: "lab-main" });
   const status = make("output", { class: "lab-status", "aria-live": "polite" });
   const note = make("p", { class: "lab-note", role: "status" });
   const progress = make("progress", { max: 1, value: 0, "aria-label": "epochs trained" });
@@ -53,45 +49,44 @@ function assemble({ model, root }) {
     now: () => settings,
     put(next) { settings = next; },
     train() { [busy, pending] = [false, false]; begin("run"); },
-    begins(key) { [touched, verdict.textContent] = [true, ""]; charts[0].look(key); vary(key); },
+    begins(key) { [touched, verdict.textContent, ofSweep, answered] = [true, "", null, true]; charts[0].look(key); vary(key); },
+    shows(key, pairs) { ofSweep = endsOf(key, pairs); },
     judged(said, meant) {
-      verdict.textContent = meant ? score(OF_A_SWEEP, said, meant) : "Which end is the flatter could not be told, so your answer is not scored.";
+      verdict.textContent = meant ? score(OF_A_SWEEP, said, meant) : "Which end is the flatter could not be told, so what you expected is not scored.";
     },
   });
 
   // --- pictures
+  const evidence = make("svg", { role: "img", "aria-labelledby": `${uid}-evidence-title ${uid}-evidence-desc` }, ...waiting(`${uid}-evidence`));
+  const evidenceKey = make("ul", { class: "lab-legend" });
+  const evidenceRows = make("table");
   const bars = make("svg", { role: "img", "aria-labelledby": `${uid}-bars-title ${uid}-bars-desc` }, ...waiting(`${uid}-bars`));
   const barsNote = make("p", { class: "lab-below" });
   const runs = make("svg", { role: "img", "aria-labelledby": `${uid}-runs-title` }, ...waiting(`${uid}-runs`));
   const shown = chooser(`${uid}-picture`, "picture", { world: "the runs", plane: "their weights", losses: "the way down" }, "world", (name) => { picture = name; update("runs"); });
-  const lam = make("input", { id: `${uid}-lam`, type: "range", min: 0, max: LAMBDAS_OF_ENGINE.length - 1, step: 1 });
-  const stretch = make("input", { id: `${uid}-stretch`, type: "range", min: 0, max: STRETCH.steps, step: 1 });
-  const lamText = make("output", { for: lam.id, "aria-live": "off" });
-  const stretchText = make("output", { for: stretch.id, "aria-live": "off" });
-  for (const input of [lam, stretch]) {
-    input.dataset.lmSuppressShortcuts = "true";
-    input.addEventListener("input", () => {
-      touched = true;
-      view.lam = Number(lam.value);
-      view.stretch = STRETCH.value(Number(stretch.value));
-      update("view", "bars", "words", "charts", "table", ...(picture === "plane" ? ["runs"] : []));
-      remember();
-    });
-  }
+  const looks = makeView(uid, (moved) => {
+    touched = true;
+    Object.assign(view, moved);
+    update("view", "bars", "words", "charts", "table", ...(picture === "plane" ? ["runs"] : []));
+    remember();
+  });
   const gauge = make("div", { class: "lab-gauge", role: "img", "aria-label": "nothing has been trained yet" });
   const table = make("table");
   const python = make("code");
-  const copied = make("span", { role: "status" });
   const challenges = CHALLENGES.map(({ ask: text }) => make("li", {}, make("span", { class: "lab-tick", "aria-hidden": "true" }, "○"), ` ${text} `, make("em", {})));
   const charts = [["batch_size", "trace"], ["trace", "gap"]].map(([across, up], i) => makeChart(`${uid}-h${i}`, across, up, () => {
     if (i === 0) vary(charts[0].across);
     update("charts");
   }));
   const legend = make("ul", { class: "lab-legend lab-groups" });
-  const clear = button("Clear the history", () => { history.length = 0; update("charts"); });
+  const clear = button("Clear the history", () => {
+    history.length = 0;
+    if (!sweeper.going()) { leave(); sweeper.compares(newestLine(null)); }
+    update("charts", "evidence");
+  });
 
   // --- what happens
-  function vary(key) { if (Object.hasOwn(CONTROLS, key)) varied = key; }
+  const vary = (key) => { if (Object.hasOwn(CONTROLS, key)) varied = key; };
   function change(part) {
     leave();
     touched = true;
@@ -110,6 +105,7 @@ function assemble({ model, root }) {
     [busy, pending, started, mode] = [true, false, performance.now(), how];
     [results, quick, portrait, plane] = [null, null, null, null];
     job = settings;
+    if (job.world === "digits" && !pixels) digitsReady(); // they may have failed to load before
     trainer.train(job, how);
   }
   function press(how) {
@@ -137,6 +133,7 @@ function assemble({ model, root }) {
   function leave() { // a sweep or a question that something else has taken the place of
     asker.close();
     sweeper.leave();
+    [ofSweep, answered] = [null, false];
   }
 
   function finish() {
@@ -149,7 +146,8 @@ function assemble({ model, root }) {
       sweeper.take(entry);
       judge();
       if (prediction) verdict.textContent = score(OF_A_RUN, prediction.said, direction(prediction.before.results, results, "gap"));
-      update("charts");
+      if (!answered) sweeper.compares(newestLine(newestTwo(history)));
+      update("charts", "evidence");
     } else {
       sweeper.lose(job, "it never fell to the training loss");
       setAside();
@@ -211,30 +209,18 @@ function assemble({ model, root }) {
   }
 
   // --- what is seen, part by part
-  const widths = { runs: 340, bars: 460, charts: [400, 400] }; // of the boxes that pictures stand in, as last measured
+  const widths = { runs: 260, bars: 300, evidence: 280, charts: [240, 240] }; // of the boxes that pictures stand in, as last measured
   const ghost = () => { const current = results ?? quick; return current ? (current.closed_form?.sigma ?? 0) * view.stretch * Math.sqrt(current.steps) : null; };
   const update = painter({
     view() {
-      for (const { update: follow } of Object.values(sliders)) follow(settings);
-      const loss = settings.stop_loss > 0;
-      sliders.toy_noise.node.hidden = settings.world === "digits";
-      sliders.stop_loss.node.hidden = !loss;
-      sliders.momentum.input.disabled = stop.select.disabled = settings.temperature > 0;
-      write(sliders.epochs.label, loss ? "epochs, at most" : "epochs");
-      stop.select.value = loss ? "loss" : "epochs";
-      world.select.value = settings.world;
-      if (document.activeElement !== seed) seed.value = settings.seed; // not while a reader types
+      controls.follow(settings);
       sweeper.name();
       write(play, mode === "play" && busy ? "Pause" : "Play slowly");
       root.classList.toggle("lab-busy", busy);
-      root.classList.toggle("lab-stale", busy && !results && !quick); // the numbers that still stand there are of the run before
+      root.classList.toggle("lab-stale", !results && !quick); // what still stands there is of the run before
       progress.value = progressOf(portrait, job);
-      write(way, wayOf(portrait, job));
-      [lam.value, stretch.value] = [view.lam, STRETCH.at(view.stretch)];
-      write(lamText, format(LAMBDAS_OF_ENGINE[view.lam]));
-      write(stretchText, view.stretch === 1 ? "the best" : `${format(view.stretch, 2)} × the best`);
-      lam.setAttribute("aria-valuetext", lamText.textContent);
-      stretch.setAttribute("aria-valuetext", stretchText.textContent);
+      write(way, wayOf(portrait, job, busy ? history.at(-1)?.results : null));
+      looks.follow(view);
       write(python, asPython(results && !busy ? { ...job, epochs: results.reached === null ? results.epochs : job.epochs } : settings));
     },
     runs() {
@@ -247,13 +233,14 @@ function assemble({ model, root }) {
     },
     bars() {
       const current = results ?? quick;
+      if (!current && !history.length) display(bars, emptyBars(uid, CLASSES_OF_ENGINE[job.world], widths.bars, 6));
       if (!current || (calm && busy && !results)) return;
       const columns = columnsOf(current, view.lam, view.stretch);
       display(bars, barsPicture(uid, current, columns, widths.bars));
       write(barsNote, belowTheGap(current, columns));
       drawGauge(gauge, current.omniscient, view.lam);
     },
-    words() { if (results && !sweeper.going()) write(status, sentence(results, job, view, columnsOf(results, view.lam, view.stretch))); },
+    words() { if (results && !sweeper.going()) write(status, sentence(results, job, view, columnsOf(results, view.lam, view.stretch)) + standing(results)); },
     charts() {
       const groups = groupsOf(history, varied);
       charts.forEach(({ svg, across, up }, i) => display(svg, historyPicture(`${uid}-h${i}`, history, groups, varied,
@@ -261,45 +248,44 @@ function assemble({ model, root }) {
       patch(legend, { class: "lab-legend lab-groups" }, legendMarks(groups));
       clear.disabled = !history.length && document.activeElement !== clear;
     },
+    evidence() {
+      const shown = ofSweep ?? newestTwo(history);
+      display(evidence, evidencePicture(`${uid}-evidence`, shown, widths.evidence));
+      patch(evidenceKey, { class: "lab-legend" }, evidenceLegend(shown));
+      patch(evidenceRows, {}, shown ? evidenceTable(shown) : []);
+    },
     table() { if (results) patch(table, {}, tableMarks(results, columnsOf(results, view.lam, view.stretch))); },
   });
 
   // --- put together
-  const control = (label, input, output) => make("div", { class: "lab-control" }, make("label", { for: input.id }, label), input, output);
-  const copy = button("Copy as Python", async () => {
-    try {
-      await navigator.clipboard.writeText(python.textContent);
-      copied.textContent = " copied";
-    } catch {
-      copied.textContent = " select the cell below and copy it";
-    }
-  });
-  const nodes = (...keys) => keys.map((key) => sliders[key].node);
+  const scrolled = (words, content) => make("div", { class: "lab-scroll", role: "region", tabindex: 0, "aria-label": words }, content);
   root.setAttribute("role", "group");
   root.setAttribute("aria-label", "The laboratory");
   root.replaceChildren(
-    make("div", { class: "lab-stage lab-question" },
-      make("div", {}, ...sweeper.nodes, verdict),
-      charts[1].node),
-    asker.node,
-    make("div", { class: "lab-row lab-buttons" }, train, play, single, reset, asksRun.node, world.node, stop.node),
+    make("div", { class: "lab-question" },
+      make("div", { class: "lab-row lab-sweeps" }, ...sweeper.buttons, sweeper.asks),
+      make("div", { class: "lab-words" }, sweeper.answer, verdict, sweeper.asker),
+      make("div", { class: "lab-evidence" }, evidence, evidenceKey),
+      sweeper.details,
+      sweeper.again,
+      make("details", {}, make("summary", {}, "Flatness and gap as a table"), scrolled("flatness and gap in numbers", evidenceRows))),
+    make("div", { class: "lab-row lab-buttons" }, controls.world, reset),
+    controls.first,
     progress,
     way,
     note,
-    make("div", { class: "lab-controls" }, ...nodes("batch_size", "lr", "stop_loss")),
     make("div", { class: "lab-stage" },
       make("div", { class: "lab-panel" }, shown.node, runs),
-      make("div", { class: "lab-panel lab-bars" }, bars, barsNote, barsLegend())),
-    make("div", { class: "lab-controls" }, control("trade-off λ", lam, lamText), control("ghost noise σ", stretch, stretchText)),
+      make("div", { class: "lab-panel lab-bars" }, bars, barsLegend(), barsNote)),
     gauge,
     status,
-    make("div", { class: "lab-controls" }, ...nodes("epochs", "momentum", "width", "n", "label_noise", "temperature", "toy_noise"),
-      make("div", { class: "lab-control lab-seed" }, make("label", { for: seed.id }, "seed"), seed, button("another", () => change({ seed: (settings.seed + 1) % 1000 })))),
-    charts[0].node,
-    make("div", { class: "lab-row" }, legend, clear),
+    make("details", { class: "lab-more" }, controls.summary,
+      make("div", { class: "lab-row" }, train, play, single, asksRun.node, controls.stop), asker.node, looks.node, controls.folded),
+    make("details", {}, make("summary", {}, "Other axes"),
+      make("div", { class: "lab-stage" }, ...charts.map(({ node }) => node)), make("div", { class: "lab-row" }, legend, clear)),
     make("details", { open: "" }, make("summary", {}, "Five challenges"), make("ol", { class: "lab-challenges" }, ...challenges)),
-    make("details", { class: "lab-numbers" }, make("summary", {}, "The numbers as a table"), make("div", { class: "lab-scroll", role: "region", tabindex: 0, "aria-label": "numbers of the newest run" }, table)),
-    make("details", {}, make("summary", {}, "The same run in Python"), make("p", {}, copy, copied), make("pre", {}, python)),
+    make("details", { class: "lab-numbers" }, make("summary", {}, "The numbers as a table"), scrolled("numbers of the newest run", table)),
+    make("details", {}, make("summary", {}, "The same run in Python"), make("p", {}, ...copierOf(python)), make("pre", {}, python)),
   );
   for (const summary of root.querySelectorAll("summary, .lab-scroll")) summary.dataset.lmSuppressShortcuts = "true";
 
@@ -311,6 +297,7 @@ function assemble({ model, root }) {
     leave();
     settings = next;
     begin("run");
+    note.textContent ||= refused(model.get("settings"));
   };
   const given = () => { // results of a run that Python trained
     const measured = model.get("results");
@@ -320,19 +307,25 @@ function assemble({ model, root }) {
   };
   model.on("change:settings", fromKernel);
   model.on("change:results", given);
-  const within = (node, low, high) => Math.max(low, Math.min(node.clientWidth || high, high));
+  const within = (node, low, high) => Math.max(low, Math.min(node.clientWidth, high));
   const measureWidths = () => {
     [widths.runs, widths.bars] = [within(runs.parentElement, 260, 400), within(bars.parentElement, 300, 560)];
+    widths.evidence = within(evidence.parentElement, 280, 760);
     widths.charts = charts.map(({ node }) => within(node, 240, 480));
   };
   measureWidths();
-  const redraw = new ResizeObserver(() => { measureWidths(); update("runs", "bars", "charts"); });
+  controls.follow(settings);
+  display(evidence, evidencePicture(`${uid}-evidence`, null, widths.evidence)); // frames of the final size
+  display(runs, runsPicture(picture, uid, { job, portrait, plane, pixels, ghost: null }, widths.runs));
+  display(bars, emptyBars(uid, CLASSES_OF_ENGINE[settings.world], widths.bars, 6));
+  const redraw = new ResizeObserver(() => { measureWidths(); update("runs", "bars", "charts", "evidence"); });
   redraw.observe(root);
-  const sent = () => { const now = fromAddress(location.hash); if (now) { leave(); settings = now.settings; look(now); begin("run"); } };
+  const sent = () => { const now = fromAddress(location.hash); if (now) { leave(); settings = now.settings; look(now); begin("run"); note.textContent ||= now.refused; } };
   if (model.asset) addEventListener("hashchange", sent);
-  if (settings.world === "digits" || model.asset) digitsReady();
+  if (model.asset) digitsReady();
   if (model.get("results")?.source === "python") given();
   else begin("run");
+  note.textContent ||= addressed ? addressed.refused : refused(model.get("settings"));
   return () => {
     trainer.close();
     redraw.disconnect();
@@ -344,9 +337,8 @@ function assemble({ model, root }) {
 }
 
 function render({ model, el }) {
-  const root = make("div", { class: "lab" });
-  el.append(root);
-  return assemble({ model, root });
+  el.append(make("div", { class: "lab" }));
+  return assemble({ model, root: el.lastChild });
 }
 
 export default { render };

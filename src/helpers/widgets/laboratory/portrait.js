@@ -97,6 +97,12 @@ function plane({ kept, start, runs }) {
   return { paths, share: total > 0 ? found.reduce((sum, { size }) => sum + size, 0) / total : 0 };
 }
 
+// The gap as it is now, for those who watch.
+function gapNow({ shape, runs, samples }) {
+  const clip = 12 * Math.log(shape.classes);
+  return mean(runs.weights.map((W, r) => mean(values(shape, W, samples.test, clip).losses) - mean(values(shape, W, samples.train[r], clip).losses)));
+}
+
 function portrait(prepared) {
   const { settings, runs, samples } = prepared;
   const toys = settings.world !== "digits";
@@ -105,5 +111,6 @@ function portrait(prepared) {
     boundaries: toys ? boundaries(prepared) : null,
     points: toys ? { x: [...samples.train[0].x], y: [...samples.train[0].y] } : null,
     mistakes: toys ? null : mistakes(prepared),
+    gap: gapNow(prepared),
   };
 }

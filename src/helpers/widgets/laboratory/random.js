@@ -2,7 +2,7 @@
 // state' = state * 6364136223846793005 + 2 stream + 1 modulo 2^64, kept as two halves of 32 bits; what comes out is a
 // rotation of the old state. A stream is a sequence of its own: data, weights, orders and noise do not disturb each other.
 
-const STREAMS = { data: 1, labels: 2, weights: 3, orders: 100, noise: 200 };
+const STREAMS = { data: 1, labels: 2, weights: 3, orders: 100, noise: 200, directions: 300 };
 
 function makeGenerator(seed, stream) {
   let high = 0;

@@ -6,7 +6,7 @@ is held to these two by test, to 1e-8.
 
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import sqrt
 from typing import Any
 
@@ -21,6 +21,7 @@ from helpers.measurement import clipped_shares, error_over_runs, noise_to_weight
 from helpers.omniscient import Solver
 from helpers.training.ensemble import CrossEntropy
 from helpers.training.lockstep import Lockstep, release, trace_covariance
+from helpers.widgets.laboratory.along import rises
 from helpers.widgets.laboratory.generator import STREAMS, Generator
 from helpers.widgets.laboratory.worlds import RUNS, Roles, roles
 
@@ -39,6 +40,7 @@ class Replay:
         squares: of each run, (k,), the sum over steps of the squared distance of its update from the mean of all; their
             mean is (k - 1) / k of the dispersion.
         reached: whether the training loss fell below ``stop_loss``; None where none was given.
+        seed: of the directions along which flatness is measured; None where the runs have none.
     """
 
     run: training.Run
@@ -47,12 +49,13 @@ class Replay:
     incoherence: Tensor
     squares: Tensor
     reached: bool | None = None
+    seed: int | None = None
 
     def measure(self, *, lambdas: Sequence[float] = LAMBDAS, **solver: Any) -> dict[str, Any]:
         """Every bound of the book on these runs: the function ``measure`` with all that the replay recorded."""
         return measure(
             self.run, self.roles, lambdas=lambdas, sigma=self.sigma, incoherence=self.incoherence, squares=self.squares,
-            **solver,
+            seed=self.seed, **solver,
         )  # fmt: skip
 
 
@@ -99,11 +102,12 @@ def replay(
     models.set_weights(first, initial_weights(inputs, width, classes, seed))
     sources = [Generator(seed, STREAMS["orders"] + r) for r in range(RUNS)]
     orders = ([torch.from_numpy(source.permutation(n)) for source in sources] for _ in range(epochs))
-    return trained(
+    done = trained(
         first, data, orders, batch_size=min(batch_size, n), lr=lr, momentum=0.0 if temperature > 0 else momentum,
         temperature=temperature, noise=[Generator(seed, STREAMS["noise"] + r) for r in range(RUNS)],
         stop_loss=stop_loss,
     )  # fmt: skip
+    return replace(done, seed=seed)
 
 
 def initial_weights(inputs: int, width: int, classes: int, seed: int) -> Tensor:
@@ -189,6 +193,7 @@ def measure(
     sigma: float = 0.0,
     incoherence: Tensor | None = None,
     squares: Tensor | None = None,
+    seed: int | None = None,
     **solver: Any,
 ) -> dict[str, Any]:
     """Every bound of the book on one ensemble, as the laboratory's picture takes it.
@@ -200,11 +205,12 @@ def measure(
         solver: settings of ``omniscient.Solver``.
         sigma, incoherence: of runs with Langevin noise.
         squares: of a ``Replay``; without them the errors of the closed forms take the dispersion as it is.
+        seed: of random directions; with it the rise of the training loss along them is measured (``along.rises``).
 
     Returns:
         Numbers by name, strictly finite or None: gaps with standard errors, risks, traces, ``closed_form`` and
         ``terminal`` (with the training trace, and with the difference to held-out data), rows of ``omniscient`` and
-        ``self_certified``, ``counted`` and ``langevin``.
+        ``self_certified``, ``counted`` and ``langevin``; ``along`` where there is a seed.
 
     Raises:
         ValueError: as the bounds do.
@@ -244,6 +250,7 @@ def measure(
     noisy = table["Langevin, leave one out"] if certifies else None
     counted = table["counted"].result
     errors = [one.mean().item() for one in (table.train_errors, table.test_errors) if one is not None]
+    around = None if seed is None else rises(run.models, data.train, loss, seed)
     return {
         "steps": run.steps, "n": len(data.train[0]), "d": W.shape[1], "classes": data.test.classes, "clip": loss.clip,
         "R": loss.R, "dispersion": run.dispersion, "trace": table.traces.mean_training.value,
@@ -257,7 +264,7 @@ def measure(
         "closed_form_difference": judged(difference, both, of_closed_form(difference, apart)),
         "terminal": judged("end point", own),
         "terminal_difference": judged("end point, difference of traces", both),
-        "counted": {"value": counted.value, "information": counted.information, "gap": counted.gap,
+        "along": around, "counted": {"value": counted.value, "information": counted.information, "gap": counted.gap,
                     "standard_error": counted.standard_error},
         "langevin": None if noisy is None else {
             "value": noisy.value, "sigma": sigma, "standard_error": noisy.standard_error,

@@ -75,6 +75,7 @@ function planeMarks({ paths, share }, ghost, size) {
       ];
     }),
     mark("path", { d: `M${start[0] - 5} ${start[1]}h10M${start[0]} ${start[1] - 5}v10`, class: "lab-start" }),
+    ...(ghost * size > (room * size) / 2 ? [mark("text", { x: 6, y: 14, class: "lab-small" }, "the ghost's first ring is larger than this frame")] : []),
     mark("text", { x: 6, y: size - 22, class: "lab-small" }, "cross: start; dots: ends; rings: the ghost's one and two σ√T"),
     mark("text", { x: 6, y: size - 8, class: "lab-small" }, `${Math.round(100 * share)} % of the movement lies in this plane`),
   ];

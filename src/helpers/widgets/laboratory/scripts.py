@@ -2,7 +2,7 @@
 
 from importlib.resources import files
 
-PARTS = ("random", "worlds", "network", "training", "bounds", "session", "portrait")
+PARTS = ("random", "worlds", "network", "training", "bounds", "along", "session", "portrait")
 NAMES = (
     "digits", "unpack", "prepare", "epoch", "trained", "answers", "measure", "portrait", "plane", "keep", "warnings",
     "wang_mao", "DEFAULTS", "LAMBDAS", "CLASSES", "POOL",

@@ -53,13 +53,14 @@ function measure(prepared) {
   const dispersion = trace_covariance(runs.squares);
   const sizes = { n, steps, R };
   const train_error = mean(risks(own, "errors"));
+  const train_losses = risks(own, "losses");
   return {
     steps, n, d: shape.d, classes, clip, R, dispersion, trace, traces, trace_val2, weight_norm: length,
     variance: trace_covariance(ends), epochs: runs.losses.length, losses: runs.losses.slice(),
     reached: settings.stop_loss > 0 ? reached(prepared) : null,
     squares: [...runs.squares], ends: [...ends], // of each run: of the dispersion, of the variance of the ends
     test_losses: tested[0].losses.map((_, i) => mean(tested.map((run) => run.losses[i]))), // of each example, over runs
-    train_loss: mean(risks(own, "losses")), test_loss: mean(risks(tested, "losses")),
+    train_losses, train_loss: mean(train_losses), test_loss: mean(risks(tested, "losses")),
     train_error, test_error: mean(risks(tested, "errors")), gap, error_gap,
     closed_form: judged(wang_mao.closed_form(dispersion, trace, sizes), runs.squares),
     closed_form_difference: judged_difference(wang_mao.closed_form(dispersion, Math.abs(trace - trace_val2), sizes), runs.squares),
@@ -76,6 +77,7 @@ function* answers(prepared, { lambdas = LAMBDAS, rtol = 1e-6 } = {}) {
   const { shape, samples, runs } = prepared;
   const results = measure(prepared);
   yield;
+  results.along = yield* along.rises(shape, runs.weights, samples.train, results.train_losses, prepared.settings.seed, results.clip);
   const common = { clip: results.clip, R: results.R, lambdas, steps: results.steps, rtol };
   results.omniscient = yield* omniscient.estimate(shape, runs.weights, samples.train, samples.val, samples.val2, common);
   results.self_certified = yield* omniscient.self_certified(shape, runs.weights, samples.train, common);

@@ -55,6 +55,15 @@ function sane(given) {
   return settings;
 }
 
+// What of a setting from anywhere could not be taken as it was given, in words; "" where all of it was.
+function refused(given) {
+  const taken = sane(given);
+  const name = (key) => CONTROLS[key]?.label ?? key;
+  const words = Object.entries(given ?? {}).filter(([key, value]) => Object.hasOwn(taken, key) && String(value).trim() !== String(taken[key]) && Number(value) !== taken[key])
+    .map(([key, value]) => (key !== "world" && isNumber(value) ? `${name(key)} ${value} is out of range and became ${format(taken[key], 10)}` : `${name(key)} “${String(value).slice(0, 20)}” is none and became ${taken[key]}`));
+  return words.length ? `Not every setting can be trained: ${words.join("; ")}.` : "";
+}
+
 const MARK = "#lab?";
 
 function toAddress(settings, view) {
@@ -66,7 +75,7 @@ function toAddress(settings, view) {
 function fromAddress(hash) {
   if (!hash.startsWith(MARK)) return null;
   const parts = Object.fromEntries(new URLSearchParams(hash.slice(MARK.length)));
-  return { settings: sane(parts), lam: Number(parts.lam ?? NaN), stretch: Number(parts.stretch ?? NaN) };
+  return { settings: sane(parts), refused: refused(parts), lam: Number(parts.lam ?? NaN), stretch: Number(parts.stretch ?? NaN) };
 }
 
 // The cell that repeats a run with the package.

@@ -1,12 +1,5 @@
 // ---- the small laboratory: one button, four bars and the gap ---------------------------------------------------------------------------
 
-// The axes and what will stand there; no number yet.
-function beforeTraining(uid, classes, width) {
-  const unknown = { value: 0, standard_error: 0 };
-  const columns = columnsOf({}, 3, 1).slice(0, 4).map((column) => ({ ...column, none: "?" }));
-  return barsPicture(uid, { gap: unknown, error_gap: unknown, clip: 12 * Math.log(classes), classes }, columns, width);
-}
-
 function render({ model, el }) {
   const uid = `lab-${Math.random().toString(36).slice(2, 9)}`;
   const root = make("div", { class: "lab lab-small-one", role: "group", "aria-label": "Train four networks" });
@@ -26,7 +19,7 @@ function render({ model, el }) {
       display(bars, barsPicture(uid, shown, columns, width));
       note.textContent = belowTheGap(shown, columns);
     }
-    else display(bars, beforeTraining(uid, CLASSES_OF_ENGINE[settings.world], width));
+    else display(bars, emptyBars(uid, CLASSES_OF_ENGINE[settings.world], width, 4));
   }
   function start() {
     if (press.getAttribute("aria-disabled") === "true") return; // not disabled: that would take the focus away
@@ -36,7 +29,12 @@ function render({ model, el }) {
     trainer.train(settings, "run");
   }
   const trainer = makeTrainer(model, (data) => {
-    if (data.problem || data.broken) status.textContent = data.problem ?? data.broken;
+    const trouble = data.problem ?? data.broken ?? (data.diverged ? `The runs diverged in epoch ${data.diverged}: a weight is no longer finite.` : null);
+    if (trouble) {
+      press.setAttribute("aria-disabled", "false");
+      press.textContent = "Train four networks";
+      status.textContent = trouble;
+    }
     if (data.portrait && !data.results) press.textContent = `Epoch ${data.portrait.epoch} of ${settings.epochs}`;
     if (data.results) {
       shown = data.results;
