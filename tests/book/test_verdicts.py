@@ -504,7 +504,10 @@ TURNED: dict[str, list[tuple[Change, str]]] = {
         (both(RANK_IS_GAP, side("from_train", trace=rank, frobenius=rank, largest_eigenvalue=rank)), PARTLY),
     ],
     # --- beyond the five
-    "beyond-certificate": [(at_looks(train_error=0.95, incoherence=0.0), PARTLY), (at_looks(train_error=2.0), OTHERWISE)],
+    "beyond-certificate": [
+        (at_looks(train_error=0.95, incoherence=0.0), PARTLY),
+        (at_looks(train_error=2.0), OTHERWISE),
+    ],
     "beyond-posterior": [(put(information=0.0), SMALL), (put(information=1e9), OTHERWISE)],
     "beyond-members-measured": [
         (put(members=lambda r: [m | {"information": i} for i, m in enumerate(r["members"])]), PARTLY),
