@@ -383,6 +383,30 @@ def test_logistic_regression_is_as_stable_as_the_bound_says(lr):
     assert 0 < max(changes) <= bound
 
 
+@pytest.mark.parametrize("p", [0.55, 0.7, 0.9])
+@pytest.mark.parametrize("n", [1, 4, 16, 64, 256])
+def test_gap_training_risk_and_excess_of_smooth_descent_fall_as_one_over_root_n(n, p):
+    """Exact over all samples, for l(w; z) = log(1 + e^{-zw}) with z = 1 or -1: 1-Lipschitz, beta = 1/4, w* = log odds."""
+    best = math.log(p / (1 - p))
+    steps = math.ceil(best * math.sqrt(n) / 4)
+    lr = best * math.sqrt(n) / steps
+    seen = np.arange(n + 1) / n
+    w = np.zeros(n + 1)
+    for _ in range(steps):
+        w -= lr * (1 / (1 + np.exp(-w)) - seen)
+
+    def risk(w, positive):
+        return positive * np.logaddexp(0, -w) + (1 - positive) * np.logaddexp(0, w)
+
+    weights = binom.pmf(np.arange(n + 1), n, p)
+    own, fresh = weights @ risk(w, seen), weights @ risk(w, p)
+    unit = best / math.sqrt(n)
+    assert lr <= 4
+    assert abs(fresh - own) <= 2 * unit
+    assert own - risk(best, p) <= unit / 2
+    assert 0 <= fresh - risk(best, p) <= 2.5 * unit
+
+
 def test_without_convexity_steps_that_fall_as_one_over_t_keep_sgd_stable():
     """Hardt et al. (2016), 3.12, for l(w; z) = (1 + sin(w . x + b)) / 2 with |x| = 1: L = beta = 1/2, l in [0, 1].
 

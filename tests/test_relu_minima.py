@@ -71,6 +71,23 @@ def test_toy_minima_have_rank_one_and_sharpness_of_at_least_two(t):
     assert sharp >= 2 - 1e-9
 
 
+def test_a_landscape_with_global_minima_a_saddle_and_a_bad_local_minimum():
+    """The toy loss at aw = 1 and at 0; and one ReLU unit whose threshold no input reaches, which is stuck at loss 1/2."""
+    for a in (0.5, 1.0, -3.0):
+        assert relu_minima.toy_loss(a, 1 / a) == pytest.approx(0)
+    low, high = torch.linalg.eigvalsh(relu_minima.toy_hessian(0.0, 0.0))
+    assert low < 0 < high
+
+    def loss(unit):
+        a, w, b = unit
+        return 0.5 * (a * torch.relu(w * torch.tensor([-1.0, 1.0]) + b) - 1).square().mean()
+
+    stuck, moves = torch.tensor([1.0, 1.0, -4.0]), normal(1000, 3, seed=1)
+    nearby = torch.stack([loss(stuck + move / move.norm()) for move in moves])
+    assert (nearby == 0.5).all()
+    assert loss(torch.tensor([1.0, 0.0, 1.0])) == 0
+
+
 def test_toy_loss_off_the_minimum():
     assert relu_minima.toy_loss(2.0, 3.0) == pytest.approx(12.5)
 

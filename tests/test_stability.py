@@ -132,6 +132,15 @@ def test_on_the_boundary_the_factor_is_one(share, lr, B):
     assert s <= region.non_uniformity * (1 + 1e-9)
 
 
+@anytime
+@given(rates, st.integers(1, 9))
+def test_the_batch_size_moves_the_limit_of_the_non_uniformity_and_not_that_of_the_sharpness(lr, B):
+    edge, even = stability.edge_of_stability(lr), {"batch_size": B, "n": 10}
+    assert stability.sgd_factor(0.99 * edge, 0.0, lr, **even) < 1 < stability.sgd_factor(1.01 * edge, 0.0, lr, **even)
+    a, s = edge / 2, 1.01 * stability.stable_non_uniformity(edge / 2, lr, **even)
+    assert stability.sgd_factor(a, s, lr, batch_size=B + 1, n=10) < 1 < stability.sgd_factor(a, s, lr, **even)
+
+
 def test_selection_region_by_hand():
     region = stability.selection_region(0.1, batch_size=4, n=10)
     assert region.sharpness == pytest.approx(20)

@@ -12,8 +12,16 @@
       const fits = keys.every((key) => !form.elements[key].value || row.dataset[key] === form.elements[key].value);
       row.hidden = !(fits && words.every((word) => text.includes(word)));
     }
-    for (const section of document.querySelectorAll("section:has(> details.claim)")) {
-      section.hidden = !section.querySelector("details.claim:not([hidden])");
+    for (const tally of document.querySelectorAll(".claims-tally")) {
+      const source = tally.dataset.source;
+      const left = rows.filter((row) => !row.hidden && (!source || row.dataset.source === source));
+      for (const part of tally.querySelectorAll("[data-verdict]")) {
+        const count = left.filter((row) => row.dataset.verdict === part.dataset.verdict).length;
+        (part.querySelector("span") ?? part).textContent = count;
+        part.style.flexGrow = count;
+        part.hidden = !count;
+      }
+      if (source) tally.closest("section").hidden = !left.length;
     }
     const shown = rows.filter((row) => !row.hidden).length;
     form.querySelector("output").textContent = `${shown} of ${rows.length} rows`;

@@ -15,7 +15,7 @@ from ledger_rows import CLEAN, grid, made_up
 from scipy.stats import kendalltau
 
 from helpers.experiments.machinery.artefact import Json, load
-from tools.verdicts import RULES, shoham
+from tools.verdicts import RULES, called, shoham
 from tools.verdicts.common import (
     TooFew,
     agreement,
@@ -77,10 +77,31 @@ def test_numbered_items_are_all_counted() -> None:
     assert set(SOURCES) == {row["seed"] for row in ROWS} - {"beyond"}
 
 
-def test_a_doubt_is_told_in_full() -> None:
-    """Every row says in a sentence or more why, and where its verdict ends."""
+def test_a_doubt_is_told() -> None:
+    """Where a verdict takes something back, the reason is longer than the claim; small scale says what was small.
+
+    Whether a doubt is told in full only a reader can say.
+    """
     short = [row["id"] for row in ROWS if len(row["why"]) < 60]
+    doubtful = [row for row in ROWS if row["verdict"] in ("partly", "answered") or "small scale" in row["verdict"]]
+    short += [row["id"] for row in doubtful if len(row["why"]) <= len(row["says"])]
     assert not short, f"say more in `why`: {', '.join(short)}"
+    sizes = re.compile(r"\b(small|narrow|digits|width 8)\b", re.I)
+    silent = [row["id"] for row in doubtful if "small scale" in row["verdict"] and not sizes.search(row["why"])]
+    assert not silent, f"say in `why` how small it was: {', '.join(silent)}"
+
+
+def test_a_row_knows_no_neighbours() -> None:
+    """It is read alone where it is cited or filtered, so another row is called by its name or its item."""
+    found = [row["id"] for row in ROWS if re.search(r"\brows? (above|below)\b|\b(next|last) row\b", row["why"])]
+    assert not found, f"name the row that is meant: {', '.join(found)}"
+
+
+def test_a_row_that_another_names_is_there() -> None:
+    ids = {row["id"] for row in ROWS}
+    for row in ROWS:
+        named = set(re.findall(r"\b(?:00[0-4]|beyond)-[a-z0-9-]*[a-z0-9]", row["why"]))
+        assert named <= ids - {row["id"]}, f"{row['id']} names {named - ids}"
 
 
 def test_ids_are_unique() -> None:
@@ -121,7 +142,7 @@ def test_what_is_wrong_or_answered_leads_to_its_reason() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["id"])
 def test_a_row_names_only_what_is_there(row: dict[str, Any]) -> None:
-    assert KEYS <= set(row) <= KEYS | {"anchor"}
+    assert KEYS <= set(row) <= KEYS | {"anchor", "rule"}
     assert row["seed"] in {"000", "001", "002", "003", "004", "beyond"}
     assert row["verdict"] in VERDICTS
     module, name = row["function"].split(".")
@@ -160,9 +181,17 @@ def test_a_verdict_is_the_one_that_its_artefact_supports(row: dict[str, Any]) ->
     assert RULES[row["id"]](artefact) == row["verdict"], "run python -m tools.verdicts, then mend `verdict` and `why`"
 
 
-def test_a_rule_belongs_to_a_row() -> None:
+def test_a_rule_belongs_to_a_row_that_names_it() -> None:
     """The row may not have its artefact yet."""
-    assert set(RULES) <= {row["id"] for row in ROWS}
+    assert {row["id"]: row["rule"] for row in ROWS if "rule" in row} == {
+        name: called(rule) for name, rule in RULES.items()
+    }
+
+
+def test_a_rule_is_called_by_the_function_that_reads_the_rows() -> None:
+    assert called(RULES["002-table-1"]) == "wu.sharpness_is_the_edge"
+    assert called(RULES["001-figure-7"]) == "wang_mao.bound_above_gap"
+    assert called(RULES["001-table-2"]) == "flat.gmp_gains"
 
 
 @pytest.mark.parametrize("name", RULES)

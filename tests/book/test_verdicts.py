@@ -20,7 +20,7 @@ from tools.verdicts.common import finished
 BOOK = Path(__file__).resolve().parents[2] / "book"
 LEDGER = {row["id"]: row for row in yaml.safe_load((BOOK / "claims.yml").read_text(encoding="utf-8"))}
 SMALL, OTHERWISE, PARTLY = "reproduced at small scale", "otherwise at small scale", "partly"
-YES, NO, WRONG, NOT_RUN = "reproduced", "not reproduced", "source wrong", "not run yet"
+NO, WRONG, NOT_RUN = "not reproduced", "source wrong", "not run yet"
 PRINTED, DETECTED, TEXT = wang_mao.PRINTED, wang_mao.DETECTED, wang_mao.TEXT
 
 Change = Callable[[Json], Json]
@@ -246,10 +246,19 @@ TURNED: dict[str, list[tuple[Change, str]]] = {
     ],
     "000-theorem-4": [(put(simulated_gap=lambda r: r["n"]), NO)],
     # --- Wang and Mao
-    "001-main-text-clipping": [
+    "001-main-text-clipping-effect": [
         (where(rule(TEXT), ending("true_test_accuracy", 0.99)), SMALL),
-        (where(rule(TEXT), lambda r: r | {"true_test_accuracy": [r["true_test_accuracy"][-1] + 0.05]}), PARTLY),
-        (where(rule(TEXT), ending("true_test_accuracy", 0.1)), OTHERWISE),
+        (where(rule(TEXT), both(ending("true_test_accuracy", 0.99), ending("train_accuracy", 2.0))), PARTLY),
+        (where(rule(TEXT), both(ending("true_test_accuracy", 0.1), ending("train_accuracy", 2.0))), OTHERWISE),
+    ],
+    "001-clipping-slows": [
+        (where(rule(DETECTED), put(train_accuracy=[1.0, 1.0])), PARTLY),
+        (where(rule(PRINTED, DETECTED), put(train_accuracy=[1.0, 1.0])), OTHERWISE),
+        (where(rule(PRINTED, DETECTED), put(train_accuracy=[0.1, 0.1])), OTHERWISE),  # networks that learn nothing
+    ],
+    "001-clean-double-descent": [
+        (put(cross_run=[1, 0.5, 0.2, 2, 0.1]), SMALL),
+        (put(cross_run=[1, 1, 1, 2, 2]), OTHERWISE),
     ],
     "001-figure-4": [
         (where(rule(DETECTED), ending("test_accuracy", 0.1)), PARTLY),
@@ -417,7 +426,12 @@ TURNED: dict[str, list[tuple[Change, str]]] = {
         (put(frobenius=lambda r: r["lr"] ** -0.5), PARTLY),
         (put(frobenius=lambda r: 1 / r["frobenius"]), OTHERWISE),
     ],
-    "002-noise-magnitude": [(look(alpha=1.0, beta=1.0), SMALL), (look(alpha=0.1), OTHERWISE)],
+    "002-noise-magnitude": [
+        (look(alpha=1.0, beta=1.0), SMALL),
+        (look(alpha=0.1), PARTLY),
+        (look(beta=5.0), PARTLY),
+        (look(alpha=0.1, beta=5.0), OTHERWISE),
+    ],
     "002-alignment-cifar": [(look(mu=1.0), SMALL), (look(mu=lambda at: 1e-3 / at["d"]), OTHERWISE)],
     "002-frobenius-cifar": [
         (look(frobenius=1e-3), SMALL),
@@ -445,6 +459,7 @@ TURNED: dict[str, list[tuple[Change, str]]] = {
     "002-aligned-faster": [
         (where(lambda r: r["noise"] == "sgd", put(mu=2.0, measured_growth=99.0)), SMALL),
         (where(lambda r: r["noise"] == "isotropic", put(measured_growth=99.0)), OTHERWISE),
+        (put(measured_growth=1.0), NOT_RUN),  # nothing leaves
     ],
     "004-escape": [(put(gamma0=1.1), SMALL), (put(measured_growth=1.0), OTHERWISE)],
     "004-jastrzebski": [
@@ -479,16 +494,24 @@ TURNED: dict[str, list[tuple[Change, str]]] = {
         (RANK_IS_GAP, SMALL),
         (side("from_train", soft_rank=constant(lambda r: 10 * rank(r))), OTHERWISE),
     ],
+    "003-flat-generalizes": [
+        (both(put(gap=lambda r: r["from_train"]["trace"]),
+              side("from_train", largest_eigenvalue=lambda r: r["from_train"]["trace"])), SMALL),
+        (INVERSE_GAP, OTHERWISE),
+    ],
     "003-outperforms": [
         (RANK_IS_GAP, SMALL),
         (both(RANK_IS_GAP, side("from_train", trace=rank, frobenius=rank, largest_eigenvalue=rank)), PARTLY),
     ],
     # --- beyond the five
-    "beyond-certificate": [(at_looks(train_error=0.95, incoherence=0.0), PARTLY), (at_looks(train_error=2.0), NO)],
-    "beyond-posterior": [(put(information=0.0), YES), (put(information=1e9), NO)],
+    "beyond-certificate": [
+        (at_looks(train_error=0.95, incoherence=0.0), PARTLY),
+        (at_looks(train_error=2.0), OTHERWISE),
+    ],
+    "beyond-posterior": [(put(information=0.0), SMALL), (put(information=1e9), OTHERWISE)],
     "beyond-members-measured": [
         (put(members=lambda r: [m | {"information": i} for i, m in enumerate(r["members"])]), PARTLY),
-        (put(gap=10.0), NO),
+        (put(gap=10.0), OTHERWISE),
     ],
 }  # fmt: skip
 TURNED["001-figure-3-cifar"] = TURNED["001-figure-3"]

@@ -13,8 +13,7 @@ EXCEPTIONS = {
     **dict.fromkeys(("000-open-2", "001-small-batch-flat", "001-small-rates-longer", "001-table-3",
                      "002-table-2-keskar", "004-neyshabur-width"), YES_OR_NO),
     **dict.fromkeys(("002-theorem-3-stability", "002-theorem-4-escape"), HOLDS_OR_NOT),
-    **dict.fromkeys(("001-figure-7", "001-figure-8", "002-isotropic-noise", "beyond-certificate", "beyond-posterior",
-                     "beyond-members-measured"), AT_ITS_SIZE),
+    **dict.fromkeys(("001-figure-7", "001-figure-8", "002-isotropic-noise"), AT_ITS_SIZE),
     "002-matrix-condition": frozenset({SOURCE_WRONG, SMALL_SCALE}),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Rules for statements from beyond the five sources: supersamples and Langevin dynamics."""
+"""Rules for statements from beyond the five sources: experiments on supersamples and on Langevin dynamics."""
 
 from collections import defaultdict
 from math import sqrt
@@ -37,14 +37,14 @@ def certificates(rows: list[Json], n: int) -> dict[tuple[float, int], tuple[floa
     return found
 
 
-@reading(SEEDS, smaller=False, kind="full batch")
+@reading(SEEDS, kind="full batch")
 def a_certificate_is_not_vacuous(rows: list[Json], config: Json) -> str:
     """Some temperature and length certify less than a uniform guess, by two standard errors; partly, less than 1."""
     best = min(own + gap + 2 * error for own, gap, error in certificates(rows, config["n"]).values())
     return graded(best < GUESS, best < 1)
 
 
-@reading(SEEDS, smaller=False, kind="paired")
+@reading(SEEDS, kind="paired")
 def the_posterior_saves_nats(rows: list[Json], config: Json) -> str:
     """The running posterior's sum is below the blind one in every walk; the whole claim is a smaller *bound*."""
     saves = every(row["information"] < row["blind"] for row in rows)
@@ -52,7 +52,7 @@ def the_posterior_saves_nats(rows: list[Json], config: Json) -> str:
     return graded(saves and smaller, saves)
 
 
-@reading(3, smaller=False)
+@reading(3)
 def members_are_in_order_and_above_the_gap(rows: list[Json], config: Json) -> str:
     """On every supersample: informations fall from predictions to differences, and the last bound is above the gap."""
     nats = [[member["information"] for member in row["members"]] for row in rows]

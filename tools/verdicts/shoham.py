@@ -164,6 +164,19 @@ def soft_rank_orders_best(rows: list[Json], config: Json) -> str:
 
 
 @reading(LEAST)
+def flatter_networks_have_smaller_gaps(rows: list[Json], config: Json) -> str:
+    """Trace and largest eigenvalue at the minima against the gap: both order it, from training data.
+
+    In part, if both do with the Hessian of test data, which is not the one at whose minimum a network is.
+    """
+    seen, unseen = (
+        [order(measure(rows, config, name, source), rows)[0] > 0 for name in ("trace", "largest_eigenvalue")]
+        for source in (TRAIN, TEST)
+    )
+    return graded(all(seen), all(unseen) or any(seen))
+
+
+@reading(LEAST)
 def soft_rank_outperforms_norms(rows: list[Json], config: Json) -> str:
     """The soft rank from training data orders the gaps, and clearly better than each norm of the Hessian."""
     rank = measure(rows, config, "soft_rank")
@@ -210,5 +223,6 @@ RULES: dict[str, Rule] = {
     "003-figure-5": confidence_decides,
     "003-product": product_follows_the_gap,
     "003-training-estimate": rank_comes_from_training_data,
+    "003-flat-generalizes": flatter_networks_have_smaller_gaps,
     "003-outperforms": soft_rank_outperforms_norms,
 }

@@ -28,6 +28,7 @@ STABLE = 1 + 1e-6  # growth of the second moment, up to rounding
 BOUNDED = 0.1  # a mu below this counts as vanishing
 LEVEL = 0.1  # a slope over the size within this of zero: less than twofold over a thousandfold
 MINIMA = 6
+LEAVES = 1.05  # growth of the mean loss a step, above which paths are said to leave
 SIZES = ("lr", "seed")  # runs that share these differ in the number of weights d
 SETTLED = 10  # looks at the end of a descent over which its sharpness is averaged
 
@@ -193,12 +194,14 @@ def minima_are_flat(rows: list[Json], config: Json) -> str:
 
 @reading(least=20, part=SELECTION)
 def noise_has_size_and_direction(rows: list[Json], config: Json) -> str:
-    """Looks along training: cosine alpha above a half, loss-scaled size beta between 0.5 and 2; both are 1 if exact."""
+    """Looks along training: cosine alpha above a half, loss-scaled size beta between 0.5 and 2, at nine of ten.
+
+    The two halves of the statement. That both are 1, so that the noise is 2 L G itself, is ``noise_is_decoupled``.
+    """
     looks = [look for row in converged(rows) for look in row["path"]]
     direct = float(np.mean([look["alpha"] > 0.5 for look in looks])) > 0.9
     sized = float(np.mean([0.5 < look["beta"] < 2 for look in looks])) > 0.9
-    exact = all(abs(look[key] - 1) < 0.1 for look in looks for key in ("alpha", "beta"))
-    return graded(exact, direct and sized)
+    return graded(direct and sized, direct or sized)
 
 
 @reading(least=6)
@@ -288,7 +291,7 @@ def sgd_leaves_within_steps(rows: list[Json], config: Json) -> str:
 def escape_is_exponential(rows: list[Json], config: Json) -> str:
     """Figure 19: 200 paths grow by more than 1 a step, and follow the exact linear mean while the loss is small."""
     flights = noise(rows, "sgd")
-    grows = all(row["measured_growth"] > 1.05 for row in flights)
+    grows = all(row["measured_growth"] > LEAVES for row in flights)
     follows = all(
         0.5 < found / exact < 2
         for row in flights for found, exact in zip(row["mean"][:5], row["linear"][:5], strict=True)
@@ -299,7 +302,7 @@ def escape_is_exponential(rows: list[Json], config: Json) -> str:
 @reading(least=9, smaller=False)
 def isotropic_noise_stays(rows: list[Json], config: Json) -> str:
     """Batches of one: growth with the noise of SGD and with geometry-aware noise, none with isotropic noise."""
-    moves = all(row["measured_growth"] > 1.05 for kind in ("sgd", "geometry") for row in noise(rows, kind))
+    moves = all(row["measured_growth"] > LEAVES for kind in ("sgd", "geometry") for row in noise(rows, kind))
     stays = all(row["measured_growth"] < 1.01 for row in noise(rows, "isotropic"))
     return graded(moves and stays, stays)
 
@@ -340,16 +343,18 @@ def own_alignment(row: Json) -> float:
 def aligned_noise_leaves_faster(rows: list[Json], config: Json) -> str:
     """At one minimum and batch size: does growth rise with mu, over three kinds of noise; in part, over two of them?
 
-    The two are isotropic noise and that of covariance 2 L G, which have the same variance; SGD's has its own.
+    The two are isotropic noise and that of covariance 2 L G, which have the same variance; SGD's has its own. A
+    minimum and batch size count if one of the noises leaves at all.
     """
     places: dict[tuple[int, int], dict[str, Json]] = {}
     for row in rows:
         places.setdefault((row["seed"], row["batch_size"]), {})[row["noise"]] = row
+    left = [here for here in places.values() if max(row["measured_growth"] for row in here.values()) > LEAVES]
     pairs = {
         kinds: every(
             (own_alignment(here[kinds[0]]) < own_alignment(here[kinds[1]]))
             == (here[kinds[0]]["measured_growth"] < here[kinds[1]]["measured_growth"])
-            for here in places.values()
+            for here in left
         )
         for kinds in combinations(("isotropic", "geometry", "sgd"), 2)
     }
@@ -358,12 +363,12 @@ def aligned_noise_leaves_faster(rows: list[Json], config: Json) -> str:
 
 @reading(least=9)
 def escape_follows_an_exponential(rows: list[Json], config: Json) -> str:
-    """The noise of SGD, batches of one: growth above 1.05 a step at every minimum; the whole, where it must be.
+    """The noise of SGD, batches of one: growth above ``LEAVES`` a step at every minimum; the whole, where it must be.
 
     The claim is of minima that are too sharp, which the theorem knows by gamma_0 above 1.
     """
     flights = noise(rows, "sgd")
-    grows = [row["measured_growth"] > 1.05 for row in flights]
+    grows = [row["measured_growth"] > LEAVES for row in flights]
     too_sharp = [row["gamma0"] > 1 for row in flights]
     return graded(all(grows) and any(too_sharp), any(grows))
 
@@ -383,7 +388,10 @@ def ratio_decides(rows: list[Json], config: Json) -> str:
 
 @reading(least=9, regime="matched loss")
 def small_batches_err_less(rows: list[Json], config: Json) -> str:
-    """Keskar et al., table 2: the test error of a ResNet-18 rises with the batch size, at one training loss."""
+    """Keskar et al., table 2: does the test error of a ResNet-18 rise with the batch size?
+
+    Each network is trained until an epoch's mean loss is below one level; the losses at the end differ.
+    """
     return agreement([(direction(rows, number("test_error"), "batch_size", ("lr", "seed")), "rises")])
 
 
