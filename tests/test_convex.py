@@ -386,7 +386,7 @@ def test_logistic_regression_is_as_stable_as_the_bound_says(lr):
 @pytest.mark.parametrize("p", [0.55, 0.7, 0.9])
 @pytest.mark.parametrize("n", [1, 4, 16, 64, 256])
 def test_gap_training_risk_and_excess_of_smooth_descent_fall_as_one_over_root_n(n, p):
-    """Exact over all samples, for l(w; z) = log(1 + e^{-zw}) with z = 1 or -1: 1-Lipschitz, beta = 1/4, w* = log odds."""
+    """Exact over all samples, for l(w; z) = log(1 + e^{-zw}) z = 1 or -1: 1-Lipschitz, beta = 1/4, w* = log odds."""
     best = math.log(p / (1 - p))
     steps = math.ceil(best * math.sqrt(n) / 4)
     lr = best * math.sqrt(n) / steps

@@ -72,7 +72,7 @@ def test_toy_minima_have_rank_one_and_sharpness_of_at_least_two(t):
 
 
 def test_a_landscape_with_global_minima_a_saddle_and_a_bad_local_minimum():
-    """The toy loss at aw = 1 and at 0; and one ReLU unit whose threshold no input reaches, which is stuck at loss 1/2."""
+    """The toy loss at aw = 1 and at 0; a ReLU unit whose threshold no input reaches, stuck at loss 1/2."""
     for a in (0.5, 1.0, -3.0):
         assert relu_minima.toy_loss(a, 1 / a) == pytest.approx(0)
     low, high = torch.linalg.eigvalsh(relu_minima.toy_hessian(0.0, 0.0))

@@ -42,6 +42,7 @@ DIRECTIVE = re.compile(r"\{([\w:-]+)\}\s*(.*)")
 OPTIONS = re.compile(r"\A(?:[ \t]*:[\w-]+:.*\n)+")
 # Literals, formulas, values such as "sgd", and the indented block behind a double colon.
 CODE_IN_DOCSTRING = re.compile(r"``.*?``|`[^`]*`|\$[^$]*\$|\"[\w.]+\"|(?<=::\n)(?:\n| +[^\n]*\n?)+", re.DOTALL)
+ROW_NAME = re.compile(r"\b(?:00\d|beyond)-[\w-]+")
 BETWEEN_WORDS = re.compile(r"[\s\-–—,;:!?\"“”„()\[\]…·|*/]+")
 WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 BRITISH_FORM = re.compile(r"(?<=\w{3})is(e|es|ed|er|ers|ing|able|ation|ations)$")
@@ -118,12 +119,12 @@ def notebook(md: MarkdownIt, where: str, text: str) -> Iterator[Prose]:
 
 
 def claims(md: MarkdownIt, where: str, text: str) -> Iterator[Prose]:
-    """The prose in the rows of ``claims.yml``."""
+    """The prose in the rows of ``claims.yml``, without the names of other rows."""
     rows = yaml.compose(text, Loader=yaml.SafeLoader)
     for row in rows.value if rows else []:
         for key, value in row.value:
             if key.value in PROSE_OF_CLAIMS:
-                yield from markdown(md, where, value.value, value.start_mark.line + 1)
+                yield from markdown(md, where, blank(ROW_NAME, value.value), value.start_mark.line + 1)
 
 
 def docstrings(where: str, text: str) -> Iterator[Prose]:

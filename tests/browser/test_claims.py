@@ -25,6 +25,35 @@ def test_filters_leave_the_rows_that_fit_and_the_address_keeps_them(visit: Calla
         assert seen.problems == []
 
 
+def test_bars_count_the_rows_that_are_left(visit: Callable[..., Any]) -> None:
+    with visit(LEDGER) as seen:
+        page = seen.page
+        page.select_option("[name=verdict]", "source wrong")
+        tallies = page.locator(".claims-tally:visible")
+        blocks = tallies.locator(".claims-bar span:visible")
+        assert set(blocks.evaluate_all("all => all.map(e => e.dataset.verdict)")) == {"source wrong"}
+        counts = [int(text) for text in blocks.all_inner_texts()]
+        assert counts[0] == sum(counts[1:]) == page.locator(SHOWN).count(), "the first is over all sources"
+        assert tallies.locator("li:visible").all_inner_texts() == [f"{count} source wrong" for count in counts]
+        assert not page.locator("section#shoham-mor-yosef-and-avron").is_visible()
+
+
+def test_no_two_verdicts_look_alike(visit: Callable[..., Any]) -> None:
+    look = "e => [e.backgroundColor, e.borderStyle, e.borderWidth].join()"
+    for theme in ("light", "dark"):
+        with visit(LEDGER, theme) as seen:
+            keys = seen.page.locator(".claims-tally i").first.locator("xpath=ancestor::ul").locator("i")
+            looks = keys.evaluate_all(f"all => all.map(e => ({look})(getComputedStyle(e)))")
+            assert len(looks) == len(set(looks))
+
+
+def test_a_row_leads_to_the_row_that_it_names(visit: Callable[..., Any], site: str) -> None:
+    with visit(LEDGER) as seen:
+        seen.page.goto(f"{site}/{LEDGER}.html#claim-001-main-text-clipping")
+        seen.page.locator("#claim-001-main-text-clipping p a").click()
+        assert seen.page.locator("#claim-001-main-text-clipping-effect").get_attribute("open") is not None
+
+
 def test_words_are_all_looked_for(visit: Callable[..., Any]) -> None:
     with visit(LEDGER) as seen:
         seen.page.locator("[name=words]").fill("SHARP batch")
