@@ -365,6 +365,17 @@ def test_a_run_goes_on_with_the_threads_that_it_was_begun_with(tmp_path):
     assert run(tmp_path, config).provenance["threads"] == 2
 
 
+@pytest.mark.parametrize(("asked", "taken"), [(None, 1), (3, 3)])
+def test_a_run_that_says_nothing_of_its_threads_goes_on_with_those_that_are_asked_for(tmp_path, asked, taken):
+    config = Squares(pause=0.01)
+    begun = run(tmp_path, config, budget=0.02)
+    path = tmp_path / begun.file_name
+    silent = load(path)
+    del silent.provenance["threads"]
+    silent.save(path)
+    assert run(tmp_path, config, threads=asked).provenance["threads"] == taken
+
+
 # --- what a run does not depend on ---
 
 
