@@ -7,7 +7,7 @@ import torch
 from instances import CLIPPED, network, sample
 
 from helpers import curvature, models, omniscient
-from helpers.omniscient.surrogate import Solver, allowed_error
+from helpers.omniscient.surrogate import Solver, allowed_error, solve_dense
 
 MODEL, TRAIN, HELD_OUT = network(width=100), sample(60), sample(50, seed=1)
 EXACT = curvature.trace_difference(MODEL, CLIPPED, TRAIN, HELD_OUT, method="exact").value
@@ -145,3 +145,10 @@ def test_a_solver_and_its_settings_at_once_are_refused():
         omniscient.estimate([MODEL, MODEL], parts[:2], *parts[2:], loss=CLIPPED, lambdas=1.0, solver=Solver(), seed=1)
     with pytest.raises(ValueError, match="examples must be a whole number"):
         Solver(examples=0)
+
+
+def test_a_system_with_one_negative_direction_is_indefinite():
+    solved = solve_dense(torch.diag(torch.tensor([-1.0, 2.0, 3.0])), torch.ones(3), [0.0, 2.0])
+    assert solved.negative_curvature.tolist() == [True, False]
+    assert Solver().is_exact(700)
+    assert not Solver().is_exact(701)
