@@ -16,7 +16,7 @@ from typing import Any
 
 BOOK = Path(__file__).parents[1] / "book"
 MOST_LINES, LONGEST = 150, 84
-FOLDED = {"hide-input", "remove-input", "remove-cell", "exercise-solution", "exercise-check", "exercise-answer"}
+FOLDED = {"hide-input", "remove-input", "remove-cell", "exercise-solution", "exercise-check"}
 PLOTTING = re.compile(
     r"\b(plots\.(?!use\b|table\b|caption\b)\w+|widgets\.\w+|ax\w*\.(set|plot|bar|barh|legend)|plt\.\w+)\b"
 )

@@ -187,7 +187,7 @@ def recorded_gradients(trajectory: Sequence[Tensor], lr: float | Iterable[float]
     For plain SGD only. With momentum or weight decay the update is no batch gradient of the loss.
 
     Raises:
-        ValueError: if the trajectory has no step, or a learning rate is not positive.
+        ValueError: if the trajectory has no step, weights are not finite, or a learning rate is not positive.
     """
     rates = per_step("lr", lr, _steps(trajectory))
     path = floats_of("trajectory", list(trajectory))

@@ -23,6 +23,7 @@ from scipy.special import rel_entr
 from torch import Tensor
 
 from helpers._checks import non_negative, non_negatives, real, whole
+from helpers._tensors import numbers_of
 
 LOG_2 = log(2)
 ROUNDING = 1e-9  # of an error that is a mean
@@ -145,12 +146,12 @@ def _counted_nats(a: float, b: float) -> float:
 def _errors(name: str, errors: Any) -> Tensor:
     refusal = f"{name} must hold one 0-1 error in [0, 1] for each run, shape (k,)"
     try:
-        values = torch.as_tensor(errors)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{refusal}; got a {type(errors).__name__}") from error
-    if values.is_complex() or values.ndim != 1 or len(values) == 0:
+        values = numbers_of(name, errors)
+    except ValueError as error:
+        raise ValueError(f"{refusal}; {error}") from error
+    if values.ndim != 1 or len(values) == 0:
         raise ValueError(f"{refusal}; got {values.dtype} of shape {tuple(values.shape)}")
-    values = torch.as_tensor(errors, dtype=torch.float64)
+    values = values.double()
     if not bool(((values >= -ROUNDING) & (values <= 1 + ROUNDING)).all()):
         raise ValueError(f"{refusal}; got values from {values.min().item():.4g} to {values.max().item():.4g}")
     return values.clamp(0, 1)  # takes off what is rounding, and no more

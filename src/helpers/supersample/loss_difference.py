@@ -41,7 +41,7 @@ class LossDifference:
 
     def __post_init__(self) -> None:
         for name in ("values", "probabilities"):
-            object.__setattr__(self, name, floats_of(name, getattr(self, name)).double().numpy())
+            object.__setattr__(self, name, floats_of(name, getattr(self, name)).detach().cpu().double().numpy())
         if self.values.ndim != 1 or self.values.shape != self.probabilities.shape:
             raise ValueError("values and probabilities must be two rows of one length")
         if not np.allclose(self.values, -self.values[::-1]):

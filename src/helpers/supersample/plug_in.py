@@ -66,7 +66,7 @@ def information(outcomes: Any, memberships: Any, *, permutations: int = 20, seed
             information counts as 0, which lowers the mean and the bound.
     """
     codes_, coins = _table(outcomes, memberships)
-    _check_estimable(torch.as_tensor(outcomes), codes_, coins)
+    _check_estimable(numbers_of("outcomes", outcomes), codes_, coins)
     shuffles, seed = whole("permutations", permutations), seed_of(seed)
     m = len(coins)
     counts = _counts(codes_, coins)
