@@ -132,3 +132,13 @@ def test_a_page_in_a_new_tab_has_no_opener_and_no_markup_runs_a_script(name: str
     tabs = re.findall(r'<a [^>]*target="_blank"[^>]*>', text)
     assert [link for link in tabs if "noopener" not in link and "noreferrer" not in link] == []
     assert re.findall(r'<[a-z][^<>]* on[a-z]+="', text) == []
+
+
+def test_a_chapter_s_number_stands_in_its_title_and_in_the_links_to_it() -> None:
+    chapters = [name for name in PAGES if re.match(r"book/\d\d-", name)]
+    intro = page(HTML / "book" / "intro.html").text
+    for name in chapters:
+        number = int(name.removeprefix("book/")[:2])
+        assert re.search(rf"<h1>{number} · ", page(HTML / f"{name}.html").text), name
+        links = re.findall(rf'href="{name.removeprefix("book/")}\.html">(?:<span[^>]*>)?([^<]+)<', intro)
+        assert links and all(link.strip().startswith(f"{number} · ") for link in links), (name, links)
