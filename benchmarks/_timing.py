@@ -2,6 +2,7 @@
 
 import os
 import platform
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -51,6 +52,19 @@ def flops(function: Callable[[], Any]) -> int:
     with FlopCounterMode(display=False) as counter:
         function()
     return int(counter.get_total_flops())
+
+
+def shares(function: Callable[[], Any], operations: dict[str, Sequence[str]], repeats: int = 3) -> dict[str, float]:
+    """Median share of a call's time that a processor spends in groups of operations, what they call left out."""
+    function()
+    found: dict[str, list[float]] = {name: [] for name in operations}
+    for _ in range(repeats):
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            function()
+        times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+        for name, keys in operations.items():
+            found[name].append(sum(times.get(key, 0) for key in keys) / sum(times.values()))
+    return {name: statistics.median(values) for name, values in found.items()}
 
 
 def peak_memory(function: Callable[[], Any]) -> int:

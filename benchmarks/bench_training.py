@@ -12,6 +12,8 @@ A second comparison on one thread of the processor asks what layout and precisio
 loop, ``model(x)`` in the default layout on rows of a tensor. No data loader is in the way there. The C library decides
 how much of the memory that a step frees goes back to the system, to be fetched page by page in the next step, and the
 loop pays most for that; so the comparison is made twice, in a process as it starts and in one that keeps its memory.
+The floor of this comparison is the time in the convolutions and the normalisation of PyTorch, which every organisation
+calls alike.
 
     python benchmarks/bench_training.py [--quick] [--out FILE]
 """
@@ -28,7 +30,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from _timing import RESULTS, interleaved, write
+from _timing import RESULTS, interleaved, shares, write
 from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.utils.data import DataLoader, TensorDataset
@@ -71,7 +73,11 @@ SIZES = {
 }
 ONE_THREAD = {
     True: Size(width=4, n=20, batch_size=10, repetitions=1, runs=2),
-    False: Size(width=8, n=120, batch_size=60, repetitions=9, runs=4, epochs=4),
+    False: Size(width=8, n=600, batch_size=60, repetitions=7, runs=4, epochs=2),
+}
+NECESSARY = {  # whatever the organisation, a step calls these of PyTorch
+    "convolutions": ["aten::mkldnn_convolution", "aten::_slow_conv2d_forward", "aten::convolution_backward"],
+    "normalisation": ["aten::native_batch_norm", "aten::native_batch_norm_backward"],
 }
 MOST_KEPT = 31 * 2**20  # bytes: glibc keeps twice the largest block that was freed, up to blocks of 32 MiB
 
@@ -178,6 +184,7 @@ def on_one_thread(size: Size) -> dict[str, Any]:
         print(f"bf16 was not measured: {error}")
         del fast["bf16"]
     times = interleaved({"plain": lambda: bare_loop(make, splits, size), **fast}, size.repetitions)
+    necessary = {name: shares(train, NECESSARY) for name, train in fast.items()}
     torch.set_num_threads(before)
     ratios = {
         name: sorted(plain / other for plain, other in zip(times["plain"], times[name], strict=True)) for name in fast
@@ -188,6 +195,10 @@ def on_one_thread(size: Size) -> dict[str, Any]:
         "seconds_a_step": {name: statistics.median(values) / size.steps for name, values in times.items()},
         "ratio": {name: statistics.median(values) for name, values in ratios.items()},
         "ratio_range": {name: [values[0], values[-1]] for name, values in ratios.items()},
+        "share_in": necessary,
+        "highest_ratio": {  # if everything else cost nothing
+            name: statistics.median(ratios[name]) / sum(kinds.values()) for name, kinds in necessary.items()
+        },
     }
 
 
@@ -280,6 +291,8 @@ def _tell_precisions(memory: str, row: dict[str, Any]) -> None:
         print(
             f"  {name} {1e3 * row['seconds_a_step'][name]:.1f} ms; plain / {name} {ratio:.2f} ({low:.2f} to {high:.2f})"
         )
+        kinds = ", ".join(f"{kind} {share:.0%}" for kind, share in row["share_in"][name].items())
+        print(f"    of which {kinds}; were that all, plain / {name} {row['highest_ratio'][name]:.2f}")
 
 
 if __name__ == "__main__":

@@ -283,6 +283,8 @@ GOOD = {"n": 10, "R": 1.0}
         (lambda: neu.dispersion(torch.full((2, 3), math.nan), torch.ones(2, 3)), "not finite: the run diverged"),
         (lambda: neu.population_gradients(gradient, [W]), "at least one step"),
         (lambda: neu.recorded_gradients([W, W], 0.0), "every entry of lr"),
+        (lambda: neu.sensitivity(lambda w: w * math.nan, W, 0.1, draws=3, seed=0), "not finite for 3 of 3 gaussian"),
+        (lambda: neu.gamma(lambda w: math.inf, W, 0.1, draws=2, seed=0), "not finite for 2 of 2 gaussian draws"),
         (lambda: neu.gamma(risk, W, 0.0, draws=5, seed=0), "variance must be a finite number above zero"),
         (lambda: neu.residual(risk, risk, W, 0.1, draws=0, seed=0), "draws must be a whole number of at least 2"),
         (lambda: neu.over_runs([]), "needs at least two runs, got 0"),

@@ -54,7 +54,12 @@ TESTS: dict[str, dict[str, list[str]]] = {  # group: module below src/helpers: i
         "losses": ["test_losses", *_CURVATURE[:1]],
     },
     "curvature": {
-        "curvature/affine": [_CURVATURE[2], _CURVATURE[0]],
+        "curvature/affine": [
+            _CURVATURE[2],
+            _CURVATURE[0],
+            "curvature/test_strange_models",
+            "curvature/test_derivatives",
+        ],
         "curvature/batches": [_CURVATURE[1]],
         "curvature/contracts": [_CURVATURE[0], _CURVATURE[1]],
         "curvature/estimates": ["curvature/test_estimates"],
@@ -74,7 +79,12 @@ TESTS: dict[str, dict[str, list[str]]] = {  # group: module below src/helpers: i
     },
     "comparison": {
         "comparison": ["test_comparison"],
-        "measurement": ["test_comparison", "experiments/test_every_bound", "experiments/test_trends"],
+        "measurement": [
+            "test_measurement",
+            "test_comparison",
+            "experiments/test_every_bound",
+            "experiments/test_trends",
+        ],
     },
     "widgets": {
         "widgets/chart": ["widgets/test_widgets"],

@@ -118,7 +118,7 @@ def sensitivity(gradient: Gradient, w: Tensor, variance: float, *, draws: int, s
         seed: of the draws, made on the CPU, so that they are the same on every device.
 
     Raises:
-        ValueError: if the variance is negative, or there are fewer than two draws.
+        ValueError: if the variance is negative, there are fewer than two draws, or the gradient is not finite at one.
     """
     variance, draws = non_negative("variance", variance), whole("draws", draws, least=2)
     if variance == 0:
@@ -226,7 +226,7 @@ def gamma(risk: Risk, w: Tensor, variance: float, *, draws: int, seed: int) -> E
         draws, seed: as in ``sensitivity``.
 
     Raises:
-        ValueError: if the variance is not positive, or there are fewer than two draws.
+        ValueError: if the variance is not positive, there are fewer than two draws, or the risk is not finite at one.
     """
     return _mean(_changes([risk], w, variance, draws, seed)[0], "gaussian draws")
 
@@ -290,6 +290,9 @@ def _moved(w: Tensor, variance: float, draws: int, seed: int) -> Iterable[Tensor
 
 
 def _mean(samples: list[float], method: str) -> Estimate:
+    wrong = sum(not math.isfinite(sample) for sample in samples)
+    if wrong:
+        raise ValueError(f"the function is not finite for {wrong} of {len(samples)} {method}; lower the variance")
     return Estimate.mean(torch.tensor(samples, dtype=torch.float64), method)
 
 

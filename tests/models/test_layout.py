@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import models
+from helpers.models.layout import spaced
 
 LAST = {
     "a convolution": nn.Conv2d(3, 4, 3, stride=2),
@@ -45,6 +47,44 @@ def test_a_shortcut_of_chosen_pixels_is_the_strided_convolution():
     projection, norm = block.shortcut
     strided = norm(F.conv2d(x, projection.weight, stride=2))
     torch.testing.assert_close(block(x), F.relu(block.residual(x) + strided))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("size", [7, 8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_spaced_pixels_are_those_of_a_slice_to_the_bit(stride, size, dtype):
+    x = torch.randn(2, 3, size, size + 1, dtype=torch.float64).to(dtype).requires_grad_()
+    chosen, sliced = spaced(x, stride), x[..., ::stride, ::stride]
+    assert torch.equal(chosen, sliced)
+    weight = torch.randn_like(chosen)
+    (gradient,) = torch.autograd.grad(chosen, x, weight, retain_graph=True)
+    assert torch.equal(gradient, torch.autograd.grad(sliced, x, weight)[0])
+
+
+class Mixed(TorchDispatchMode):
+    """Notes the backward operations that read two images of one shape in different orders."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        images = [a for a in arguments if isinstance(a, torch.Tensor) and a.ndim == 4 and min(a.shape[1:]) > 1]
+        if "backward" in str(operation) and len({i.stride() for i in images[:2] if i.shape == images[0].shape}) > 1:
+            self.found.append(str(operation))
+        return operation(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("make", [models.resnet18, models.preact_resnet18, lambda width: models.deep_resnet(14, width)])
+def test_a_gradient_lies_as_its_image_does_below_the_head(make):
+    """Of a slice it did not: two steps of every block that halves the image then read one order and wrote the other."""
+    model = make(4).to(memory_format=torch.channels_last)
+    images = torch.randn(5, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    features = model[:-3](images)  # without pooling, flattening and the linear layer
+    weight = torch.randn_like(features)
+    with Mixed() as mixed:
+        features.backward(weight)
+    assert mixed.found == []
 
 
 WALK = """

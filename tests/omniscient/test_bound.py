@@ -438,6 +438,16 @@ def test_the_gap_of_one_run_has_no_error_and_says_nothing():
         assert math.isnan(omniscient.gap(ensemble[:1], train[:1], val2, loss=LOSS).standard_error)
 
 
+def test_the_gap_of_runs_without_a_mistake_is_not_known_without_error():
+    def never_wrong(outputs, targets):
+        return torch.zeros(len(outputs), dtype=outputs.dtype)
+
+    ensemble, train, _, val2, _ = trained()
+    gap = omniscient.gap(ensemble, train, val2, loss=never_wrong)
+    assert gap.value == 0
+    assert math.isnan(gap.standard_error)
+
+
 # --- Models, samples and centres in other forms -----------------------------------------------------------------------
 
 

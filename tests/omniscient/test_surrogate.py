@@ -152,3 +152,8 @@ def test_a_system_with_one_negative_direction_is_indefinite():
     assert solved.negative_curvature.tolist() == [True, False]
     assert Solver().is_exact(700)
     assert not Solver().is_exact(701)
+
+
+def test_zero_curvature_is_a_result_that_an_experiment_records():
+    """``machinery.worker`` goes on with the grid where an error says so."""
+    assert omniscient.Degenerate("zero curvature").degenerate is True

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from helpers.models.layout import spaced
+
 
 class _Block(nn.Module):
     """relu(shortcut(x) + residual(x)) with ``skips``, else relu(residual(x)); two normalised 3x3 convolutions."""
@@ -23,7 +25,7 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         residual: Tensor = self.residual(x)
         if self.shortcut is not None:  # its pixels are chosen first, as in ``zoo``
-            residual = residual + self.shortcut(x[..., :: self.stride, :: self.stride])
+            residual = residual + self.shortcut(spaced(x, self.stride))
         answer: Tensor = self.active(residual)
         return answer
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from helpers.models.layout import spaced
+
 # --- Fully connected networks --------------------------------------------------------------------------------------
 
 
@@ -78,7 +80,7 @@ class _Residual(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.residual(x) + self.shortcut(x[..., :: self.stride, :: self.stride]))
+        return F.relu(self.residual(x) + self.shortcut(spaced(x, self.stride)))
 
 
 class _PreActResidual(nn.Module):
@@ -102,7 +104,7 @@ class _PreActResidual(nn.Module):
         active = F.relu(self.norm(x))
         residual: Tensor = self.residual(active)
         if self.projection is not None:
-            x = self.projection(active[..., :: self.stride, :: self.stride])
+            x = self.projection(spaced(active, self.stride))
         return residual + x
 
 

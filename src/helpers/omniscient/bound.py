@@ -236,7 +236,8 @@ def gap(models: Sequence[nn.Module], train: Sequence[Any], test: Any, *, loss: L
     """Measured generalization gap: test loss minus training loss, mean over the k runs.
 
     The standard error adds, in quadrature, that of the mean over runs and that of the test sample which they share
-    (the spread over examples of the run-averaged loss). It is NaN for a single run.
+    (the spread over examples of the run-averaged loss). It is NaN for a single run, and where neither runs nor
+    examples differ: samples without a mistake do not say how seldom mistakes are.
 
     Raises:
         ValueError: if the test split shares examples with a training split, or their number differs from the models'.
@@ -255,7 +256,8 @@ def gap(models: Sequence[nn.Module], train: Sequence[Any], test: Any, *, loss: L
     over_runs = gaps.var().item() / len(gaps) if len(gaps) > 1 else nan
     over_examples = tested.mean(0).var().item() / len(test) if len(test) > 1 else nan
     freedom = pooled_freedom([over_runs, over_examples], [max(len(gaps) - 1, 1), max(len(test) - 1, 1)])
-    return Estimate(gaps.mean().item(), sqrt(over_runs + over_examples), len(gaps), "runs", freedom=freedom)
+    error = sqrt(over_runs + over_examples) or nan
+    return Estimate(gaps.mean().item(), error, len(gaps), "runs", freedom=freedom)
 
 
 def majorise_minimise_lambda(M: float) -> float:

@@ -1,0 +1,22 @@
+"""What stands behind every row: means over runs, the noise beside the weights, and what speaks against a number."""
+
+from math import sqrt
+
+import pytest
+import torch
+
+from helpers.curvature import Estimate
+from helpers.measurement import Traces, noise_to_weight
+
+
+def test_a_mean_over_runs_has_the_error_and_the_freedom_of_a_mean():
+    estimates = [Estimate(1.0, 0.3, 5, "hutchinson", freedom=4), Estimate(3.0, 0.4, 9, "hutchinson", freedom=8)]
+    mean = Traces(tuple(estimates), (Estimate(0.0, 0.0, 1, "exact"),) * 2).mean_training
+    assert mean.value == 2.0
+    assert mean.standard_error == pytest.approx(0.5 / 2)
+    assert mean.freedom == pytest.approx((0.09 + 0.16) ** 2 / (0.09**2 / 4 + 0.16**2 / 8))
+
+
+def test_the_noise_of_a_run_grows_with_the_root_of_its_steps():
+    W = torch.tensor([[3.0, 4.0], [0.0, 1.0]], dtype=torch.float64)
+    assert noise_to_weight(0.1, 9, W) == pytest.approx(0.1 * 3 * sqrt(2) / 3)
