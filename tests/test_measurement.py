@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers.curvature import Estimate
-from helpers.measurement import Traces, noise_to_weight
+from helpers.measurement import Traces, noise_to_weight, warnings
 
 
 def test_a_mean_over_runs_has_the_error_and_the_freedom_of_a_mean():
@@ -20,3 +20,10 @@ def test_a_mean_over_runs_has_the_error_and_the_freedom_of_a_mean():
 def test_the_noise_of_a_run_grows_with_the_root_of_its_steps():
     W = torch.tensor([[3.0, 4.0], [0.0, 1.0]], dtype=torch.float64)
     assert noise_to_weight(0.1, 9, W) == pytest.approx(0.1 * 3 * sqrt(2) / 3)
+
+
+def test_a_trace_term_that_is_not_known_speaks_against_the_bound():
+    """None stands in a row for what is no finite number."""
+    point = {"noise_to_weight": 0.1, "value": 1.0, "flatness": 0.5, "trace_error": 0.4, "trace_term": None}
+    assert warnings(point) == ["trace error above half the trace term"]
+    assert warnings(point | {"trace_term": 1.0}) == []

@@ -64,7 +64,7 @@ TESTS: dict[str, dict[str, list[str]]] = {  # group: module below src/helpers: i
         "curvature/contracts": [_CURVATURE[0], _CURVATURE[1]],
         "curvature/estimates": ["curvature/test_estimates"],
         "curvature/krylov": [_CURVATURE[3]],
-        "curvature/per_example": [_CURVATURE[0], _CURVATURE[2]],
+        "curvature/per_example": ["curvature/test_per_example", _CURVATURE[0], _CURVATURE[2]],
         "curvature/products": [_CURVATURE[1], _CURVATURE[0]],
         "curvature/routes": [_CURVATURE[0], _CURVATURE[1]],
         "curvature/shifted": [_CURVATURE[3]],

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import orthogonal
 
 from helpers import curvature, data, models
-from helpers.curvature import routes
+from helpers.curvature import contracts, routes
 from helpers.langevin.gradients import Gradients
 from helpers.losses import ClippedCrossEntropy, HalfSquaredError, PerSequence, ZeroOneError
 
@@ -734,3 +734,19 @@ def test_a_mean_over_probabilities_asks_for_distributions():
     for rows in (torch.rand(23, 3).double(), torch.tensor([2.0, -1.0, 0.0]).double().expand(23, 3)):
         with pytest.raises(ValueError, match=r"probabilities \(n, 3\) that sum to 1"):
             curvature.values(network(), nn.CrossEntropyLoss(reduction="none"), (split.inputs, rows))
+
+
+def test_two_directions_tell_a_product_from_its_transpose():
+    """With one vector twice, u'Hv - v'Hu would be zero whatever H."""
+    u, v = routes._directions(network())
+    assert not torch.equal(u, v)
+
+
+def test_a_model_is_tried_once():
+    model, calls = network(), []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    contracts.check_independence(model, sample())
+    assert len(calls) > 2
+    calls.clear()
+    contracts.check_independence(model, sample())
+    assert calls == []

@@ -95,3 +95,12 @@ def test_a_space_is_exhausted_at_any_scale(scale):
     assert edge.counts_copies
     assert edge.largest.item() == pytest.approx(4 * scale, rel=1e-9)
     assert edge.smallest.item() == pytest.approx(scale, rel=1e-9)
+
+
+def test_the_stopping_rule_does_not_depend_on_the_units_of_the_loss():
+    values = [0.1, 0.4, 0.5, 1.0, 3.0, 3.1, 7.0, 9.0]
+    counts = []
+    for unit in (1e-4, 1.0, 1e4):
+        model, split = quadratic([unit * value for value in values], 1)
+        counts.append(curvature.eigenvectors(model, HalfSquaredError(), split, count=2, rtol=1e-3).products)
+    assert counts[0] == counts[1] == counts[2]

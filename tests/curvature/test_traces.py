@@ -276,10 +276,11 @@ def test_a_fully_clipped_sample_has_zero_trace():
     assert (estimate.value, estimate.standard_error) == (0, 0)
 
 
-def test_a_diverged_model_is_refused():
+@pytest.mark.parametrize("lost", [slice(None), slice(1)], ids=["every weight", "one weight of many"])
+def test_a_diverged_model_is_refused(lost):
     model, split = network(width=100), sample()
     with torch.no_grad():
-        next(model.parameters()).fill_(float("nan"))
+        next(model.parameters()).view(-1)[lost] = float("nan")
     with pytest.raises(ValueError, match="weights are not finite"):
         curvature.trace(model, CLIPPED, split, method="hutchinson")
 

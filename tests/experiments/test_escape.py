@@ -152,3 +152,9 @@ def test_gradient_of_the_loss_is_the_full_pull():
 def test_settings_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         replace(SMOKE, **changes)
+
+
+def test_a_loss_is_noted_before_every_step_and_after_the_last():
+    model, train = instance()
+    _, losses = escape.follow(escape.Paths.of(model, TINY.paths), train, TINY, POINT)
+    assert losses.shape == (TINY.steps + 1, TINY.paths)

@@ -42,3 +42,18 @@ def test_a_positive_training_trace_gives_every_form():
     steps = run.step_dispersion.tolist()
     assert found["wang_mao_eq2"]["value"] == pytest.approx(wang_mao.log_form(steps, 2.0, n=20, R=CLIPPED.R, d=39).value)
     assert found["wang_mao_eq3_difference"]["value"] == pytest.approx(wang_mao.closed_form(0.3, 1.5, **sizes).value)
+
+
+def test_the_largest_loss_is_that_of_any_example_of_any_run():
+    ensemble, train, test = (
+        [network(seed=0), network(seed=1)],
+        [sample(20, seed=0), sample(20, seed=1)],
+        sample(9, seed=2),
+    )
+    runs = omniscient.Runs(ensemble, train, CLIPPED)
+    losses = [
+        torch.nn.functional.cross_entropy(model(split.inputs), split.targets, reduction="none").max().item()
+        for model, own in zip(ensemble, train, strict=True)
+        for split in (own, test)
+    ]
+    assert every_bound.largest_loss(runs, test) == pytest.approx(max(losses))

@@ -151,3 +151,16 @@ def test_settings_that_make_no_sense_are_refused(changes, message):
 
 def test_all_labels_may_be_random():
     assert replace(label_noise_clipping.SMOKE, noise_levels=(0.0, 1.0)).noise_levels == (0.0, 1.0)
+
+
+def test_training_and_test_examples_come_from_the_two_parts_of_the_data_set(monkeypatch):
+    asked = []
+
+    def noted(dataset, train, noise, seed):
+        asked.append((train, noise))
+        return noisy_images(dataset, train, noise, seed)
+
+    noisy_images = label_noise_clipping.noisy_images
+    monkeypatch.setattr(label_noise_clipping, "noisy_images", noted)
+    label_noise_clipping.split_with_noise(TINY, 0.4, 0)
+    assert asked == [(True, 0.4), (False, 0.4), (False, 0.0)]

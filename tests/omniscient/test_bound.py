@@ -448,6 +448,11 @@ def test_the_gap_of_runs_without_a_mistake_is_not_known_without_error():
     assert math.isnan(gap.standard_error)
 
 
+def test_two_test_examples_are_enough_for_an_error():
+    ensemble, train, _, val2, _ = trained()
+    assert math.isfinite(omniscient.gap(ensemble, train, val2.take(slice(2)), loss=LOSS).standard_error)
+
+
 # --- Models, samples and centres in other forms -----------------------------------------------------------------------
 
 

@@ -157,3 +157,21 @@ def test_a_system_with_one_negative_direction_is_indefinite():
 def test_zero_curvature_is_a_result_that_an_experiment_records():
     """``machinery.worker`` goes on with the grid where an error says so."""
     assert omniscient.Degenerate("zero curvature").degenerate is True
+
+
+@pytest.mark.parametrize("shift", [0.5, 2.0])
+def test_a_dense_solution_leaves_no_residual(shift):
+    H = torch.diag(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
+    solved = solve_dense(H, torch.ones(3).double(), [shift])
+    torch.testing.assert_close(solved.solutions[0], 1 / (H.diag() + shift))
+    assert solved.residuals.item() < 1e-14
+
+
+def test_without_held_out_data_the_trace_is_as_exact_as_the_value_needs():
+    """Where the penalty is all of the value, two probes are enough; where the trace is, they are not."""
+    rough, fine = (
+        Solver(trace_method="hutchinson").trace_term(MODEL, CLIPPED, TRAIN, None, factor=1.0, penalty=penalty)
+        for penalty in (1e6, 0.0)
+    )
+    assert rough.probes < fine.probes
+    assert Solver().value_rtol == 0.02
