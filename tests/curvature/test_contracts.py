@@ -742,11 +742,9 @@ def test_two_directions_tell_a_product_from_its_transpose():
     assert not torch.equal(u, v)
 
 
-def test_a_model_is_tried_once():
-    model, calls = network(), []
-    model.register_forward_hook(lambda *_: calls.append(1))
-    contracts.check_independence(model, sample())
-    assert len(calls) > 2
-    calls.clear()
-    contracts.check_independence(model, sample())
-    assert calls == []
+def test_a_model_is_tried_once(monkeypatch):
+    model, tried = network(), []
+    monkeypatch.setattr(contracts, "_depends_on_order", lambda *_: bool(tried.append(1)))
+    for _ in range(2):
+        contracts.check_independence(model, sample())
+    assert len(tried) == 1
