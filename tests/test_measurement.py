@@ -5,8 +5,9 @@ from math import sqrt
 import pytest
 import torch
 
+from helpers import wang_mao
 from helpers.curvature import Estimate
-from helpers.measurement import Traces, noise_to_weight, warnings
+from helpers.measurement import Traces, error_over_runs, noise_to_weight, warnings
 
 
 def test_a_mean_over_runs_has_the_error_and_the_freedom_of_a_mean():
@@ -27,3 +28,9 @@ def test_a_trace_term_that_is_not_known_speaks_against_the_bound():
     point = {"noise_to_weight": 0.1, "value": 1.0, "flatness": 0.5, "trace_error": 0.4, "trace_term": None}
     assert warnings(point) == ["trace error above half the trace term"]
     assert warnings(point | {"trace_term": 1.0}) == []
+
+
+def test_a_bound_without_flatness_has_the_error_of_its_trajectory_alone():
+    flat = wang_mao.Isotropic(value=0.4, A=0.04, B=0.0, sigma=0.1, trajectory=0.4, flatness=0.0)
+    squares = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    assert error_over_runs(flat, torch.zeros(3).double(), squares) == pytest.approx(0.2 * 0.5 / sqrt(3))

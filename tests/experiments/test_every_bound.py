@@ -57,3 +57,10 @@ def test_the_largest_loss_is_that_of_any_example_of_any_run():
         for split in (own, test)
     ]
     assert every_bound.largest_loss(runs, test) == pytest.approx(max(losses))
+
+
+def test_the_solver_is_that_of_the_profile():
+    solver = replace(CONFIG, draws=3, trace_rtol=0.3, iterations=11, solver_examples=13, path_probes=17).solver(7)
+    assert (solver.draws, solver.value_rtol, solver.seed) == (3, pytest.approx(0.1), 7)
+    assert (solver.rtol, solver.max_iterations) == (CONFIG.solve_rtol, 11)
+    assert (solver.examples, solver.most_probes) == (13, 17)
