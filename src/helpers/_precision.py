@@ -9,23 +9,16 @@ from typing import Any
 import torch
 
 _backends: Any = torch.backends  # PyTorch's types do not know these attributes
-HAS_SWITCHES = hasattr(_backends, "fp32_precision")  # from PyTorch 2.9 on: one an operation
 
 
 def _full() -> Iterator[tuple[Callable[[Any], None], Any]]:
-    """Switch everything to full float32; for each switch, what sets it and what it was."""
-    if HAS_SWITCHES:
-        for operation in (
-            _backends.cuda.matmul, _backends.cudnn.conv, _backends.cudnn.rnn,
-            _backends.mkldnn.matmul, _backends.mkldnn.conv, _backends.mkldnn.rnn,
-        ):  # fmt: skip
-            yield partial(setattr, operation, "fp32_precision"), operation.fp32_precision
-            operation.fp32_precision = "ieee"
-    else:
-        yield torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
-        yield partial(setattr, _backends.cudnn, "allow_tf32"), _backends.cudnn.allow_tf32
-        _backends.cudnn.allow_tf32 = False
+    """Switch every operation to full float32; for each, what sets its switch and what it was."""
+    for operation in (
+        _backends.cuda.matmul, _backends.cudnn.conv, _backends.cudnn.rnn,
+        _backends.mkldnn.matmul, _backends.mkldnn.conv, _backends.mkldnn.rnn,
+    ):  # fmt: skip
+        yield partial(setattr, operation, "fp32_precision"), operation.fp32_precision
+        operation.fp32_precision = "ieee"
 
 
 class _Blocks:
@@ -40,7 +33,7 @@ def full_precision() -> Iterator[None]:
 
     The settings are those of the process: where blocks of several threads overlap, the last to leave puts them back.
     PyTorch has older switches for the same (``allow_tf32``, ``set_float32_matmul_precision``) and refuses to read them
-    once a newer one was set; so where there are newer ones, only those are read and set here.
+    once a newer one was set; so only the newer ones are read and set here.
     """
     with _Blocks.lock:
         if _Blocks.inside == 0:
