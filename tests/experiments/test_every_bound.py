@@ -64,3 +64,15 @@ def test_the_solver_is_that_of_the_profile():
     assert (solver.draws, solver.value_rtol, solver.seed) == (3, pytest.approx(0.1), 7)
     assert (solver.rtol, solver.max_iterations) == (CONFIG.solve_rtol, 11)
     assert (solver.examples, solver.most_probes) == (13, 17)
+
+
+def test_the_noise_of_all_steps_has_the_root_of_their_number_times_that_of_one():
+    found, run = bounds(2.0, 0.5)
+    train = [sample(20, seed=0), sample(20, seed=1)]
+    runs, test = omniscient.Runs(run.models, train, CLIPPED), sample(40, seed=4)
+    sigma = found["wang_mao_eq3"]["sigma"]
+    clean, noisy = (
+        omniscient.under_noise(runs, test, runs.weights, deviation, draws=draws, seed=0)
+        for deviation, draws in ((0.0, 1), (sigma * 7**0.5, CONFIG.draws))
+    )
+    assert found["wang_mao_eq3"]["gamma"] == pytest.approx(abs((noisy - clean).mean().item()))

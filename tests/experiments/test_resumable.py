@@ -118,3 +118,10 @@ def test_a_worker_without_the_folder_keeps_nothing(tmp_path):
     here = worker.compute(place, Small(), {}, 1, tmp_path / "row")
     assert here.row == {"kept": str(tmp_path / "row")}
     assert worker.scratch() is None
+
+
+def test_a_training_without_stations_is_the_run_itself():
+    splits = data.disjoint(images(16, size=8), 2, 8, seed=0)
+    make = partial(models.resnet18, 2, 3, channels=1)
+    run = resumable.train_resumably(make, splits, epochs=1, batch_size=4, lr=0.05, seed=0)
+    assert (len(run.models), run.steps) == (2, 2)
