@@ -372,3 +372,8 @@ def test_a_small_trace_is_a_trace_and_half_is_not_more_than_half(trained):
     assert row.holdout_share == comparison.MOST_READ_OFF
     assert words not in comparison._omniscient(row, 1.0).warnings
     assert words in comparison._omniscient(replace(row, penalty=1.01), 1.0).warnings
+
+
+def test_gradients_that_are_all_zero_cost_nothing():
+    row = comparison._langevin(torch.zeros(3, 5), 10)
+    assert (row.value, row.standard_error) == (0.0, 0.0)

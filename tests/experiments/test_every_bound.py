@@ -10,6 +10,7 @@ from instances import CLIPPED, network, sample, traces
 from helpers import omniscient, wang_mao
 from helpers.experiments import every_bound, resnet18_lambda
 from helpers.experiments.samples import Roles
+from helpers.losses import ClippedCrossEntropy
 
 CONFIG = replace(resnet18_lambda.PROFILES["smoke"], draws=3)
 
@@ -76,3 +77,7 @@ def test_the_noise_of_all_steps_has_the_root_of_their_number_times_that_of_one()
         for deviation, draws in ((0.0, 1), (sigma * 7**0.5, CONFIG.draws))
     )
     assert found["wang_mao_eq3"]["gamma"] == pytest.approx(abs((noisy - clean).mean().item()))
+
+
+def test_the_evaluation_loss_is_clipped_at_twelve_times_that_of_a_guess():
+    assert CONFIG.loss(10) == ClippedCrossEntropy.per_class(10, 12.0)
