@@ -372,6 +372,9 @@ def test_a_small_trace_is_a_trace_and_half_is_not_more_than_half(trained):
     assert row.holdout_share == comparison.MOST_READ_OFF
     assert words not in comparison._omniscient(row, 1.0).warnings
     assert words in comparison._omniscient(replace(row, penalty=1.01), 1.0).warnings
+    rises = "more than half of it is the rise of the training loss, to that of the other runs' networks"
+    assert rises not in comparison._self_certified(row, 1.0).warnings
+    assert rises in comparison._self_certified(replace(row, penalty=1.01), 1.0).warnings
 
 
 def test_gradients_that_are_all_zero_cost_nothing():

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -748,3 +749,17 @@ def test_a_model_is_tried_once(monkeypatch):
     for _ in range(2):
         contracts.check_independence(model, sample())
     assert len(tried) == 1
+
+
+def test_a_product_that_is_nearly_right_and_not_symmetric_is_not_trusted():
+    """A difference of gradients does not see it, the symmetry does: to rounding, the right route is symmetric."""
+    model, split = network(activation=nn.Tanh), sample()
+    twist = torch.randn(2 * (len(models.weights(model)),), generator=V.manual_seed(0), dtype=torch.float64)
+    twist = (twist - twist.T) / twist.norm()
+
+    def route(twin, loss, few, v, skew):
+        product = routes.with_plain_operations(twin, loss, few, v)
+        return product + skew * product.norm() / v.norm() * (twist @ v)
+
+    assert routes._is_right(partial(route, skew=0.0), model, split)
+    assert not routes._is_right(partial(route, skew=1e-6), model, split)

@@ -241,6 +241,14 @@ def test_repeated_eigenvalues_are_found_and_the_shape_is_kept(count):
     assert (edge.largest_error < 1e-12).all()
 
 
+def test_as_many_copies_are_looked_for_as_eigenvalues_are_asked():
+    """A start shows one copy of each; four of the largest take four starts."""
+    split = data.Split(torch.diag(torch.tensor([1.0, 2.0, 3.0])).double(), torch.zeros(3, 4).double(), 0, "diagonal")
+    model = nn.Linear(3, 4, bias=False).double().eval()
+    edge = curvature.extreme_eigenvalues(model, HalfSquaredError(), split, count=4)
+    torch.testing.assert_close(edge.largest, torch.full((4,), 3.0, dtype=torch.float64))
+
+
 def test_the_density_of_a_space_that_is_exhausted_early_has_every_moment():
     split = data.Split(torch.eye(3).double(), torch.zeros(3).double(), 0, "identity")
     model = nn.Linear(3, 1, bias=False).double().eval()

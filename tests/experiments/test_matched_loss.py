@@ -4,7 +4,7 @@ from functools import cache
 import pytest
 import torch
 
-from helpers import omniscient, wang_mao
+from helpers import curvature, omniscient, wang_mao
 from helpers.experiments import matched_loss
 from helpers.experiments.machinery.config import ConfigError
 from helpers.training import train_ensemble
@@ -46,6 +46,10 @@ def test_a_row_is_the_measurement_of_the_runs_that_it_names():
     eq3 = wang_mao.closed_form(run.dispersion, row["trace"], n=config.n, steps=run.steps, R=loss.R)
     assert row["wang_mao_eq3"]["value"] == pytest.approx(eq3.value, rel=1e-6)
     assert row["matched"]
+    edge = curvature.extreme_eigenvalues(
+        run.models[0], loss, roles.train[0], rtol=0.05, max_iterations=config.iterations, seed=0
+    )
+    assert row["largest_eigenvalue"] == pytest.approx(edge.largest.item(), rel=1e-4)
 
 
 def test_a_row_that_does_not_get_there_says_so():
