@@ -763,3 +763,11 @@ def test_a_product_that_is_nearly_right_and_not_symmetric_is_not_trusted():
 
     assert routes._is_right(partial(route, skew=0.0), model, split)
     assert not routes._is_right(partial(route, skew=1e-6), model, split)
+
+
+def test_one_weight_that_is_not_finite_is_enough_to_be_refused():
+    model = network()
+    with torch.no_grad():
+        next(model.parameters())[0, 0] = torch.inf
+    with pytest.raises(ValueError, match="weights are not finite"):
+        contracts.check_model(model)
