@@ -221,8 +221,9 @@ class ListSymbols(SphinxPostTransform):
         items = nodes.definition_list()
         address = self.app.builder.get_relative_uri(self.env.docname, self.config.hover_notes_page)
         for meaning, written in found:
-            formula = nodes.math("", ",\\ ".join(written))
-            link = nodes.reference("", "", formula, internal=True, refuri=f"{address}#{meaning.anchor}")
+            # A formula each, for a line may end between them.
+            formulas = [part for tex in written for part in (nodes.Text(", "), nodes.math(tex, tex))][1:]
+            link = nodes.reference("", "", *formulas, internal=True, refuri=f"{address}#{meaning.anchor}")
             words = nodes.definition("", nodes.paragraph("", meaning.says))
             items.append(nodes.definition_list_item("", nodes.term("", "", link), words))
         opening = nodes.raw("", '<details class="symbols"><summary>Symbols</summary>', format="html")

@@ -7,6 +7,7 @@ page copies CSV), and what is shown is rounded. In a terminal it is aligned text
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,6 +17,8 @@ SIGNIFICANT = 3  # digits of the largest number of a column
 MOST_DECIMALS = 5
 FIGURE_SPACE = "\u2007"  # as wide as a digit
 MISSING = "–"
+# A value with its error, and an interval: no line may end within.
+VALUE = re.compile(r"[-+−]?\d[\d.,]*\u2007* ± [\d.,]+|\[[^\[\]]{1,24}\]")
 Number = tuple[float, float | None]  # value, standard error
 
 
@@ -146,6 +149,8 @@ class Table:
                 if number is not None:
                     error = "" if number[1] is None else f' data-error="{number[1]!r}"'
                     text = f'<data value="{number[0]!r}"{error}>{text}</data>'
+                elif not self.numeric[i]:
+                    text = VALUE.sub(r'<span class="value">\g<0></span>', text)
                 label = escape(self.headings[i], quote=True)
                 tag, scope = ("th", ' scope="row"') if i == 0 else ("td", "")
                 body += f'<{tag}{scope} class="{side[i]}" data-label="{label}">{text}</{tag}>'
