@@ -154,7 +154,7 @@ class Table:
                 if number is not None:
                     error = "" if number[1] is None else f' data-error="{number[1]!r}"'
                     text = f'<data value="{number[0]!r}"{error}>{text}</data>'
-                elif not self.numeric[i]:
+                elif not self.numeric[i] and VALUE.search(text):
                     text = f"<span>{_whole(text)}</span>"  # one piece, for cells of a phone are flexible boxes
                 label = escape(self.headings[i], quote=True)
                 tag, scope = ("th", ' scope="row"') if i == 0 else ("td", "")
