@@ -209,8 +209,10 @@ class ListSymbols(SphinxPostTransform):
 
     def run(self, **kwargs: Any) -> None:
         chapter = number_of(self.env.docname)
+        if chapter is None:
+            return
         own: dict[str, list[str]] = self.config.symbol_lists_own
-        for statement in self.document.findall(is_statement) if chapter else ():
+        for statement in self.document.findall(is_statement):
             formulas = [formula.astext() for formula in statement.findall(is_formula)]
             left_out = [tex for label in statement["ids"] for tex in own.get(label, [])]
             if found := symbols_of(formulas, self.env.symbol_meanings, chapter, left_out):  # type: ignore[attr-defined]
