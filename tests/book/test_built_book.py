@@ -112,7 +112,7 @@ def test_page_is_light(name: str) -> None:
 
 
 STATEMENT = re.compile(
-    r'<div class="proof (?!proof)[^"]*admonition"(.*?)(?=<div class="proof |<section|</article>)', re.DOTALL
+    r'<div class="proof (?!admonition)\w+ admonition"(.*?)(?=<div class="proof |</article>)', re.DOTALL
 )
 MATH = re.compile(r'<(?:span|div) class="math[^>]*>(.*?)</(?:span|div)>', re.DOTALL)
 
