@@ -2,7 +2,9 @@
 
 import json
 import re
+import sys
 from functools import cache
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -13,6 +15,9 @@ import yaml
 from tools.check_book import faults, toc_pages
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "book" / "_ext"))  # extensions import one another by name
+import symbol_lists  # noqa: E402
+
 HTML = ROOT / "_build" / "html"
 TOC = ROOT / "_toc.yml"
 PAGES = list(toc_pages(yaml.safe_load(TOC.read_text(encoding="utf-8"))))
@@ -104,6 +109,41 @@ def test_page_is_light(name: str) -> None:
     files = {(here.path.parent / urlsplit(address).path).resolve() for address in here.loads}
     weight = len(here.text.encode()) + sum(f.stat().st_size for f in files if f.is_file())
     assert weight < MOST_BYTES
+
+
+STATEMENT = re.compile(
+    r'<div class="proof (?!admonition)\w+ admonition"(.*?)(?=<div class="proof |</article>)', re.DOTALL
+)
+MATH = re.compile(r'<(?:span|div) class="math[^>]*>(.*?)</(?:span|div)>', re.DOTALL)
+
+
+def formulas(markup: str) -> list[str]:
+    """TeX of the formulas in a part of a page."""
+    return [unescape(found).strip().removeprefix(r"\(").removesuffix(r"\)") for found in MATH.findall(markup)]
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if re.search(r"/\d\d-", name)])
+def test_every_statement_with_a_formula_explains_symbols_that_it_holds(name: str) -> None:
+    for statement in STATEMENT.findall(page(HTML / f"{name}.html").text):
+        says, _, listed = statement.partition('<details class="symbols">')
+        if not formulas(says.partition("</section>")[0]):
+            continue
+        explained = re.findall(r"<dt>(.*?)</dt>\s*<dd>(.*?)</dd>", listed.partition("</details>")[0], re.DOTALL)
+        assert explained, f"no symbols below {says[:200]}"
+        there = {sign.tex for formula in formulas(says) for sign in symbol_lists.signs(formula)}
+        for term, meaning in explained:
+            assert re.search(r'href="notation.html#sym-[\w-]+"', term)
+            assert meaning
+            shown = formulas(term)
+            assert shown
+            assert set(shown) <= there
+
+
+def test_the_package_page_shows_no_raw_emphasis() -> None:
+    text = page(HTML / "book" / "api.html").text
+    prose = re.sub(r"<(pre|code).*?</\1>", "", text[text.index('class="api"') :], flags=re.DOTALL)
+    raw = re.findall(r"(?<![\w*])\*\w[^*\n<>]*\*(?![\w*])|``?\w[^`<>]*`", prose)
+    assert raw == []
 
 
 def test_mathjax_comes_with_the_site_and_with_its_licence() -> None:

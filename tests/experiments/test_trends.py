@@ -174,3 +174,12 @@ def test_the_tally_counts_points_and_reasons():
 def test_what_is_no_bound_cannot_be_judged():
     with pytest.raises(ValueError, match="needs noise_to_weight to be judged, got value"):
         trends.warnings({"value": 1.0})
+
+
+def test_levels_are_geometric_means_over_everything_else() -> None:
+    rows = [{"b": b, "y": y} for b, y in [(20, 1.0), (5, 2.0), (20, 4.0)]]
+    settings, means = trends.levels(rows, lambda row: row["y"], "b")
+    assert settings == [5, 20]
+    assert means == pytest.approx([2.0, 2.0])
+    with pytest.raises(ValueError, match="positive"):
+        trends.levels([{"b": 1, "y": 0.0}], lambda row: row["y"], "b")

@@ -58,6 +58,13 @@ def test_html_carries_the_full_value_and_escapes_words() -> None:
     assert len(re.findall("<th ", html)) == 3, "two headings, and the first cell heads its row"
 
 
+def test_no_line_ends_within_a_value_or_an_interval_among_words() -> None:
+    html = plots.table([{"a": "gains +0.6 ± 0.1 points, [-0.20, 0.35]", "b": 1.5}])._repr_html_()
+    assert '<span class="value">+0.6 ± 0.1</span> points, <span class="value">[-0.20, 0.35]</span>' in html
+    assert '<data value="1.5">' in html
+    assert '<span class="value">12 of 18</span>' in plots.table([{"a": "x"}], caption="12 of 18 runs")._repr_html_()
+
+
 def test_csv_has_the_full_values_and_a_column_for_the_errors() -> None:
     text = plots.table([{"name": "a,b", "v": (1 / 3, 0.1)}, {"name": "c", "v": None}]).csv()
     assert list(csv.reader(io.StringIO(text))) == [

@@ -7,7 +7,7 @@ warns of are drawn hollow, left out of fits, and counted.
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import log, sqrt
+from math import exp, log, sqrt
 
 import numpy as np
 from scipy.stats import t as student
@@ -98,6 +98,24 @@ def trend(rows: Sequence[Json], quantity: Callable[[Json], float], along: str, *
     slope = float(x @ y) / spread
     rest = y - slope * x
     return Trend(slope, sqrt(float(rest @ rest) / freedom / spread), freedom)
+
+
+def levels(rows: Sequence[Json], quantity: Callable[[Json], float], along: str) -> tuple[list[float], list[float]]:
+    """The values of a setting, and at each the geometric mean of a quantity over everything else.
+
+    Args:
+        quantity: a positive number of a row.
+        along: key of the setting.
+
+    Raises:
+        ValueError: if a quantity is not positive.
+    """
+    values = [quantity(row) for row in rows]
+    if not all(value > 0 for value in values):
+        raise ValueError(f"a geometric mean needs positive numbers, got {min(values)}")
+    settings = sorted({row[along] for row in rows})
+    logs = [[log(value) for value, row in zip(values, rows, strict=True) if row[along] == x] for x in settings]
+    return settings, [exp(sum(group) / len(group)) for group in logs]
 
 
 def _centred(values: np.ndarray, groups: Sequence[tuple[object, ...]]) -> np.ndarray:

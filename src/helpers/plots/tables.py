@@ -7,6 +7,7 @@ page copies CSV), and what is shown is rounded. In a terminal it is aligned text
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,6 +17,8 @@ SIGNIFICANT = 3  # digits of the largest number of a column
 MOST_DECIMALS = 5
 FIGURE_SPACE = "\u2007"  # as wide as a digit
 MISSING = "–"
+# A value with its error, an interval, a count out of so many: no line may end within.
+VALUE = re.compile(r"[-+−]?\d[\d.,]*\u2007* ± [\d.,]*\d|\[[^\[\]]{1,24}\]|\b\d+ of \d+\b")
 Number = tuple[float, float | None]  # value, standard error
 
 
@@ -77,6 +80,11 @@ def _shown(number: Number, decimals: int, pattern: str | None) -> str:
     if value != 0 and abs(value) < 0.5 * 10.0**-decimals:
         return f"{value:.1e}"
     return f"{value:,.{decimals}f}"
+
+
+def _whole(html: str) -> str:
+    """Words in which no line ends within a value (``book.css``)."""
+    return VALUE.sub(r'<span class="value">\g<0></span>', html)
 
 
 def _aligned(texts: Sequence[str]) -> list[str]:
@@ -146,11 +154,13 @@ class Table:
                 if number is not None:
                     error = "" if number[1] is None else f' data-error="{number[1]!r}"'
                     text = f'<data value="{number[0]!r}"{error}>{text}</data>'
+                elif not self.numeric[i] and VALUE.search(text):
+                    text = f"<span>{_whole(text)}</span>"  # one piece, for cells of a phone are flexible boxes
                 label = escape(self.headings[i], quote=True)
                 tag, scope = ("th", ' scope="row"') if i == 0 else ("td", "")
                 body += f'<{tag}{scope} class="{side[i]}" data-label="{label}">{text}</{tag}>'
             body += "</tr>"
-        title = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
+        title = f"<caption>{_whole(escape(self.caption))}</caption>" if self.caption else ""
         return f'<table class="results">{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
     def __repr__(self) -> str:
