@@ -164,3 +164,11 @@ def test_training_and_test_examples_come_from_the_two_parts_of_the_data_set(monk
     monkeypatch.setattr(label_noise_clipping, "noisy_images", noted)
     label_noise_clipping.split_with_noise(TINY, 0.4, 0)
     assert asked == [(True, 0.4), (False, 0.4), (False, 0.0)]
+
+
+def test_a_step_that_is_shortened_a_little_counts_as_clipped():
+    config = replace(TINY, alpha=1.0)
+    row = label_noise_clipping.row(config, {"noise": 0.4, "rule": label_noise_clipping.ALGORITHM, "seed": 0})
+    for share, step, gradient in zip(row["clipped"], row["step_norm"], row["gradient_norm"], strict=True):
+        assert (share > 0) == (step < 0.999 * gradient)
+    assert row["step_norm"][config.start] > 0.9 * row["gradient_norm"][config.start]
