@@ -58,6 +58,12 @@ def test_html_carries_the_full_value_and_escapes_words() -> None:
     assert len(re.findall("<th ", html)) == 3, "two headings, and the first cell heads its row"
 
 
+def test_a_row_that_a_phone_can_show_is_marked() -> None:
+    row: dict[str, float | str] = {"noise": "constant", "exact": 0.131, "lemma": 0.153}
+    assert '<table class="results narrow">' in plots.table([row])._repr_html_()
+    assert '<table class="results">' in plots.table([row | {"a heading of many words": 1}])._repr_html_()
+
+
 def test_csv_has_the_full_values_and_a_column_for_the_errors() -> None:
     text = plots.table([{"name": "a,b", "v": (1 / 3, 0.1)}, {"name": "c", "v": None}]).csv()
     assert list(csv.reader(io.StringIO(text))) == [
