@@ -65,6 +65,12 @@ def test_no_line_ends_within_a_value_or_an_interval_among_words() -> None:
     assert '<span class="value">12 of 18</span>' in plots.table([{"a": "x"}], caption="12 of 18 runs")._repr_html_()
 
 
+def test_a_row_that_a_phone_can_show_is_marked() -> None:
+    row: dict[str, float | str] = {"noise": "constant", "exact": 0.131, "lemma": 0.153}
+    assert '<table class="results narrow">' in plots.table([row])._repr_html_()
+    assert '<table class="results">' in plots.table([row | {"a heading of many words": 1}])._repr_html_()
+
+
 def test_csv_has_the_full_values_and_a_column_for_the_errors() -> None:
     text = plots.table([{"name": "a,b", "v": (1 / 3, 0.1)}, {"name": "c", "v": None}]).csv()
     assert list(csv.reader(io.StringIO(text))) == [

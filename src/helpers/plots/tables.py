@@ -19,6 +19,7 @@ FIGURE_SPACE = "\u2007"  # as wide as a digit
 MISSING = "–"
 # A value with its error, an interval, a count out of so many: no line may end within.
 VALUE = re.compile(r"[-+−]?\d[\d.,]*\u2007* ± [\d.,]*\d|\[[^\[\]]{1,24}\]|\b\d+ of \d+\b")
+NARROW = 36  # characters of a row, one between columns included, that a phone shows side by side
 Number = tuple[float, float | None]  # value, standard error
 
 
@@ -140,6 +141,11 @@ class Table:
     def _columns(self) -> range:
         return range(len(self.headings))
 
+    @property
+    def _widths(self) -> list[int]:
+        """Characters of the longest cell of each column, its heading included."""
+        return [max(len(line[i]) for line in (self.headings, *self.shown)) for i in self._columns]
+
     def _repr_html_(self) -> str:
         side = ["number" if numeric else "words" for numeric in self.numeric]
         head = "".join(
@@ -161,11 +167,11 @@ class Table:
                 body += f'<{tag}{scope} class="{side[i]}" data-label="{label}">{text}</{tag}>'
             body += "</tr>"
         title = f"<caption>{_whole(escape(self.caption))}</caption>" if self.caption else ""
-        return f'<table class="results">{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        kind = "results narrow" if sum(self._widths) + len(self.headings) <= NARROW else "results"
+        return f'<table class="{kind}">{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
     def __repr__(self) -> str:
-        lines = [self.headings, *self.shown]
-        widths = [max(len(line[i]) for line in lines) for i in self._columns]
+        lines, widths = [self.headings, *self.shown], self._widths
         text = [
             "  ".join(
                 (str.rjust if self.numeric[i] else str.ljust)(line[i].replace(FIGURE_SPACE, " "), widths[i])
