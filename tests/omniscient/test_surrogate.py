@@ -174,4 +174,5 @@ def test_without_held_out_data_the_trace_is_as_exact_as_the_value_needs():
         for penalty in (1e6, 0.0)
     )
     assert rough.probes < fine.probes
+    assert rough.method == fine.method == "hutchinson"
     assert Solver().value_rtol == 0.02
