@@ -1,5 +1,6 @@
 """pyproject.toml, constraints.txt, environment.yml and the version numbers say the same thing."""
 
+import json
 import re
 import subprocess
 import sys
@@ -136,6 +137,31 @@ def test_import_of_the_package_is_light() -> None:
     code = f"import sys, helpers; print(*(m for m in {heavy} if m in sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == ""
+
+
+FIRST = "".join(
+    json.loads((ROOT / "book" / "01-generalization-gap.ipynb").read_text(encoding="utf-8"))["cells"][1]["source"]
+)
+
+
+@pytest.mark.parametrize("foreign", ["nothing", "a module", "a package"])
+def test_the_first_cell_tells_the_books_package_from_another(foreign: str, tmp_path: Path) -> None:
+    if foreign == "a module":
+        (tmp_path / "helpers.py").touch()
+    if foreign == "a package":
+        (tmp_path / "helpers").mkdir()
+        (tmp_path / "helpers" / "__init__.py").touch()
+    code = re.sub(r"^ *%pip.*$", "    pass", FIRST, flags=re.MULTILINE)
+    search = (
+        f"import sys; sys.path[:] = [{str(tmp_path)!r}, *(p for p in sys.path if 'python' in p and 'site' not in p)]"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"{search}\n{code}"], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.strip().endswith(
+        "ImportError: helpers is not installed, or another of that name is found: see Set-up"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_every_notebook_installs_that_version_on_colab() -> None:

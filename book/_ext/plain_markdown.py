@@ -1,13 +1,13 @@
 """MyST's Markdown as plain Markdown: what Jupyter, Colab, VS Code and GitHub show without any extension.
 
 Statements, admonitions and exercises become quotes with a bold title; proofs in a drop-down and solutions become
-``<details>``; citations, labels and pages become links into the published book; the book's macros become what they
-stand for. A directive or a role that is not known here is an error: nothing of MyST's is left over.
+``<details>``; citations, labels and pages become links into the published book. A directive or a role that is not known
+here is an error: nothing of MyST's is left over. Formulas stay as they are: the book has no macros of its own.
 """
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sphinx.errors import ExtensionError
 
@@ -28,14 +28,12 @@ class Book:
         titles: page, such as "book/toolbox" -> its title.
         labels: label -> page, anchor there, and words such as "Theorem 1".
         works: key of a work -> authors, year, page and anchor of its entry.
-        macros: name of a macro, without its backslash -> TeX.
     """
 
     site: str
     titles: dict[str, str]
     labels: dict[str, tuple[str, str, str]]
     works: dict[str, tuple[str, str, str, str]]
-    macros: dict[str, str] = field(default_factory=dict)
 
     def address(self, page: str, anchor: str = "") -> str:
         """Where a page, or a place of it, is published."""
@@ -142,12 +140,11 @@ def _named(label: str, book: Book) -> tuple[str, str, str]:
 
 
 def _inline(text: str, page: str, book: Book) -> str:
-    """Text without directives: its roles, links to labels and macros; what stands in code is left alone."""
-    macros = "|".join(sorted(map(re.escape, book.macros), key=len, reverse=True))
+    """Text without directives: its roles and links to labels; what stands in code is left alone."""
     pattern = re.compile(
         r"\{(?P<role>[\w:-]+)\}`(?P<content>[^`]*)`"
         r"|(?P<code>(?P<ticks>`+).*?(?<!`)(?P=ticks)(?!`))"
-        r"|(?<=\]\()#(?P<label>[\w:.-]+)(?=\))" + (rf"|\\(?P<macro>{macros})(?![A-Za-z])" if macros else ""),
+        r"|(?<=\]\()#(?P<label>[\w:.-]+)(?=\))",
         re.DOTALL,
     )
 
@@ -157,7 +154,7 @@ def _inline(text: str, page: str, book: Book) -> str:
             return _role(parts["role"], " ".join(parts["content"].split()), page, book)
         if parts["label"]:
             return book.address(*_named(parts["label"], book)[:2])
-        return book.macros[parts["macro"]] if parts.get("macro") else found[0]
+        return found[0]
 
     return pattern.sub(replacement, text)
 

@@ -142,7 +142,7 @@ def _origin(page: str, book: Book) -> Cell:
 
 
 def known(env: BuildEnvironment) -> Book:
-    """What Sphinx has read: pages, labels, statements, exercises, references; and the macros of its settings."""
+    """What Sphinx has read: pages, labels, statements, exercises, references."""
     numbers: dict[str, dict[str, dict[str, tuple[int, ...]]]] = env.toc_fignumbers
     labels: dict[str, tuple[str, str, str]] = {}
     standard = env.get_domain("std")
@@ -159,11 +159,8 @@ def known(env: BuildEnvironment) -> Book:
     for work in env.get_domain("cite").citations:  # type: ignore[attr-defined]
         where = (work.bibliography_key.docname, work.citation_id)
         works[work.key] = (_authors(work.entry), work.entry.fields["year"], *where)
-    macros = env.config.mathjax3_config["tex"]["macros"]
-    if other := [name for name, meaning in macros.items() if not isinstance(meaning, str)]:
-        raise ExtensionError(f"Plain notebooks expand macros without arguments alone, and {other[0]!r} has some.")
     titles = {page: title.astext() for page, title in env.titles.items()}
-    return Book(env.config.html_baseurl.rstrip("/"), titles, labels, works, macros)
+    return Book(env.config.html_baseurl.rstrip("/"), titles, labels, works)
 
 
 def _authors(entry: Any) -> str:

@@ -33,13 +33,13 @@ SKIPPED = re.compile(r"\\(?:begin|end)\{\w+\*?\}|\\(?:text|label|tag|mbox)\s*\{[
 SPACES = re.compile(r"\\[,;:! ]|\\q?quad(?![A-Za-z])|\\(?:[bB]igg?[lr]?|left|right|displaystyle)(?![A-Za-z])")
 NAMED = {r"\mathrm", r"\operatorname", r"\mathcal", r"\mathbf", r"\mathbb"}
 ACCENTS = {r"\tilde", r"\hat", r"\bar", r"\overline", r"\widetilde"}
-SPELT = {r"\ast": r"\star", "*": r"\star", r"\operatorname{Tr}": r"\operatorname{tr}", r"\tr": r"\operatorname{tr}"}
-SPELT |= {r"\|": r"\Vert", r"\lVert": r"\Vert", r"\rVert": r"\Vert", r"\mathbb{E}": r"\E", r"\prime": "'"}
+SPELT = {r"\ast": r"\star", "*": r"\star", r"\operatorname{Tr}": r"\operatorname{tr}"}
+SPELT |= {r"\|": r"\Vert", r"\lVert": r"\Vert", r"\rVert": r"\Vert", r"\prime": "'"}
 GENERIC, INDEX = re.compile(r"[a-z,]+"), re.compile(r"[a-z0-9T,+:-]+")
 MARKS = {r"\star", "'"}
 BARS = {r"\|", r"\rVert", r"\Vert"}
 ARGUMENTS = {"": "", ";": r"(\cdot\,;\cdot)", "|": r"(\cdot\,;\cdot\mid\cdot)"}
-RANGES = {r"\sum", r"\max", r"\sup", r"\inf", r"\E"}
+RANGES = {r"\sum", r"\max", r"\sup", r"\inf", r"\mathbb{E}"}
 
 
 @dataclass(frozen=True)
