@@ -16,7 +16,7 @@ SIGNIFICANT = 3  # digits of the largest number of a column
 MOST_DECIMALS = 5
 FIGURE_SPACE = "\u2007"  # as wide as a digit
 MISSING = "–"
-NARROW = 36  # characters of a row, one between columns included, that a phone shows side by side
+NARROW = 42  # characters of a row, one between columns included, that a phone shows side by side
 Number = tuple[float, float | None]  # value, standard error
 
 
