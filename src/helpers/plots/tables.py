@@ -19,7 +19,7 @@ FIGURE_SPACE = "\u2007"  # as wide as a digit
 MISSING = "–"
 # A value with its error, an interval, a count out of so many: no line may end within.
 VALUE = re.compile(r"[-+−]?\d[\d.,]*\u2007* ± [\d.,]*\d|\[[^\[\]]{1,24}\]|\b\d+ of \d+\b")
-NARROW = 36  # characters of a row, one between columns included, that a phone shows side by side
+NARROW = 42  # characters of a row, one between columns included, that a phone shows side by side
 Number = tuple[float, float | None]  # value, standard error
 
 
