@@ -48,8 +48,8 @@ function drawGauge(gauge, path, lam) {
 }
 
 const KEYS_OF_BARS = {
-  trajectory: "trajectory", flatness: "flatness", penalty: "penalty", other: "with the trace difference", error: "± 2 s.e. over runs", gap: "measured gap ± 2 s.e.",
-  warned: "warned: conclude nothing", elsewhere: "of the moved and noisy network",
+  trajectory: "trajectory", flatness: "flatness", penalty: "penalty", other: "with the trace difference", error: "± 2 s.e. over networks", gap: "measured gap ± 2 s.e.",
+  beyond: "↑ beyond the axis", warned: "warned: conclude nothing", elsewhere: "of the moved and noisy network",
 };
 const barsLegend = () => make("ul", { class: "lab-legend" }, ...Object.entries(KEYS_OF_BARS)
   .map(([key, text]) => make("li", {}, make("i", { class: `lab-key lab-key-${key}` }), text)));
@@ -118,7 +118,7 @@ function barMark(uid, column, left, slot, y, box) {
     if (column.other > 0) parts.push(mark("path", { d: `M${from + wide - 4} ${y(column.other) - 4}l4 4l-4 4l-4 -4Z`, class: "lab-other" }));
     const reach = reachOf(column.bound);
     if (reach > value) parts.push(mark("path", { d: `M${middle} ${y(2 * value - reach)}V${y(reach)}m-4 0h8`, class: "lab-reach" }));
-    parts.push(mark("text", { x: middle, y: labelAt(column.bound, y), "text-anchor": "middle", class: "lab-value" }, format(value, 2)));
+    parts.push(mark("text", { x: middle, y: labelAt(column.bound, y), "text-anchor": "middle", class: "lab-value" }, `${format(value, 2)}${value > AXIS[1] ? " ↑" : value < AXIS[0] ? " ↓" : ""}`));
   } else {
     parts.push(mark("text", { x: middle, y: box.bottom - 6, "text-anchor": "middle", class: "lab-none" }, column.none ?? "…"));
   }
