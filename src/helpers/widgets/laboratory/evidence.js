@@ -42,7 +42,7 @@ function pooled(entries) {
     mean: over("mean", average), low: over("low", (v) => Math.min(...v)), high: over("high", (v) => Math.max(...v)) };
 }
 
-const MEANT = { larger: ["larger", "gap"], smaller: ["smaller", "gap"], same: ["no", "answer"], null: ["no", "answer"] };
+const MEANT = { larger: "larger", smaller: "smaller", same: "open", null: "open" }; // the gap of the flatter
 const groupOf = (shown, end) => (shown.before && end === 1 ? "lab-old" : `lab-group${end}`);
 const roundly = (v) => Math.round(10 * v) / 10;
 
@@ -97,7 +97,7 @@ function gapsMarks(uid, shown, box) {
   const two = shown.names.length > 1;
   const values = shown.seeds.flatMap(({ ends }) => ends.map(({ results }) => results.gap.value));
   const y = lowAxis([0, ...values], above);
-  const judged = [...shown.seeds.map(({ seed, over, known, meant }) => ({ name: `seed ${seed}`, over, known, words: MEANT[meant] ?? ["not", "compared"] })),
+  const judged = [...shown.seeds.map(({ seed, over, known, meant }) => ({ name: `seed ${seed}`, over, known, words: MEANT[meant] ?? "not compared" })),
     ...(shown.all ? [{ name: "all", over: shown.all, known: true, words: sign(shown.all) ? MEANT[sign(shown.all) > 0 ? "larger" : "smaller"] : MEANT.same, all: true }] : [])];
   const z = lowAxis([0, ...judged.flatMap(({ over }) => (over ? [over.low, over.high] : []))], below);
   const slot = (box.right - box.left) / judged.length;
@@ -111,7 +111,7 @@ function gapsMarks(uid, shown, box) {
     ...(two ? judged : []).flatMap(({ over, known, all }, i) => (over === null || !over ? [] : [mark("g", { class: `lab-difference${known ? "" : " lab-unknown"}${all ? " lab-all" : ""}` },
       mark("path", { d: `M${at(i)} ${roundly(z(over.low))}V${roundly(z(over.high))}m-4 0h8M${at(i) - 4} ${roundly(z(over.low))}h8`, class: "lab-reach" }),
       mark("circle", { cx: at(i), cy: roundly(z(over.value)), r: 3.4, class: "lab-centre" }))])),
-    ...judged.flatMap(({ name, words }, i) => [name, ...(two ? words : [])].map((word, line) => mark("text", { x: at(i), y: box.bottom + 15 + 12 * line, "text-anchor": "middle", class: line ? "lab-small" : false }, word))),
+    ...judged.flatMap(({ name, words }, i) => [name, ...(two ? [words] : [])].map((word, line) => mark("text", { x: at(i), y: box.bottom + 15 + 12 * line, "text-anchor": "middle", class: line ? "lab-small" : false }, word))),
   ];
 }
 
@@ -122,13 +122,13 @@ function emptyMarks(box, across, up) {
     mark("text", { x: (box.left + box.right) / 2, y: (box.top + box.bottom) / 2, "text-anchor": "middle", class: "lab-small" }, "drawn once networks have trained")];
 }
 
-const HIGH = 238; // of a part of the picture
+const HIGH = 228; // of a part of the picture
 
 // Both parts side by side, one below the other on a phone.
 function evidencePicture(uid, shown, width) {
   const narrow = width < 520;
   const part = narrow ? width : width / 2;
-  const box = (at) => ({ left: (narrow ? 0 : at * part) + 58, right: (narrow ? 0 : at * part) + part - 12, top: (narrow ? at * HIGH : 0) + 12, bottom: (narrow ? at * HIGH : 0) + HIGH - 46 });
+  const box = (at) => ({ left: (narrow ? 0 : at * part) + 58, right: (narrow ? 0 : at * part) + part - 12, top: (narrow ? at * HIGH : 0) + 12, bottom: (narrow ? at * HIGH : 0) + HIGH - 36 });
   return { width, height: narrow ? 2 * HIGH : HIGH, marks: [
     mark("title", { id: `${uid}-title` }, "Flatness and gap"),
     mark("desc", { id: `${uid}-desc` }, "Left, how fast the training loss rises along random directions; right, the measured gaps, and below them their paired difference with its interval. The table below says the same in numbers."),
@@ -143,8 +143,8 @@ function evidenceLegend(shown) {
   const key = (end) => mark("svg", { width: 30, height: 14, viewBox: "-15 -7 30 14", "aria-hidden": "true", class: groupOf(shown, end) },
     mark("path", { d: "M-15 0H15", class: "lab-rise", "stroke-dasharray": end ? "7 4" : false }), mark("path", { d: SHAPES[end], class: "lab-dot lab-last" }));
   return [...shown.names.map((name, end) => mark("li", {}, key(end), name)),
-    ...(count ? [mark("li", {}, `line and band: mean and range of ${count} random directions${bandIsCut(shown) ? ", cut at the frame" : ""}`)] : []),
-    ...(shown.names.length > 1 ? [mark("li", {}, `bar: flatter less sharper, in pairs, 95 %${shown.seeds.some(({ known }) => !known) ? " (dashed: the traces cannot be told apart)" : ""}`)] : [])];
+    ...(count ? [mark("li", {}, `line, band: mean, range of ${count} directions${bandIsCut(shown) ? ", cut at the frame" : ""}`)] : []),
+    ...(shown.names.length > 1 ? [mark("li", {}, `bar: flatter less sharper, in pairs, 95 %${shown.seeds.some(({ over, known }) => over && !known) ? " (dashed: the traces cannot be told apart)" : ""}`)] : [])];
 }
 
 const topOf = (drawn) => Math.max(...drawn.flatMap(({ mean }) => mean), 1e-9) * 1.25;

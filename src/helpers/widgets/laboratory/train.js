@@ -51,7 +51,7 @@ function render({ model, el }) {
       shown = data.results;
       press.setAttribute("aria-disabled", "false");
       press.textContent = "Train four others";
-      status.textContent = `The gap is ${format(shown.gap.value)} ± ${format(2 * shown.gap.standard_error, 2)} nats: what the four networks lose on new digits beyond what they lose on their own. The closed form says ${format(shown.closed_form.value)}${reasonsOf(shown.closed_form).length ? `, with a warning: ${reasonsOf(shown.closed_form).join(", ")}` : ""}. ${ofFlatness(shown.closed_form, shown.trace)}`;
+      status.textContent = `The gap is ${format(shown.gap.value)} ± ${format(2 * shown.gap.standard_error, 2)} nats: what the four networks lose on new ${settings.world === "digits" ? "digits" : "examples"} beyond what they lose on their own. The closed form says ${format(shown.closed_form.value)}${reasonsOf(shown.closed_form).length ? `, with a warning: ${reasonsOf(shown.closed_form).join(", ")}` : ""}. ${ofFlatness(shown.closed_form, shown.trace)}`;
       model.set("results", { ...shown, settings });
       model.save_changes();
     }

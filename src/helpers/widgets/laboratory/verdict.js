@@ -88,7 +88,7 @@ function makeScore() {
     if (judgement) right += 1;
     const score = all ? ` It stays at ${right} of ${all}.` : "";
     if (judgement === null) return `${question.expected(said)} Undecided: ${why}. So this is neither right nor wrong.${score}`;
-    return `${question.expected(said)} ${question.came(state)} ${judgement ? "Right" : "Wrong"}: ${right} of ${all} so far.`;
+    return `${question.expected(said)} ${question.came(state)} ${judgement ? "Right" : "Wrong"}; ${right} of ${all} right so far.`;
   };
 }
 
