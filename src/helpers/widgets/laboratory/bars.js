@@ -57,7 +57,8 @@ const barsLegend = () => make("ul", { class: "lab-legend" }, ...Object.entries(K
 // The picture of the columns; the gap is a dashed line with a band of two standard errors.
 function barsPicture(uid, results, columns, width) {
   const height = 330;
-  const box = { left: 46, right: width - 6, top: 14, bottom: height - 64 };
+  const tight = width < 300; // names stand on two levels
+  const box = { left: tight ? 34 : 46, right: width - 6, top: 14, bottom: height - (tight ? 78 : 64) };
   const y = logScale(AXIS, [box.bottom, box.top]);
   const space = columns.some((column) => column.group) ? 14 : 0;
   const slot = (box.right - box.left - space) / columns.length;
@@ -73,7 +74,7 @@ function barsPicture(uid, results, columns, width) {
       mark("path", { d: "M-1 1l2 -2M0 6l6 -6M5 7l2 -2", class: "lab-hatch" })),
     mark("pattern", { id: `${uid}-rows`, width: 6, height: 5, patternUnits: "userSpaceOnUse" }, mark("path", { d: "M0 2.5h6", class: "lab-hatch" }))),
     ...logTicks(-3, 3, y, box),
-    ...columns.map((column, i) => barMark(uid, column, left(i), slot, y, box)),
+    ...columns.map((column, i) => barMark(uid, column, left(i), slot, y, { ...box, names: box.bottom + (tight && i % 2 ? 27 : 15) })),
   ];
   for (const [group, unit] of units.entries()) {
     const members = columns.map((column, i) => (column.group === group ? i : null)).filter((i) => i !== null);
@@ -123,7 +124,7 @@ function barMark(uid, column, left, slot, y, box) {
     parts.push(mark("text", { x: middle, y: box.bottom - 6, "text-anchor": "middle", class: "lab-none" }, column.none ?? "…"));
   }
   const words = [...column.name.split(/(?<=-)| /), ...(column.at ? [column.at] : [])];
-  parts.push(...words.map((word, line) => mark("text", { x: middle, y: box.bottom + 15 + 12 * line, "text-anchor": "middle" }, word)));
+  parts.push(...words.map((word, line) => mark("text", { x: middle, y: box.names + 12 * line, "text-anchor": "middle" }, word)));
   return mark("g", { class: `lab-bar${hatch ? " lab-hollow" : ""}${column.reasons.length ? " lab-warned" : ""}`, "data-bound": column.name }, ...parts);
 }
 

@@ -56,7 +56,7 @@ function frameMarks(box, y, across, up, wide) {
     ]),
     mark("path", { d: `M${box.left} ${box.top}V${box.bottom}${wide ? `H${box.right}` : ""}`, class: "lab-axis" }),
     across && mark("text", { x: (box.left + box.right) / 2, y: box.bottom + wide, "text-anchor": "middle" }, across),
-    mark("text", { x: box.left - 42, y: middle, "text-anchor": "middle", transform: `rotate(-90 ${box.left - 42} ${middle})` }, up),
+    mark("text", { x: box.left - 46, y: middle, "text-anchor": "middle", transform: `rotate(-90 ${box.left - 46} ${middle})` }, up),
   ].filter(Boolean);
 }
 
@@ -92,9 +92,9 @@ function lowAxis(values, box) {
 // The gaps, seed by seed; below them what is judged: the paired difference of the gaps, flatter less sharper, with its 95 %
 // interval against zero, for each seed and over all of them, and what each says.
 function gapsMarks(uid, shown, box) {
-  const middle = box.top + 0.4 * (box.bottom - box.top);
-  const [above, below] = [{ ...box, bottom: middle }, { ...box, top: middle + 18 }];
   const two = shown.names.length > 1;
+  const middle = box.top + (two ? 0.4 : 1) * (box.bottom - box.top);
+  const [above, below] = [{ ...box, bottom: middle }, { ...box, top: middle + 18 }];
   const values = shown.seeds.flatMap(({ ends }) => ends.map(({ results }) => results.gap.value));
   const y = lowAxis([0, ...values], above);
   const judged = [...shown.seeds.map(({ seed, over, known, meant }) => ({ name: `seed ${seed}`, over, known, words: MEANT[meant] ?? "not compared" })),
@@ -151,7 +151,8 @@ const topOf = (drawn) => Math.max(...drawn.flatMap(({ mean }) => mean), 1e-9) * 
 const endsDrawn = (shown) => shown.names.map((_, end) => pooled(shown.seeds.map(({ ends }) => ends[end]))).filter(Boolean);
 function bandIsCut(shown) {
   const drawn = endsDrawn(shown);
-  return drawn.some(({ high }) => Math.max(...high) > topOf(drawn));
+  const top = topOf(drawn);
+  return drawn.some(({ low, high }) => Math.max(...high) > top || Math.min(...low) < -0.06 * top);
 }
 
 const TOLD_AT = [2, 4, 8]; // distances in the table
