@@ -165,7 +165,11 @@ def test_headline_and_bet_are_one_verdict(page: InBrowser, name: str) -> None:
     }
     assert found["worth"] == expected[state]
     for judgement, told in zip(found["worth"], found["told"], strict=True):
-        words = {True: "Right; 1 of 1 right so far.", False: "Wrong; 0 of 1 right so far.", None: "neither right nor wrong."}
+        words = {
+            True: "Right; 1 of 1 right so far.",
+            False: "Wrong; 0 of 1 right so far.",
+            None: "neither right nor wrong.",
+        }
         assert told.endswith(words[judgement])
         assert (judgement is None) == ("Undecided: " in told)
 
@@ -208,16 +212,17 @@ def test_a_bet_on_a_run_is_held_to_the_line_on_the_newest_two(
 
 
 def test_the_picture_draws_the_difference_that_is_judged(page: InBrowser) -> None:
-    """Bars of two gaps may overlap where their paired difference is far from zero: only the difference has an interval."""
+    """Two gaps may each be uncertain and their difference clear: only the difference has an interval."""
     pairs = seeds_of([LARGER, SAME, NO_TRACE, LARGER, LARGER, LARGER])
     body = """const shown = endsOf("batch_size", argument);
     const marks = evidencePicture("u", shown, 700).marks;
     const all = (node) => (node.tag ? [node, ...node.children.flatMap(all)] : []);
-    const of = (name) => marks.flatMap(all).filter(({ attributes }) => (attributes.class || "").split(" ").includes(name));
+    const has = ({ attributes }, name) => (attributes.class || "").split(" ").includes(name);
+    const of = (name) => marks.flatMap(all).filter((node) => has(node, name));
     return { errors: of("lab-error").length, gaps: of("lab-dot").length, bars: of("lab-difference").length,
       unknown: of("lab-unknown").length, over: of("lab-all").length, zero: of("lab-zero").length,
       seeds: shown.seeds.map(({ over, known, meant }) => [sign(over), known, meant]),
-      legend: evidenceLegend(shown).flatMap(({ children }) => children).filter((child) => typeof child === "string") };"""
+      legend: evidenceLegend(shown).flatMap(({ children }) => children).filter((one) => typeof one === "string") };"""
     found = compute(page, body, pairs)
     assert found["errors"] == 0
     assert [found[key] for key in ("gaps", "bars", "unknown", "over", "zero")] == [12, 7, 1, 1, 1]
@@ -238,7 +243,13 @@ def test_there_are_as_many_networks_as_are_said(page: InBrowser) -> None:
 
 @pytest.mark.parametrize(
     ("losses", "classes", "loss"),
-    [([0.001, 0.9], 10, 0.03), ([0.085, 0.39], 2, 0.2), ([0.295, 0.3], 2, 0.3), ([0.41, 0.5], 3, 0.5), ([0.2], 10, 0.5)],
+    [
+        ([0.001, 0.9], 10, 0.03),
+        ([0.085, 0.39], 2, 0.2),
+        ([0.295, 0.3], 2, 0.3),
+        ([0.41, 0.5], 3, 0.5),
+        ([0.2], 10, 0.5),
+    ],
 )
 def test_the_common_loss_is_one_that_all_may_reach(
     page: InBrowser, losses: list[float], classes: int, loss: float
@@ -260,7 +271,9 @@ def test_what_gave_no_row_is_named_and_unequal_fit_as_well(page: InBrowser) -> N
     assert "nothing to compare" in answer(page, rows[:1])["verdict"]
     for one in rows:
         one["settings"]["stop_loss"] = 0.3
-    assert "fell below 0.3, after 40 to 40 epochs; at the end the losses are 0.01 to 0.9." in answer(page, rows)["details"]
+    assert (
+        "fell below 0.3, after 40 to 40 epochs; at the end the losses are 0.01 to 0.9." in answer(page, rows)["details"]
+    )
     assert "unequally" not in answer(page, rows[1:2] * 2)["details"]
     apart = [row(2, 5, 0.25), row(20, 50, 0.2), row(200, 5.001, 0.14)]
     assert "Of 3 pairs of settings 2 can be told apart" in answer(page, apart)["details"]

@@ -20,6 +20,7 @@ function render({ model, el }) {
   el.append(root);
   root.replaceChildren(make("div", { class: "lab-row" }, press), progress.node, notices.node, barsLegend(), bars, note, status);
   notices.tell({ refused: refused(model.get("settings")) });
+  model.set("refused", notices.said.refused);
   const unlink = skipLink(model, "Skip to the small laboratory", press);
 
   function draw() {
