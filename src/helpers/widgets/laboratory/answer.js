@@ -1,6 +1,6 @@
 // ---- the answer of a sweep: trace and gap compared in pairs, and what may be said of them ---------------------------------------------
 
-// 97.5 % quantile of Student's t: Cornish and Fisher's expansion around the normal one, right to 0.003 from 3 degrees of freedom on.
+// 97.5 % quantile of Student's t: Cornish and Fisher's expansion around the normal one, right to 0.004 from 3 degrees of freedom on, to 1 % from 2 on.
 function student(freedom) {
   const [z, v] = [1.959964, 1 / freedom];
   const terms = [[1, 1, 4], [3, 16, 5, 96], [-15, 17, 19, 3, 384], [-945, -1920, 1482, 776, 79, 92160]];
@@ -87,7 +87,7 @@ function newestLine(shown) {
   const [{ ends: [newest, before], meant, unfit }] = shown.seeds;
   const line = unfit ? `The newest two runs are not compared: ${unfit}.`
     : meant === undefined ? "The newest two runs have other samples, so they are not compared."
-    : meant === null ? "The newest two runs: no answer, for their traces cannot be told apart."
+    : meant === null ? `The newest two runs: the gap ${["fell", "is too close to tell", "rose"][1 + sign(gapChange(before.results, newest.results))]}, but their traces cannot be told apart, so neither is the flatter.`
     : meant === "same" ? "The newest two runs: no answer, for their gaps cannot be told apart."
     : `The newest two runs: the flatter one has the ${meant} gap.`;
   const unequal = fitUnequally([newest, before]);

@@ -1,6 +1,6 @@
 // ---- the verdict: what a sweep says over its seeds. The headline, a bet and the picture are all read from it -------------------------
 
-const FEWEST = 4; // seeds that an interval over seeds needs
+const FEWEST = 3; // seeds that an interval over seeds needs: most of those of a sweep
 
 const NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
 const spoken = (n) => NUMBERS[n] ?? String(n);
