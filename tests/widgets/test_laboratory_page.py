@@ -701,6 +701,29 @@ def test_the_newest_two_runs_are_compared_in_words(page: InBrowser) -> None:
 # --- Drawing ---------------------------------------------------------------------------------------------------------
 
 
+def test_pictures_say_what_lies_beyond_their_axes(page: InBrowser) -> None:
+    body = """const text = (one) => (typeof one === "string" ? one
+      : one.children.map(text).join("") + (one.tag === "text" ? "|" : ""));
+    const words = ({ marks }) => marks.map(text).join("");
+    const gap = (value) => ({ value, standard_error: 0.001 });
+    const bars = (value, gaps) => words(barsPicture("u", { gap: gap(gaps), error_gap: gap(0.1), clip: 27, classes: 10 },
+      [{ name: "closed form", group: 0, bound: { value, standard_error: 0 }, reasons: [] }], 400));
+    const entry = (temperature) => ({ settings: { ...DEFAULTS_OF_ENGINE, temperature }, results: { gap: gap(0.1) } });
+    const history = (entries) => words(historyPicture("u", entries, groupsOf(entries, "temperature"), "temperature",
+      ACROSS.temperature, UP.gap, 400));
+    const losses = (all) => lossMarks(all, DEFAULTS_OF_ENGINE, 300).map(text).join("");
+    return [bars(5000, 0.1), bars(5, -0.01), bars(5, 0.1), words(emptyBars("u", 10, 400, 4)),
+      history([entry(0), entry(0.1)]), history([entry(0.1)]), losses([1, 1e-6]), losses([1, 0.1])];"""
+    over, under, fine, empty, some, all_there, low, inside = compute(page, body)
+    assert "5000 ↑|" in over
+    assert "gap −0.01 ↓|" in under
+    assert not re.search("[↑↓]", fine + empty)
+    assert "1 of 2 runs have no place on these axes" in some
+    assert "no place" not in all_there
+    assert "beyond the axis" in low
+    assert "beyond" not in inside
+
+
 def test_nodes_of_a_picture_stay_when_it_changes(page: InBrowser) -> None:
     body = """const svg = make("svg", {}, make("title", {}, "none"));
     const picture = (x, texts) => ({ width: 9, height: 9,

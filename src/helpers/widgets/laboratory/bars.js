@@ -140,13 +140,14 @@ function gapMarks({ words, gap, caps }, from, to, y, height, values) {
   });
   const [low, high] = [gap.value - 2 * gap.standard_error, gap.value + 2 * gap.standard_error];
   if (high > 0) marks.push(mark("rect", { x: from, width: to - from, y: y(high), height: Math.max(y(Math.max(low, AXIS[0])) - y(high), 1), class: "lab-band" }));
-  if (gap.value > 0) marks.push(mark("line", { x1: from, x2: to, y1: y(gap.value), y2: y(gap.value), class: "lab-gap" }));
+  if (gap.value > AXIS[0]) marks.push(mark("line", { x1: from, x2: to, y1: y(gap.value), y2: y(gap.value), class: "lab-gap" }));
+  else if (Number.isFinite(gap.value)) marks.push(mark("text", { x: (from + to) / 2, y: y(AXIS[0]) - 20, "text-anchor": "middle", class: "lab-cap-text" }, `gap ${format(gap.value, 2)} ↓`));
   return [...marks, mark("text", { x: (from + to) / 2, y: height - 8, "text-anchor": "middle", class: "lab-group" }, words)];
 }
 
 // The axes and what will stand there; no number yet.
 function emptyBars(uid, classes, width, count) {
-  const unknown = { value: 0, standard_error: 0 };
+  const unknown = { value: NaN, standard_error: 0 };
   const columns = columnsOf({}, 3, 1).slice(0, count).map((column) => ({ ...column, none: "?" }));
   return barsPicture(uid, { gap: unknown, error_gap: unknown, clip: 12 * Math.log(classes), classes }, columns, width);
 }

@@ -111,6 +111,7 @@ function gapsMarks(uid, shown, box) {
     ...(two ? judged : []).flatMap(({ over, known, all }, i) => (over === null || !over ? [] : [mark("g", { class: `lab-difference${known ? "" : " lab-unknown"}${all ? " lab-all" : ""}` },
       mark("path", { d: `M${at(i)} ${roundly(z(over.low))}V${roundly(z(over.high))}m-4 0h8M${at(i) - 4} ${roundly(z(over.low))}h8`, class: "lab-reach" }),
       mark("circle", { cx: at(i), cy: roundly(z(over.value)), r: 3.4, class: "lab-centre" }))])),
+    ...(judged.some(({ over, known }) => over && !known) ? [mark("text", { x: box.right, y: below.top + 2, "text-anchor": "end", class: "lab-small" }, "dashed: traces cannot be told apart")] : []),
     ...judged.flatMap(({ name, words }, i) => [name, ...(two ? [words] : [])].map((word, line) => mark("text", { x: at(i), y: box.bottom + 15 + 12 * line, "text-anchor": "middle", class: line ? "lab-small" : false }, word))),
   ];
 }
@@ -144,7 +145,7 @@ function evidenceLegend(shown) {
     mark("path", { d: "M-15 0H15", class: "lab-rise", "stroke-dasharray": end ? "7 4" : false }), mark("path", { d: SHAPES[end], class: "lab-dot lab-last" }));
   return [...shown.names.map((name, end) => mark("li", {}, key(end), name)),
     ...(count ? [mark("li", {}, `line, band: mean, range of ${count} directions${bandIsCut(shown) ? ", cut at the frame" : ""}`)] : []),
-    ...(shown.names.length > 1 ? [mark("li", {}, `bar: flatter less sharper, in pairs, 95 %${shown.seeds.some(({ over, known }) => over && !known) ? " (dashed: the traces cannot be told apart)" : ""}`)] : [])];
+    ...(shown.names.length > 1 ? [mark("li", {}, "bar: flatter less sharper, in pairs, 95 %")] : [])];
 }
 
 const topOf = (drawn) => Math.max(...drawn.flatMap(({ mean }) => mean), 1e-9) * 1.25;

@@ -92,6 +92,7 @@ function lossMarks(losses, { epochs: most, stop_loss, world }, size) {
       .map((v) => mark("line", { x1: box.left, x2: box.right, y1: y(v), y2: y(v), class: "lab-cap" })),
     mark("path", { d: losses.map((v, i) => `${i ? "L" : "M"}${x(i + 1).toFixed(1)} ${y(v).toFixed(1)}`).join(""), class: "lab-path lab-run0" }),
     mark("text", { x: size / 2, y: size - 6, "text-anchor": "middle" }, `training loss, nats, over ${epochs} epochs`),
+    ...(losses.some((v) => v < 1e-4 || v > 10) ? [mark("text", { x: box.right, y: box.top + 10, "text-anchor": "end", class: "lab-small" }, "what lies beyond the axis is drawn at its end")] : []),
   ];
 }
 
