@@ -228,6 +228,7 @@ def test_the_picture_draws_the_difference_that_is_judged(page: InBrowser) -> Non
     return { errors: of("lab-error").length, gaps: of("lab-dot").length, bars: of("lab-difference").length,
       unknown: of("lab-unknown").length, over: of("lab-all").length, zero: of("lab-zero").length,
       seeds: shown.seeds.map(({ over, known, meant }) => [sign(over), known, meant]),
+      texts: marks.flatMap(all).filter(({ tag }) => tag === "text").map(({ children }) => children[0]),
       legend: evidenceLegend(shown).flatMap(({ children }) => children).filter((one) => typeof one === "string") };"""
     found = compute(page, body, pairs)
     assert found["errors"] == 0
@@ -235,7 +236,8 @@ def test_the_picture_draws_the_difference_that_is_judged(page: InBrowser) -> Non
     meant = {1: "larger", 0: "same", -1: "smaller"}
     for over, known, said in found["seeds"]:
         assert said == (meant[over] if known else None)
-    assert "bar: flatter less sharper, in pairs, 95 % (dashed: the traces cannot be told apart)" in found["legend"]
+    assert "bar: flatter less sharper, in pairs, 95 %" in found["legend"]
+    assert "dashed: traces cannot be told apart" in found["texts"]
 
 
 def test_there_are_as_many_networks_as_are_said(page: InBrowser) -> None:

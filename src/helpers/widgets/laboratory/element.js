@@ -147,8 +147,8 @@ function tableMarks(results, columns) {
 function wayOf(portrait, { epochs, stop_loss }, before = null) {
   const most = stop_loss > 0 ? ` of at most ${epochs}` : ` of ${epochs}`;
   if (!portrait || !portrait.losses.length) return `epoch 0${most}`;
-  const gap = before && portrait.gap !== undefined ? `; gap now ${format(portrait.gap, 2)} nats, in the run before ${format(before.gap.value, 2)}` : "";
-  return `epoch ${portrait.epoch}${most}, training loss over the epoch ${format(portrait.losses.at(-1))} nats${gap}`;
+  const gap = before && portrait.gap !== undefined ? `; gap ${format(portrait.gap, 2)}, in the run before ${format(before.gap.value, 2)}` : "";
+  return `epoch ${portrait.epoch}${most}, training loss ${format(portrait.losses.at(-1))} nats${gap}`;
 }
 
 // How far a training is, from 0 to 1: by epochs, or by the logarithm of the loss on its way to the one to stop at.
