@@ -49,7 +49,7 @@ function drawGauge(gauge, path, lam) {
 
 const KEYS_OF_BARS = {
   trajectory: "trajectory", flatness: "flatness", penalty: "penalty", other: "with the trace difference", error: "± 2 s.e. over networks", gap: "measured gap ± 2 s.e.",
-  beyond: "↑ beyond the axis", warned: "warned: conclude nothing", elsewhere: "of the moved and noisy network",
+  beyond: "beyond the axis", warned: "warned: conclude nothing", elsewhere: "of the moved and noisy network",
 };
 const barsLegend = () => make("ul", { class: "lab-legend" }, ...Object.entries(KEYS_OF_BARS)
   .map(([key, text]) => make("li", {}, make("i", { class: `lab-key lab-key-${key}` }), text)));

@@ -57,6 +57,7 @@ function makeAsker(uid, { answers }) {
       question.textContent = text;
       node.hidden = false;
       buttons[0].focus({ preventScroll: true });
+      node.scrollIntoView({ block: "nearest" });
     },
     close() { node.hidden = true; },
   };
