@@ -191,9 +191,9 @@ def test_a_sweep_answers_beside_its_button(visit: Callable[..., Any], size: tupl
         asked = element(seen.page).locator(".lab-question .lab-ask")
         assert_progress(seen.page, "No sweep is running.", 0)
         assert "Of batch size 2 and 200, the one whose networks are flatter will have" in asked.inner_text()
-        question = asked.bounding_box()
-        assert question is not None
-        assert question["y"] + question["height"] <= size[1]
+        skip = asked.get_by_role("button", name="Skip").bounding_box()
+        assert skip is not None
+        assert skip["y"] + skip["height"] <= size[1]
         seen.page.keyboard.press("ArrowUp")
         assert not asked.is_visible()
         assert button.evaluate("(node) => node === document.activeElement")

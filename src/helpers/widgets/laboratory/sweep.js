@@ -57,7 +57,7 @@ function makeAsker(uid, { answers }) {
       question.textContent = text;
       node.hidden = false;
       buttons[0].focus({ preventScroll: true });
-      node.scrollIntoView({ block: "nearest" });
+      buttons.at(-1).scrollIntoView({ block: "nearest" });
     },
     close() { node.hidden = true; },
   };
