@@ -185,22 +185,32 @@ def swept(page: Page) -> tuple[str, str]:
 def test_a_sweep_answers_beside_its_button(visit: Callable[..., Any], size: tuple[int, int]) -> None:
     with visit(PAGE, viewport={"width": size[0], "height": size[1]}) as seen:
         trained(seen.page)
-        button = element(seen.page).get_by_role("button", name="Sweep the batch size")
+        button = element(seen.page).locator(".lab-sweeps button").first  # its name changes
+        assert button.inner_text() == "Sweep the batch size"
         button.click()
         asked = element(seen.page).locator(".lab-question .lab-ask")
+        assert_progress(seen.page, "No sweep is running.", 0)
         assert "Of batch size 2 and 200, the one whose networks are flatter will have" in asked.inner_text()
+        skip = asked.get_by_role("button", name="Skip").bounding_box()
+        assert skip is not None
+        assert skip["y"] + skip["height"] <= size[1]
         seen.page.keyboard.press("ArrowUp")
         assert not asked.is_visible()
         assert button.evaluate("(node) => node === document.activeElement")
+        bar = element(seen.page).locator(".lab-sweeping .lab-progress")
+        assert re.match(r"Training \d+ of 15: batch size \d+, seed 0\.", bar.inner_text().strip())
+        box, pressed = bar.bounding_box(), button.bounding_box()
+        assert box is not None
+        assert pressed is not None
+        assert abs(box["y"] - pressed["y"]) < 260
+        assert 0 <= box["y"] <= size[1] - 30
         words, details = swept(seen.page)
-        assert re.match(
-            "(One|Two|Three|Four|Five) of (three|four|five) seeds: the flatter networks have the larger", words
-        )
+        assert words.startswith("The flatter networks have the larger gap, by 0.")
+        assert re.search(r"Seed by seed: larger in (one|two|three|four|five) of (four|five) seeds", words)
         assert details.startswith("Digits, seed 0: from batch size 2 to 200 the trace ")
         assert "pairs of settings" in details
         verdict = element(seen.page).locator(".lab-verdict").inner_text()
-        assert verdict.startswith("For the flatter networks you expected a larger gap, and there is ")
-        assert verdict.endswith(" of 1 so far.")
+        assert verdict == "You expected a larger gap. It is larger. Right; 1 of 1 right so far."
         assert seen.page.evaluate("scrollY") == 0
         for node in (button, element(seen.page).locator(".lab-answer")):
             box = node.bounding_box()
@@ -214,28 +224,114 @@ def test_a_sweep_answers_beside_its_button(visit: Callable[..., Any], size: tupl
         seeds = element(seen.page).locator(".lab-evidence > svg text", has_text="seed").count()
         assert 3 <= seeds <= 5
         assert element(seen.page).locator(".lab-evidence > svg .lab-dot").count() == 2 * seeds
+        assert element(seen.page).locator(".lab-evidence > svg .lab-difference").count() == seeds + 1
+        assert element(seen.page).locator(".lab-evidence > svg .lab-error").count() == 0
         assert element(seen.page).locator(".lab-evidence > svg .lab-rise").count() == 2
-        assert element(seen.page).locator(".lab-question tbody tr").count() == 2 * seeds
+        assert element(seen.page).locator(".lab-question tbody tr").count() == 2 * seeds + 1
         dots = element(seen.page).locator(".lab-chart").last.locator("g.lab-group0 > .lab-dot")
         assert dots.count() == 7  # one setting is one dot, though the sweep comes home and trains it again
         assert control(seen.page, "batch size").get_attribute("aria-valuetext") == "20"
         assert seen.problems == []
 
 
+def assert_progress(page: Page, words: str, value: float) -> None:
+    progress = element(page).locator(".lab-sweeping .lab-progress")
+    assert progress.inner_text().strip() == words
+    bar = progress.locator("progress")
+    assert float(bar.get_attribute("value") or 0) == value
+    assert bar.get_attribute("aria-valuetext") == words
+
+
 def test_a_sweep_that_fits_unequally_is_repeated_at_one_loss(visit: Callable[..., Any]) -> None:
     with visit(PAGE) as seen:
         trained(seen.page)
-        control(seen.page, "ask me before a sweep").uncheck()
+        asks = control(seen.page, "ask me before a sweep")
+        asks.uncheck()
         again = element(seen.page).get_by_role("button", name="Sweep again, all to one training loss")
         assert again.count() == 0
         element(seen.page).get_by_role("button", name="Sweep the batch size").click()
         assert "But they fit unequally" in swept(seen.page)[1]
+        assert again.inner_text() == "Sweep again, all to one training loss: 0.03"
+        assert element(seen.page).locator(".lab-sweeping .lab-progress").is_hidden()
+        stop = control(seen.page, "stop at")
+        assert stop.evaluate("(node) => node.selectedOptions[0].textContent") == "40 epochs"
+        asks.check()
         again.click()
+        asked = element(seen.page).locator(".lab-question .lab-ask")
+        assert "Of batch size 2 and 200, each trained to a loss of 0.03, the one whose" in asked.inner_text()
+        assert stop.input_value() == "epochs"  # nothing is set before the answer
+        seen.page.keyboard.press("ArrowUp")
         assert element(seen.page).locator(".lab-answer").inner_text().startswith("Sweeping")
-        assert "Each setting stopped when the mean training loss" in swept(seen.page)[1]
-        assert element(seen.page).locator("li.lab-solved").count() == 1
+        details = swept(seen.page)[1]
+        found = re.search(
+            r"fell below 0\.03, after \d+ to \d+ epochs; at the end the losses are ([\d.]+) to ([\d.]+)\.", details
+        )
+        assert found is not None
+        assert 0.005 < float(found[1]) < float(found[2]) <= 0.05
+        assert "Left out" not in details
+        assert element(seen.page).locator(".lab-verdict").inner_text().startswith("You expected a larger gap.")
         assert again.count() == 0
-        assert control(seen.page, "stop at").input_value() == "loss"
+        assert stop.input_value() == "loss"  # kept, beside the buttons, where it can be changed
+        assert stop.evaluate("(node) => node.selectedOptions[0].textContent") == "training loss 0.03"
+        assert stop.evaluate("(node) => node.closest('.lab-sweeps') !== null")
+        stop.select_option("epochs")
+        seen.page.wait_for_timeout(300)
+        trained(seen.page)
+        assert "stop_loss" not in seen.page.url
+
+
+LEAVES: dict[str, tuple[Callable[[Page], Any], str]] = {
+    "world": (lambda page: control(page, "world").select_option("moons"), "you changed the world to two moons"),
+    "batch size": (lambda page: control(page, "batch size").press("ArrowRight"), "you changed the batch size"),
+    "stop": (
+        lambda page: control(page, "stop at").select_option("loss"),
+        "you changed the training loss and the epochs",
+    ),
+    "address": (lambda page: page.evaluate("location.hash = '#lab?lr=0.2'"), "the address of the page changed"),
+    "reset": (
+        lambda page: element(page).get_by_role("button", name="Reset and train").click(),
+        "you pressed “Reset and train”",
+    ),
+    "another sweep": (
+        lambda page: element(page).get_by_role("button", name="Sweep the learning rate").click(),
+        "you asked for another",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_a_sweep_never_ends_without_a_word(visit: Callable[..., Any], name: str) -> None:
+    act, why = LEAVES[name]
+    with visit(PAGE) as seen:
+        trained(seen.page)
+        control(seen.page, "ask me before a sweep").uncheck()
+        element(seen.page).get_by_role("button", name="Sweep the batch size").click()
+        seen.page.wait_for_timeout(300)
+        act(seen.page)
+        note = element(seen.page).locator(".lab-words .lab-note")
+        for wait in (300, 3000):  # and it stays when the next run has ended
+            seen.page.wait_for_timeout(wait)
+            assert re.match(
+                rf"The sweep of the batch size ended after \d+ of 15 trainings, for {why}\.", note.inner_text()
+            )
+        assert seen.problems == []
+
+
+def test_a_question_or_a_bet_never_ends_without_a_word(visit: Callable[..., Any]) -> None:
+    with visit(PAGE) as seen:
+        trained(seen.page)
+        element(seen.page).get_by_role("button", name="Sweep the batch size").click()
+        control(seen.page, "batch size").press("ArrowRight")
+        note = element(seen.page).locator(".lab-words .lab-note")
+        assert note.inner_text() == "The question was closed and no sweep began, for you changed the batch size."
+        trained(seen.page)
+        control(seen.page, "predict before I train").check()
+        element(seen.page).get_by_role("button", name="Train", exact=True).click()
+        control(seen.page, "learning rate").press("ArrowRight")
+        assert (
+            "The question was closed and nothing was trained, for you changed the learning rate." in note.inner_text()
+        )
+        assert "Nothing trains until you press Train" in note.inner_text()
 
 
 def test_a_question_is_skipped_with_one_click_and_a_sweep_can_be_left(visit: Callable[..., Any]) -> None:
@@ -246,12 +342,11 @@ def test_a_question_is_skipped_with_one_click_and_a_sweep_can_be_left(visit: Cal
         element(seen.page).get_by_role("button", name="Skip").click()
         answer = element(seen.page).locator(".lab-answer")
         assert answer.inner_text().startswith("Sweeping")
-        assert (
-            element(seen.page).locator(".lab-details").inner_text().startswith("learning rate 0.01, seed 0: run 1 of")
-        )
+        words = element(seen.page).locator(".lab-sweeping .lab-progress").inner_text().strip()
+        assert words.startswith("Training 1 of 13: learning rate 0.01, seed 0.")
         control(seen.page, "seed").fill("4")
         control(seen.page, "seed").press("Tab")
-        assert answer.inner_text().startswith("The sweep was left")
+        assert "for you changed the seed." in element(seen.page).locator(".lab-note").inner_text()
         control(seen.page, "ask me before a sweep").uncheck()
         sweep.click()
         assert element(seen.page).locator(".lab-ask:visible").count() == 0
@@ -361,16 +456,45 @@ def test_sliders_are_wide_and_no_choice_is_cut(visit: Callable[..., Any], width:
         assert seen.page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
 
 
+NAMED = {
+    "lr=-5": "learning rate -5 is out of range and became 1 × 10⁻⁵",
+    "lr=1e9": "learning rate 1e9 is out of range and became 10",
+    "lr=fast": "learning rate “fast” is no number and became 0.1",
+    "lr=": "learning rate “” is no number and became 0.1",
+    "width=100000": "hidden units 100000 is out of range and became 256",
+    "epochs=2.5": "epochs 2.5 became the whole number 3",
+    "world=mars": "world “mars” is none and became digits",
+    "n=1000": "examples n 1000 is out of range and became 300",
+    "batch_size=900&n=60": "batch size 900 became 60, for there are no more examples",
+    "temperature=0.01&momentum=0.5": "momentum became 0, for Langevin's steps have none",
+    "temperature=0.01&stop_loss=0.3": "no training loss stops noisy steps",
+    "batchsize=5": "“batchsize” is no setting and was left out",
+    "lam=99": "lam 99 is none of 0 to 8: left as it was.",
+    "stretch=1000": "stretch 1000 is none from 0.1 to 10: left as it was.",
+}
+
+
 def test_what_cannot_be_trained_is_named(visit: Callable[..., Any], site: str) -> None:
     with visit(PAGE) as seen:
+        trained(seen.page)
+        note = element(seen.page).locator(".lab-words .lab-note")  # in sight, beside the first button
+        for given, words in NAMED.items():
+            seen.page.evaluate("(given) => { location.hash = `#lab?epochs=3&${given}`; }", given)
+            seen.page.wait_for_timeout(400)
+            assert words in note.inner_text(), given
+        seen.page.evaluate("location.hash = '#lab?epochs=3&n=60&batch_size=5&lam=2&stretch=1'")
+        seen.page.wait_for_timeout(400)
+        assert note.inner_text() == ""
         seen.page.goto(f"{site}/{PAGE}.html#lab?world=mars&batch_size=900&lr=fast&n=60&epochs=3")
         seen.page.reload()
-        note = element(seen.page).locator(".lab-note")
         trained(seen.page)
         said = note.inner_text()
-        assert "batch size 900 is out of range and became 60" in said
-        assert "learning rate “fast” is none and became 0.1" in said
-        assert "world “mars” is none and became digits" in said
+        for words in (
+            "batch size 900 became 60",
+            "“fast” is no number and became 0.1",
+            "“mars” is none and became digits",
+        ):
+            assert words in said
         assert "epochs" not in said
         seed = control(seen.page, "seed")
         seed.fill("-5")
@@ -384,6 +508,85 @@ def test_what_cannot_be_trained_is_named(visit: Callable[..., Any], site: str) -
         summary = element(seen.page).locator(".lab-more > summary").inner_text()
         assert summary == "More controls: epochs 3, examples n 60, seed 7"
         assert "seed=7" in (element(seen.page).locator("pre code").text_content() or "")
+
+
+def test_one_control_that_moves_another_says_so(visit: Callable[..., Any], site: str) -> None:
+    with visit(PAGE) as seen:
+        seen.page.goto(f"{site}/{PAGE}.html#lab?world=moons&n=1000&batch_size=500&momentum=0.5&epochs=3")
+        seen.page.reload()
+        trained(seen.page)
+        note = element(seen.page).locator(".lab-note")
+        assert note.inner_text() == ""
+        control(seen.page, "Langevin noise").press("ArrowRight")
+        assert (
+            note.inner_text() == "Not every setting can be trained: momentum became 0, for Langevin's steps have none."
+        )
+        control(seen.page, "world").select_option("digits")
+        assert "examples n 1000 is out of range and became 300" in note.inner_text()
+        assert "batch size 500 became 300, for there are no more examples" in note.inner_text()
+
+
+@pytest.mark.parametrize("name", [PAGE, "book/intro"])
+def test_from_320_pixels_on_it_fits(visit: Callable[..., Any], name: str) -> None:
+    with visit(name, viewport={"width": 320, "height": 740}) as seen:
+        if name == PAGE:
+            trained(seen.page)
+            unfold(seen.page)
+        else:
+            element(seen.page).locator("button.lab-main").click()
+            element(seen.page).get_by_role("button", name="Train four others").wait_for()
+        seen.page.wait_for_timeout(300)
+        beyond = element(seen.page).evaluate(
+            """(root) => [root, ...root.querySelectorAll("*:not(svg *)")].filter((node) => !node.closest(".lab-scroll"))
+                .filter((node) => node.getClientRects().length && node.getBoundingClientRect().right > innerWidth - 14)
+                .map((node) => `${node.tagName} ${node.className}`)"""
+        )
+        assert beyond == []
+        assert seen.page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+        assert (
+            element(seen.page).locator("g.lab-bar").first.evaluate(f"(bar) => ({LABELS_MEET})(bar.ownerSVGElement)")
+            == []
+        )
+
+
+@pytest.mark.parametrize(("name", "words"), [(PAGE, "Sweep the batch size"), ("book/intro", "Train four networks")])
+def test_the_first_button_is_two_keys_away(visit: Callable[..., Any], name: str, words: str) -> None:
+    with visit(name) as seen:
+        reached = []
+        for _ in range(3):
+            seen.page.keyboard.press("Tab")
+            reached.append(seen.page.evaluate("document.activeElement.textContent.trim()"))
+            if "laboratory" in reached[-1]:
+                break
+        assert "laboratory" in reached[-1], reached
+        address = seen.page.url
+        seen.page.keyboard.press("Enter")
+        assert seen.page.evaluate("document.activeElement.textContent") == words
+        assert seen.page.url == address
+
+
+def test_colours_and_band_are_explained_above_what_they_colour(visit: Callable[..., Any]) -> None:
+    with visit(PAGE) as seen:
+        trained(seen.page)
+        unfold(seen.page)
+        for part in (".lab-evidence", ".lab-bars"):
+            key, picture = (element(seen.page).locator(f"{part} > {kind}").bounding_box() for kind in ("ul", "svg"))
+            assert key is not None
+            assert picture is not None
+            assert key["y"] + key["height"] <= picture["y"] + 2, part
+
+
+def test_no_picture_is_blank_before_the_first_run(visit: Callable[..., Any]) -> None:
+    with visit(PAGE) as seen:
+        seen.page.route("**/digits.js", lambda route: None)  # they never come
+        seen.page.reload(wait_until="commit")
+        seen.page.wait_for_selector(".lab svg")
+        pictures = element(seen.page).locator(".lab-evidence > svg, .lab-panel svg[role=img]")
+        assert pictures.count() == 3
+        for picture in pictures.all():
+            words = picture.text_content() or ""
+            assert "drawn once networks have trained" in words or "?" in words
+        assert element(seen.page).locator(".lab-evidence > svg .lab-axis").count() == 2
 
 
 def test_digits_that_do_not_load_are_named_and_asked_for_again(visit: Callable[..., Any]) -> None:
@@ -414,7 +617,7 @@ def test_numbers_on_paper(visit: Callable[..., Any]) -> None:
         trained(seen.page)
         seen.page.emulate_media(media="print")
         lab = element(seen.page)
-        for hidden in (".lab-buttons", ".lab-more", ".lab-sweeps", "progress"):
+        for hidden in (".lab-buttons", ".lab-more", ".lab-sweeps", ".lab-sweeping", "progress"):
             assert lab.locator(hidden).first.is_hidden(), hidden
         for shown in (".lab-evidence > svg", ".lab-bars svg", ".lab-answer", ".lab-status", ".lab-numbers table"):
             assert lab.locator(shown).first.is_visible(), shown
@@ -434,7 +637,7 @@ def test_a_prediction_is_judged(visit: Callable[..., Any]) -> None:
             if verdict.inner_text():
                 break
             seen.page.wait_for_timeout(100)
-        assert verdict.inner_text().startswith("You said that the gap stays; it ")
+        assert verdict.inner_text().startswith("You expected the gap to be too close to tell. ")
 
 
 def test_the_history_is_told_apart_and_cleared_by_keyboard(visit: Callable[..., Any]) -> None:
@@ -632,6 +835,8 @@ def test_the_small_laboratory_keeps_the_focus_and_its_labels_apart(visit: Callab
         assert button.evaluate("(node) => node === document.activeElement")
         keys = element(seen.page).locator(".lab-legend li").all_inner_texts()
         assert {"trajectory", "flatness", "penalty", "of the moved and noisy network"} <= set(keys)
+        assert "is flatness: the trace of the Hessian at the end of training, " in status.inner_text()
+        assert element(seen.page).locator(".lab-progress").inner_text().strip().startswith("epoch 40 of 40")
         assert "lab-hollow" in (element(seen.page).locator("[data-bound=self-certified]").get_attribute("class") or "")
         assert element(seen.page).locator("svg").first.evaluate(LABELS_MEET) == []
         assert Axe().run(seen.page, ".lab", options={"preload": False}).response["violations"] == []
@@ -644,7 +849,7 @@ def test_play_pause_and_one_epoch(visit: Callable[..., Any]) -> None:
         unfold(seen.page)
         element(seen.page).get_by_role("button", name="One epoch").click()
         seen.page.wait_for_timeout(1500)
-        value = element(seen.page).locator("progress")
+        value = element(seen.page).locator(".lab-more progress")  # beside the buttons that are pressed
         assert float(value.get_attribute("value") or 0) == pytest.approx(1 / 40)
         element(seen.page).get_by_role("button", name="One epoch").click()
         seen.page.wait_for_timeout(1500)
@@ -703,6 +908,14 @@ def test_in_a_notebook_python_sets_and_reads(visit: Callable[..., Any], site: st
         seen.page.wait_for_timeout(300)
         assert trained(seen.page) != first
         assert seen.page.evaluate("model.get('results').epochs") == 8
+        seen.page.evaluate("model.set('settings', { world: 'digits', epochs: 8, lr: -5, batchsize: 3 })")
+        said = seen.page.evaluate("model.get('refused')")
+        assert "learning rate -5 is out of range" in said
+        assert "“batchsize” is no setting" in said
+        assert element(seen.page).locator(".lab-note").inner_text() == said
+        assert seen.page.evaluate("model.get('settings').lr") == 1e-5
+        seen.page.wait_for_timeout(300)
+        trained(seen.page)
         own = seen.page.evaluate("model.get('results')") | {"source": "python", "test_error": 0.123}
         seen.page.evaluate("(results) => model.set('results', results)", own)
         trained(seen.page, "test error 12.3 %")

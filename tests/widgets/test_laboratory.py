@@ -20,6 +20,7 @@ def test_element_carries_its_scripts_a_table_and_strict_json(make: Any) -> None:
     element = make(batch_size=5, lr=0.2)
     assert repr(element) == f"{make.__name__}(batch_size=5, lr=0.2)"
     state = {key: value for key, value in element.get_state().items() if key in ("settings", "results")}
+    assert element.refused == ""
     assert json.loads(json.dumps(state, allow_nan=False)) == {"settings": {"batch_size": 5, "lr": 0.2}, "results": {}}
     bundle, _ = element._repr_mimebundle_()
     assert "<td>5</td>" in bundle["text/html"]
@@ -90,6 +91,23 @@ def test_a_loss_to_stop_at_is_checked() -> None:
         replay("moons", n=40, stop_loss=-1)
     with pytest.raises(ValueError, match="stop_loss must be 0 where temperature is above 0"):
         replay("moons", n=40, stop_loss=0.1, temperature=0.01)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"batch_size": 41}, "batch_size must be 1 to n = 40, not 41"),
+        ({"batch_size": 0}, "batch_size must be 1 to n = 40, not 0"),
+        ({"lr": -5}, "lr is out of range: -5"),
+        ({"momentum": 1.0}, "momentum is out of range: 1.0"),
+        ({"epochs": 0}, "epochs is out of range: 0"),
+        ({"temperature": -1}, "temperature is out of range: -1"),
+        ({"temperature": 0.1, "momentum": 0.5}, "momentum must be 0 where temperature is above 0"),
+    ],
+)
+def test_nothing_is_clamped_in_silence(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        replay("moons", n=40, **settings)
 
 
 def test_divergence_is_an_error() -> None:

@@ -84,56 +84,204 @@ LARGER, SMALLER, SAME, NO_TRACE = (
 )
 
 
+def seeds_of(seeds: list[Any]) -> list[Any]:
+    """The two ends of a sweep, one pair a seed, each end (trace, gap)."""
+    return [[row(batch, *numbers) for batch, numbers in zip((2, 200), ends, strict=True)] for ends in seeds]
+
+
+FAINT = [(0.5, 0.25, 0.1), (50, 0.16, 0.1)]  # a noisy seed that alone does not tell its gaps apart
+VERDICTS = {
+    "all say the same": (
+        [LARGER] * 5,
+        5,
+        "larger",
+        "The flatter networks have the larger gap, by 0.11 nats (",
+        "larger in five of five seeds",
+    ),
+    "some say it alone, all together": (
+        [LARGER, LARGER, FAINT, FAINT, FAINT],
+        5,
+        "larger",
+        "The flatter networks have the larger gap, by 0.098 nats (",
+        "larger in two of five seeds, no answer in three",
+    ),
+    "some say it alone, not all together": (
+        [LARGER, LARGER, SAME, SAME, SAME],
+        5,
+        "open",
+        "Undecided: over all seeds the interval of the difference, ",
+        "larger in two of five seeds, no answer in three",
+    ),
+    "the contrary": (
+        [SMALLER] * 4,
+        5,
+        "smaller",
+        "The flatter networks have the smaller gap, by 0.11 nats (",
+        "smaller in four of four seeds, one left out",
+    ),
+    "contradiction": (
+        [SMALLER, LARGER, LARGER, LARGER],
+        4,
+        "open",
+        "Undecided: the seeds contradict each other.",
+        "larger in three of four seeds, smaller in one",
+    ),
+    "nothing anywhere": (
+        [SAME] * 5,
+        5,
+        "same",
+        "No clear difference in the gap: flatter less sharper is ",
+        "no answer in five of five seeds",
+    ),
+    "traces too close": (
+        [LARGER, *[NO_TRACE] * 4],
+        5,
+        "open",
+        "Undecided: only one of five seeds tells which end is the flatter, and three are needed.",
+        "larger in one of five seeds, no answer in four",
+    ),
+    "one seed": ([LARGER], 1, "open", "Undecided: only one of one seed tells", "larger in one of one seed"),
+    "none": ([], 5, "open", "No answer: the two ends were not both trained.", ""),
+}
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_headline_and_bet_are_one_verdict(page: InBrowser, name: str) -> None:
+    seeds, asked, state, line, each = VERDICTS[name]
+    body = """const [pairs, asked] = argument; const verdict = verdictOf(pairs, asked);
+    const bets = ["smaller", "same", "larger"];
+    return { state: verdict.state, line: headline(verdict), each: seedBySeed(verdict),
+      worth: bets.map((said) => worth(OF_A_SWEEP, said, verdict.state)),
+      told: bets.map((said) => makeScore()(OF_A_SWEEP, said, outcomeOfSweep(verdict))) };"""
+    found = compute(page, body, [seeds_of(seeds), asked])
+    assert found["state"] == state
+    assert found["line"].startswith(line)
+    assert each in found["each"]
+    expected = {
+        "larger": [False, False, True],
+        "smaller": [True, False, False],
+        "same": [None, True, None],
+        "open": [None] * 3,
+    }
+    assert found["worth"] == expected[state]
+    for judgement, told in zip(found["worth"], found["told"], strict=True):
+        words = {
+            True: "Right; 1 of 1 right so far.",
+            False: "Wrong; 0 of 1 right so far.",
+            None: "neither right nor wrong.",
+        }
+        assert told.endswith(words[judgement])
+        assert (judgement is None) == ("Undecided: " in told)
+
+
+@pytest.mark.parametrize(("seeds", "rtol"), [(2, 0), (3, 1e-2), (4, 2e-3), (5, 2e-3)])
+def test_the_interval_over_seeds_is_student_s(page: InBrowser, seeds: int, rtol: float) -> None:
+    ends = [LARGER, FAINT, [(0.5, 0.25), (50, 0.2)], [(50, 0.3), (0.5, 0.36)], LARGER]
+    pairs = seeds_of(ends[-seeds:])
+    found = compute(page, "return overSeeds(argument);", pairs)
+    if seeds == 2:
+        assert found is None
+        return
+    flatter = [(a, b) if a["results"]["trace"] < b["results"]["trace"] else (b, a) for a, b in pairs]
+    values = np.array([np.subtract(*(end["results"]["gap"]["by_run"] for end in pair)).mean() for pair in flatter])
+    examples = np.mean([np.subtract(*(end["results"]["test_losses"] for end in pair)) for pair in flatter], axis=0)
+    squares = [values.var(ddof=1) / seeds, examples.var(ddof=1) / EXAMPLES]
+    freedom = sum(squares) ** 2 / (squares[0] ** 2 / (seeds - 1) + squares[1] ** 2 / (EXAMPLES - 1))
+    reach = stats.t.ppf(0.975, freedom) * np.sqrt(sum(squares))
+    assert [found[key] for key in ("value", "low", "high")] == pytest.approx(
+        [values.mean(), values.mean() - reach, values.mean() + reach], abs=rtol * reach
+    )
+
+
 @pytest.mark.parametrize(
-    ("seeds", "asked", "line", "meant"),
+    ("changes", "options", "state", "why"),
     [
-        ([LARGER], 1, "One of one seed: the flatter networks have the larger gap.", "larger"),
-        (
-            [LARGER, LARGER, SAME, NO_TRACE, LARGER],
-            5,
-            "Three of five seeds: the flatter networks have the larger gap. In two there is no answer.",
-            "larger",
-        ),
-        (
-            [SMALLER, SMALLER, SMALLER, SMALLER],
-            5,
-            "Four of four seeds: the flatter networks have the smaller gap. One seed is left out.",
-            "smaller",
-        ),
-        (
-            [SMALLER, LARGER, LARGER, SAME],
-            4,
-            "Of four seeds, the flatter networks have the larger gap in two and the smaller gap in one."
-            " In one there is no answer.",
-            "same",
-        ),
-        ([SAME, NO_TRACE], 2, "No answer from two seeds: an interval reaches zero", "same"),
-        ([NO_TRACE], 3, "cannot be told apart. Two seeds are left out.", None),
-        ([], 5, "No answer: the two ends were not both trained.", None),
+        ({"batch_size": 200}, {}, "falls", ""),
+        ({"batch_size": 200}, {"gap": 0.5}, "rises", ""),
+        ({"batch_size": 200}, {"gap": 0.301}, "stays", "cannot be told apart"),
+        ({"batch_size": 200}, {"traces": 1.001}, "falls", ""),
+        ({"seed": 1}, {}, "open", "other samples"),
+        ({"batch_size": 200}, {"loss": 1.8}, "open", "not trained"),
     ],
 )
-def test_one_line_says_what_the_seeds_say_and_no_more(
-    page: InBrowser, seeds: list[Any], asked: int, line: str, meant: str | None
+def test_a_bet_on_a_run_is_held_to_the_line_on_the_newest_two(
+    page: InBrowser, changes: dict[str, Any], options: Any, state: str, why: str
 ) -> None:
-    pairs = [[row(batch, *numbers) for batch, numbers in zip((2, 200), ends, strict=True)] for ends in seeds]
-    found = compute(page, "return [headline(argument[0], argument[1]), meantOver(argument[0])];", [pairs, asked])
-    assert line in found[0]
-    assert found[1] == meant
+    body = """const [before, newest] = argument; const outcome = outcomeOfRun(before, newest);
+    return [outcome, newestLine(newestTwo([before, newest]))[0], makeScore()(OF_A_RUN, "rises", outcome)];"""
+    outcome, line, told = compute(page, body, pair_of(changes, **options))
+    assert outcome["state"] == state
+    assert why in outcome["why"] or not why
+    decided = "the flatter one has the" in line or "the gap fell" in line
+    assert decided == (state in ("rises", "falls"))
+    assert ("Undecided" in told) == (not decided)
+
+
+def test_the_picture_draws_the_difference_that_is_judged(page: InBrowser) -> None:
+    """Two gaps may each be uncertain and their difference clear: only the difference has an interval."""
+    pairs = seeds_of([LARGER, SAME, NO_TRACE, LARGER, LARGER, LARGER])
+    body = """const shown = endsOf("batch_size", argument);
+    const marks = evidencePicture("u", shown, 700).marks;
+    const all = (node) => (node.tag ? [node, ...node.children.flatMap(all)] : []);
+    const has = ({ attributes }, name) => (attributes.class || "").split(" ").includes(name);
+    const of = (name) => marks.flatMap(all).filter((node) => has(node, name));
+    return { errors: of("lab-error").length, gaps: of("lab-dot").length, bars: of("lab-difference").length,
+      unknown: of("lab-unknown").length, over: of("lab-all").length, zero: of("lab-zero").length,
+      seeds: shown.seeds.map(({ over, known, meant }) => [sign(over), known, meant]),
+      texts: marks.flatMap(all).filter(({ tag }) => tag === "text").map(({ children }) => children[0]),
+      legend: evidenceLegend(shown).flatMap(({ children }) => children).filter((one) => typeof one === "string") };"""
+    found = compute(page, body, pairs)
+    assert found["errors"] == 0
+    assert [found[key] for key in ("gaps", "bars", "unknown", "over", "zero")] == [12, 7, 1, 1, 1]
+    meant = {1: "larger", 0: "same", -1: "smaller"}
+    for over, known, said in found["seeds"]:
+        assert said == (meant[over] if known else None)
+    assert "bar: flatter less sharper, in pairs, 95 %" in found["legend"]
+    assert "dashed: traces cannot be told apart" in found["texts"]
+
+
+def test_there_are_as_many_networks_as_are_said(page: InBrowser) -> None:
+    rows = [row(2, 0.5, 0.25), row(200, 50, 0.14)]
+    assert "Four networks of each setting" in answer(page, rows)["details"]
+    for one in rows:
+        one["results"]["traces"], one["results"]["gap"]["by_run"] = one["results"]["traces"][:3], [0.1, 0.2, 0.3]
+    assert "Three networks of each setting" in answer(page, rows)["details"]
+    assert not re.search(r"[Ff]our runs|all four", SCRIPTS)
+
+
+@pytest.mark.parametrize(
+    ("losses", "classes", "loss"),
+    [
+        ([0.001, 0.9], 10, 0.03),
+        ([0.085, 0.39], 2, 0.2),
+        ([0.295, 0.3], 2, 0.3),
+        ([0.41, 0.5], 3, 0.5),
+        ([0.2], 10, 0.5),
+    ],
+)
+def test_the_common_loss_is_one_that_all_may_reach(
+    page: InBrowser, losses: list[float], classes: int, loss: float
+) -> None:
+    rows = [{"results": {"train_loss": one, "classes": classes}} for one in losses]
+    assert compute(page, "return commonLoss(argument);", rows) == loss
 
 
 def test_what_gave_no_row_is_named_and_unequal_fit_as_well(page: InBrowser) -> None:
     rows = [row(2, 0.5, 0.25, train_loss=0.01), row(20, 5, 0.2), row(200, 50, 0.14, train_loss=0.9)]
-    verdict, details = answer(page, rows, [{"value": 100, "why": "it diverged"}]).values()
-    assert "Left out: batch size 100 (it diverged)." in details
+    verdict, each, details = answer(page, rows, [{"value": 100, "why": "it diverged"}]).values()
+    assert "Left out is one training: batch size 100 (it diverged)." in details
     assert (
         "Of 3 pairs of settings 3 can be told apart, and in 0 of them the flatter has the smaller gap (each" in details
     )
-    assert verdict == "One of one seed: the flatter networks have the larger gap."
+    assert verdict == "Undecided: only one of one seed tells which end is the flatter, and three are needed."
+    assert each == "Seed by seed: larger in one of one seed."
     assert "But they fit unequally: training losses at the end run from 0.01 to 0.9." in details
     assert "nothing to compare" in answer(page, rows[:1])["verdict"]
     for one in rows:
         one["settings"]["stop_loss"] = 0.3
-    assert "fell below 0.3, after 40 to 40 epochs." in answer(page, rows)["details"]
+    assert (
+        "fell below 0.3, after 40 to 40 epochs; at the end the losses are 0.01 to 0.9." in answer(page, rows)["details"]
+    )
     assert "unequally" not in answer(page, rows[1:2] * 2)["details"]
     apart = [row(2, 5, 0.25), row(20, 50, 0.2), row(200, 5.001, 0.14)]
     assert "Of 3 pairs of settings 2 can be told apart" in answer(page, apart)["details"]
@@ -534,7 +682,7 @@ def test_flatness_and_gap_of_both_ends_are_drawn_and_stand_in_the_table(page: In
     zero = float(re.match(r"M[\d.]+ ([\d.]+)", wide["rises"][0]).group(1))  # type: ignore[union-attr]
     assert (zero - last[1]) / (zero - last[0]) == pytest.approx(3, rel=0.01)
     assert "batch size 2, by the trace the flatter" in wide["legend"][0]
-    assert "mean and range of 32 random directions" in wide["legend"][2]
+    assert "mean, range of 32 directions" in wide["legend"][2]
     assert [text.split()[:3] for text in wide["rows"]] == [["batch", "size", size] for size in ("2,", "200") * 2]
     assert "0.16 (0.08 to 0.24)" in wide["rows"][0]  # distance 4
 
@@ -553,6 +701,29 @@ def test_the_newest_two_runs_are_compared_in_words(page: InBrowser) -> None:
 
 
 # --- Drawing ---------------------------------------------------------------------------------------------------------
+
+
+def test_pictures_say_what_lies_beyond_their_axes(page: InBrowser) -> None:
+    body = """const text = (one) => (typeof one === "string" ? one
+      : one.children.map(text).join("") + (one.tag === "text" ? "|" : ""));
+    const words = ({ marks }) => marks.map(text).join("");
+    const gap = (value) => ({ value, standard_error: 0.001 });
+    const bars = (value, gaps) => words(barsPicture("u", { gap: gap(gaps), error_gap: gap(0.1), clip: 27, classes: 10 },
+      [{ name: "closed form", group: 0, bound: { value, standard_error: 0 }, reasons: [] }], 400));
+    const entry = (temperature) => ({ settings: { ...DEFAULTS_OF_ENGINE, temperature }, results: { gap: gap(0.1) } });
+    const history = (entries) => words(historyPicture("u", entries, groupsOf(entries, "temperature"), "temperature",
+      ACROSS.temperature, UP.gap, 400));
+    const losses = (all) => lossMarks(all, DEFAULTS_OF_ENGINE, 300).map(text).join("");
+    return [bars(5000, 0.1), bars(5, -0.01), bars(5, 0.1), words(emptyBars("u", 10, 400, 4)),
+      history([entry(0), entry(0.1)]), history([entry(0.1)]), losses([1, 1e-6]), losses([1, 0.1])];"""
+    over, under, fine, empty, some, all_there, low, inside = compute(page, body)
+    assert "5000 ↑|" in over
+    assert "gap −0.01 ↓|" in under
+    assert not re.search("[↑↓]", fine + empty)
+    assert "1 of 2 runs have no place on these axes" in some
+    assert "no place" not in all_there
+    assert "beyond the axis" in low
+    assert "beyond" not in inside
 
 
 def test_nodes_of_a_picture_stay_when_it_changes(page: InBrowser) -> None:

@@ -48,8 +48,8 @@ function drawGauge(gauge, path, lam) {
 }
 
 const KEYS_OF_BARS = {
-  trajectory: "trajectory", flatness: "flatness", penalty: "penalty", other: "with the trace difference", error: "± 2 s.e. over runs", gap: "measured gap ± 2 s.e.",
-  warned: "warned: conclude nothing", elsewhere: "of the moved and noisy network",
+  trajectory: "trajectory", flatness: "flatness", penalty: "penalty", other: "with the trace difference", error: "± 2 s.e. over networks", gap: "measured gap ± 2 s.e.",
+  beyond: "beyond the axis", warned: "warned: conclude nothing", elsewhere: "of the moved and noisy network",
 };
 const barsLegend = () => make("ul", { class: "lab-legend" }, ...Object.entries(KEYS_OF_BARS)
   .map(([key, text]) => make("li", {}, make("i", { class: `lab-key lab-key-${key}` }), text)));
@@ -57,7 +57,8 @@ const barsLegend = () => make("ul", { class: "lab-legend" }, ...Object.entries(K
 // The picture of the columns; the gap is a dashed line with a band of two standard errors.
 function barsPicture(uid, results, columns, width) {
   const height = 330;
-  const box = { left: 46, right: width - 6, top: 14, bottom: height - 64 };
+  const tight = width < 300; // names stand on two levels
+  const box = { left: tight ? 34 : 46, right: width - 6, top: 14, bottom: height - (tight ? 78 : 64) };
   const y = logScale(AXIS, [box.bottom, box.top]);
   const space = columns.some((column) => column.group) ? 14 : 0;
   const slot = (box.right - box.left - space) / columns.length;
@@ -73,7 +74,7 @@ function barsPicture(uid, results, columns, width) {
       mark("path", { d: "M-1 1l2 -2M0 6l6 -6M5 7l2 -2", class: "lab-hatch" })),
     mark("pattern", { id: `${uid}-rows`, width: 6, height: 5, patternUnits: "userSpaceOnUse" }, mark("path", { d: "M0 2.5h6", class: "lab-hatch" }))),
     ...logTicks(-3, 3, y, box),
-    ...columns.map((column, i) => barMark(uid, column, left(i), slot, y, box)),
+    ...columns.map((column, i) => barMark(uid, column, left(i), slot, y, { ...box, names: box.bottom + (tight && i % 2 ? 27 : 15) })),
   ];
   for (const [group, unit] of units.entries()) {
     const members = columns.map((column, i) => (column.group === group ? i : null)).filter((i) => i !== null);
@@ -118,12 +119,12 @@ function barMark(uid, column, left, slot, y, box) {
     if (column.other > 0) parts.push(mark("path", { d: `M${from + wide - 4} ${y(column.other) - 4}l4 4l-4 4l-4 -4Z`, class: "lab-other" }));
     const reach = reachOf(column.bound);
     if (reach > value) parts.push(mark("path", { d: `M${middle} ${y(2 * value - reach)}V${y(reach)}m-4 0h8`, class: "lab-reach" }));
-    parts.push(mark("text", { x: middle, y: labelAt(column.bound, y), "text-anchor": "middle", class: "lab-value" }, format(value, 2)));
+    parts.push(mark("text", { x: middle, y: labelAt(column.bound, y), "text-anchor": "middle", class: "lab-value" }, `${format(value, 2)}${value > AXIS[1] ? " ↑" : value < AXIS[0] ? " ↓" : ""}`));
   } else {
     parts.push(mark("text", { x: middle, y: box.bottom - 6, "text-anchor": "middle", class: "lab-none" }, column.none ?? "…"));
   }
   const words = [...column.name.split(/(?<=-)| /), ...(column.at ? [column.at] : [])];
-  parts.push(...words.map((word, line) => mark("text", { x: middle, y: box.bottom + 15 + 12 * line, "text-anchor": "middle" }, word)));
+  parts.push(...words.map((word, line) => mark("text", { x: middle, y: box.names + 12 * line, "text-anchor": "middle" }, word)));
   return mark("g", { class: `lab-bar${hatch ? " lab-hollow" : ""}${column.reasons.length ? " lab-warned" : ""}`, "data-bound": column.name }, ...parts);
 }
 
@@ -139,13 +140,14 @@ function gapMarks({ words, gap, caps }, from, to, y, height, values) {
   });
   const [low, high] = [gap.value - 2 * gap.standard_error, gap.value + 2 * gap.standard_error];
   if (high > 0) marks.push(mark("rect", { x: from, width: to - from, y: y(high), height: Math.max(y(Math.max(low, AXIS[0])) - y(high), 1), class: "lab-band" }));
-  if (gap.value > 0) marks.push(mark("line", { x1: from, x2: to, y1: y(gap.value), y2: y(gap.value), class: "lab-gap" }));
+  if (gap.value > AXIS[0]) marks.push(mark("line", { x1: from, x2: to, y1: y(gap.value), y2: y(gap.value), class: "lab-gap" }));
+  else if (Number.isFinite(gap.value)) marks.push(mark("text", { x: (from + to) / 2, y: y(AXIS[0]) - 20, "text-anchor": "middle", class: "lab-cap-text" }, `gap ${format(gap.value, 2)} ↓`));
   return [...marks, mark("text", { x: (from + to) / 2, y: height - 8, "text-anchor": "middle", class: "lab-group" }, words)];
 }
 
 // The axes and what will stand there; no number yet.
 function emptyBars(uid, classes, width, count) {
-  const unknown = { value: 0, standard_error: 0 };
+  const unknown = { value: NaN, standard_error: 0 };
   const columns = columnsOf({}, 3, 1).slice(0, count).map((column) => ({ ...column, none: "?" }));
   return barsPicture(uid, { gap: unknown, error_gap: unknown, clip: 12 * Math.log(classes), classes }, columns, width);
 }

@@ -1,4 +1,4 @@
-// ---- five challenges, and predictions --------------------------------------------------------------------------------------------
+// ---- five challenges -------------------------------------------------------------------------------------------
 
 const learned = (results) => results.test_error <= 0.5 * (1 - 1 / results.classes);
 
@@ -46,12 +46,11 @@ const partnersOf = (newest, before, counts) => before.filter((entry) => {
   const keys = Object.keys(newest.settings).filter((key) => entry.settings[key] !== newest.settings[key]);
   return keys.length === 1 && counts(keys[0]) && pairable(entry, newest);
 });
-const apart = (a, b) => Math.abs(a.value - b.value) > 2 * Math.hypot(a.standard_error, b.standard_error);
 
 // Each: what is asked, and a check of the newest run among all: true, or what is missing.
 const CHALLENGES = [
   {
-    ask: "On the digits, make flatter mean a smaller gap: two runs on the same samples that differ in one control, beyond the errors of both.",
+    ask: "On the digits, make flatter mean a smaller gap: two runs on the same samples that differ in one control, beyond the error of the difference.",
     digits: true,
     check(newest, history) {
       const partners = partnersOf(newest, history, (key) => key !== "seed");
@@ -100,9 +99,21 @@ const CHALLENGES = [
   },
 ];
 
-// What happened between two runs, beyond two standard errors where there are any, else beyond a tenth.
-function direction(before, after, key) {
-  const [a, b] = [before[key], after[key]];
-  if (typeof a === "object") return apart(a, b) ? (b.value > a.value ? "rises" : "falls") : "stays";
-  return Math.abs(b - a) <= 0.1 * Math.abs(a) ? "stays" : b > a ? "rises" : "falls";
+// The list of them in the page: judge(history) after each run that stands, aside() where the newest does not.
+function makeChallenges() {
+  const solved = new Set();
+  const nodes = CHALLENGES.map(({ ask: text }) => make("li", {}, make("span", { class: "lab-tick", "aria-hidden": "true" }, "○"), ` ${text} `, make("em", {})));
+  return {
+    nodes,
+    judge(history) {
+      nodes.forEach((node, i) => {
+        const outcome = judged(CHALLENGES[i], history.at(-1), history.slice(0, -1));
+        if (outcome === true) solved.add(i);
+        node.lastChild.textContent = solved.has(i) ? "" : `(${outcome})`;
+        node.firstChild.textContent = solved.has(i) ? "●" : "○";
+        node.classList.toggle("lab-solved", solved.has(i));
+      });
+    },
+    aside() { nodes.forEach((node, i) => { if (!solved.has(i)) node.lastChild.textContent = "(this run is not whole, so it is not judged)"; }); },
+  };
 }

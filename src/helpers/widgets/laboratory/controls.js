@@ -3,7 +3,7 @@
 const AT_FIRST = ["batch_size", "lr"];
 const FOLDED = ["stop_loss", "epochs", "momentum", "width", "n", "label_noise", "temperature", "toy_noise"];
 
-// All controls of a setting. `lab`: now(), the settings; change(part), what a reader moved; said(words), what could not be taken.
+// All controls of a setting. `lab`: now(), the settings; change(part), what a reader moved.
 function makeControls(uid, lab) {
   const sliders = Object.fromEntries(Object.keys(CONTROLS).map((key) => [key, slider(key, uid, lab.now, (name, value) => lab.change({ [name]: value }))]));
   const world = chooser(`${uid}-world`, "world", WORLDS, lab.now().world, (name) => lab.change({ world: name }));
@@ -12,12 +12,10 @@ function makeControls(uid, lab) {
   const seed = make("input", { id: `${uid}-seed`, type: "number", min: 0, max: 4294967295, step: 1 });
   seed.dataset.lmSuppressShortcuts = "true";
   seed.addEventListener("change", () => {
-    const words = refused({ seed: seed.value });
     lab.change({ seed: seed.value });
     seed.value = lab.now().seed;
-    lab.said(words);
   });
-  const another = button("another", () => lab.change({ seed: (lab.now().seed + 1) % 1000 }));
+  const another = button("another", () => lab.change({ seed: (lab.now().seed + 1) % 2 ** 32 }));
   const summary = make("summary", {}, "More controls");
   const nodes = (keys) => keys.map((key) => sliders[key].node);
   return {
@@ -33,12 +31,18 @@ function makeControls(uid, lab) {
       sliders.momentum.input.disabled = stop.select.disabled = settings.temperature > 0;
       write(sliders.epochs.label, loss ? "epochs, at most" : "epochs");
       stop.select.value = loss ? "loss" : "epochs";
+      const [byEpochs, byLoss] = stop.select.options;
+      write(byEpochs, loss ? `${DEFAULTS_OF_ENGINE.epochs} epochs` : `${settings.epochs} ${settings.epochs === 1 ? "epoch" : "epochs"}`);
+      write(byLoss, `training loss ${format(loss ? settings.stop_loss : STOP_AT_LOSS.stop_loss)}`);
       world.select.value = settings.world;
       if (document.activeElement !== seed) seed.value = settings.seed; // not while a reader types
       write(summary, moreOf(settings));
     },
   };
 }
+
+// What a reader has just changed, in words.
+const causeOf = (part) => `you changed the ${Object.keys(part).map((key) => (key === "world" ? `world to ${SHORT[part.world].toLowerCase()}` : CONTROLS[key]?.label ?? key)).join(" and the ")}`;
 
 // The fold's name, with what in it is not as the laboratory begins.
 function moreOf(settings) {

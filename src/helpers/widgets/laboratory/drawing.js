@@ -77,6 +77,21 @@ function painter(parts, budget = 6) {
 // A text that is there already is left alone: a live region would say it again.
 const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 
+// A bar with its words beside it: at(share, words).
+function makeProgress(name, words) {
+  const bar = make("progress", { max: 1, value: 0, "aria-label": name, "aria-valuetext": words });
+  const text = make("span", { class: "lab-way" }, words);
+  return {
+    node: make("div", { class: "lab-progress" }, bar, text),
+    at(share, now) {
+      bar.value = share;
+      if (text.textContent === now) return;
+      bar.setAttribute("aria-valuetext", now);
+      write(text, now);
+    },
+  };
+}
+
 // What a picture is called before there is anything to draw.
 const waiting = (name) => [make("title", { id: `${name}-title` }, "Nothing has been trained yet"), make("desc", { id: `${name}-desc` }, "The picture is drawn once networks have trained.")];
 

@@ -36,6 +36,29 @@ function digitsText(model) {
   return digitsOnce;
 }
 
+// A link at the head of a built page that leads past its menus to this button; what takes it away again.
+function skipLink(model, text, target) {
+  if (!model.asset) return () => {};
+  const link = make("a", { href: `#${target.id}` }, text);
+  link.addEventListener("click", (event) => { // the address stays
+    event.preventDefault();
+    target.focus();
+    target.scrollIntoView({ block: "center" });
+  });
+  const node = make("div", { class: "skip-link d-print-none lab-skip" }, link);
+  const others = document.querySelector("#pst-skip-link");
+  if (others) others.after(node);
+  else document.body.prepend(node);
+  return () => node.remove();
+}
+
+// What is said of what a reader did, by kind; a line that is empty where there is nothing to say.
+function makeNotices() {
+  const node = make("p", { class: "lab-note", role: "status" });
+  const said = {};
+  return { node, said, tell(words) { write(node, Object.values(Object.assign(said, words)).filter(Boolean).join(" ")); } };
+}
+
 // Trains on request: train(settings, mode), resume(mode); calls heard({portrait, quick, plane, results, diverged, where, problem}).
 function makeTrainer(model, heard) {
   let id = 0;
@@ -62,6 +85,8 @@ function makeTrainer(model, heard) {
     close() { port.close(); },
   };
 }
+
+const scrolled = (words, content) => make("div", { class: "lab-scroll", role: "region", tabindex: 0, "aria-label": words }, content);
 
 function chooser(id, label, options, value, changed) {
   const select = make("select", { id }, ...Object.entries(options).map(([key, text]) => make("option", { value: key, selected: key === value && "" }, text)));
@@ -120,10 +145,10 @@ function tableMarks(results, columns) {
 
 // Where a training is, in words, for those who watch, beside the run before.
 function wayOf(portrait, { epochs, stop_loss }, before = null) {
-  if (!portrait || !portrait.losses.length) return "";
   const most = stop_loss > 0 ? ` of at most ${epochs}` : ` of ${epochs}`;
-  const gap = before && portrait.gap !== undefined ? `; gap now ${format(portrait.gap, 2)} nats, in the run before ${format(before.gap.value, 2)}` : "";
-  return `epoch ${portrait.epoch}${most}, training loss over the epoch ${format(portrait.losses.at(-1))} nats${gap}`;
+  if (!portrait || !portrait.losses.length) return `epoch 0${most}`;
+  const gap = before && portrait.gap !== undefined ? `; gap ${format(portrait.gap, 2)}, in the run before ${format(before.gap.value, 2)}` : "";
+  return `epoch ${portrait.epoch}${most}, training loss ${format(portrait.losses.at(-1))} nats${gap}`;
 }
 
 // How far a training is, from 0 to 1: by epochs, or by the logarithm of the loss on its way to the one to stop at.

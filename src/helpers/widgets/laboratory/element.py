@@ -19,6 +19,7 @@ OWN = (
     "runs",
     "history",
     "answer",
+    "verdict",
     "evidence",
     "sweep",
     "challenges",
@@ -33,6 +34,7 @@ class _Trains(anywidget.AnyWidget):
     _css = script("laboratory", "css")
     settings = traitlets.Dict().tag(sync=True)
     results = traitlets.Dict().tag(sync=True)
+    refused = traitlets.Unicode("").tag(sync=True)
 
     def __init__(self, **settings: Any) -> None:
         for key in settings:
@@ -73,9 +75,10 @@ class Laboratory(_Trains):
         settings: any of world, batch_size, lr, momentum, epochs, stop_loss, width, label_noise, n, temperature,
             toy_noise, seed, with the meaning and the defaults of ``laboratory.replay``.
 
-    ``settings`` follows the reader and may be set from Python: the page trains again. ``results`` is what the last
-    finished run measured, as ``laboratory.measure`` returns it, with its ``settings``; ``show`` puts runs of your own
-    into the same picture.
+    ``settings`` follows the reader and may be set from Python: the page trains again. ``refused`` is a sentence on what
+    of them cannot be trained and what is used instead, once a page shows the element; it is empty where all was taken.
+    ``results`` is what the last finished run measured, as ``laboratory.measure`` returns it, with its ``settings``;
+    ``show`` puts runs of your own into the same picture.
 
     Raises:
         TypeError: if a setting has another name.

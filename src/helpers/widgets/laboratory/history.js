@@ -104,6 +104,8 @@ function historyPicture(uid, history, groups, varied, across, up, width) {
     mark("text", { x: (box.left + box.right) / 2, y: height - 8, "text-anchor": "middle" }, across.label),
     mark("text", { x: 12, y: middle, "text-anchor": "middle", transform: `rotate(-90 12 ${middle})` }, up.label),
     ...placed.map(group),
+    ...(points.length && points.length < history.length ? [mark("text", { x: box.right, y: 10, "text-anchor": "end", class: "lab-small" }, `${history.length - points.length} of ${history.length} runs have no place on these axes`)] : []),
+    ...(points.length ? [] : [mark("text", { x: (box.left + box.right) / 2, y: middle, "text-anchor": "middle", class: "lab-small" }, history.length ? "no run has a place on these axes" : "drawn once networks have trained")]),
   ];
   return { width, height, marks };
 }

@@ -9,51 +9,44 @@ function assemble({ model, root }) {
   const addressed = model.asset ? fromAddress(location.hash) : null;
   let settings = addressed?.settings ?? sane(model.get("settings"));
   const view = { ...FIRST_VIEW };
-  const look = ({ lam, stretch }) => {
-    if (Object.hasOwn(LAMBDAS_OF_ENGINE, lam)) view.lam = lam;
-    if (stretch > 0 && Number.isFinite(stretch)) view.stretch = stretch;
-  };
-  if (addressed) look(addressed);
+  if (addressed) Object.assign(view, addressed.view);
   const history = [];
-  const solved = new Set();
   const score = makeScore();
   let [results, quick, portrait, plane, pixels] = [null, null, null, null, null];
   let [busy, pending, started, drawnAt, picture, addressing] = [false, false, 0, 0, "world", 0];
   let seen = null; // what the picture of the runs was last drawn from; it stays, dimmed, until there is something newer
   let onPage = false; // no worker: trained beside the page
-  let [mode, prediction, varied] = ["run", null, "batch_size"];
+  let [mode, varied] = ["run", "batch_size"];
   let ofSweep = null; // the two ends of the newest sweep, until a control is moved; else the newest two runs are shown
   let answered = false; // whether the line above the picture is a sweep's
   let job = settings; // what is being trained; settings may have moved on meanwhile
   let touched = addressed !== null; // the address of the page is the reader's until a control is moved
 
   // --- controls
-  const controls = makeControls(uid, { now: () => settings, change, said: (words) => { if (words) note.textContent = words; } });
+  const controls = makeControls(uid, { now: () => settings, change });
   const train = button("Train", () => press("run"));
   const play = button("Play slowly", () => press(mode === "play" && busy ? "pause" : "play"));
   const single = button("One epoch", () => press("step"));
   const reset = button("Reset and train", () => {
-    leave();
+    acted("you pressed “Reset and train”");
     [settings, touched] = [sane({ world: settings.world }), true];
     Object.assign(view, FIRST_VIEW);
     begin("run");
   }, { class: "lab-main" });
   const status = make("output", { class: "lab-status", "aria-live": "polite" });
-  const note = make("p", { class: "lab-note", role: "status" });
-  const progress = make("progress", { max: 1, value: 0, "aria-label": "epochs trained" });
-  const way = make("p", { class: "lab-way", "aria-hidden": "true" }); // live while it trains; the status speaks once, at the end
-  const asksRun = checkbox(`${uid}-guess`, "predict before I train", false);
-  const asker = makeAsker(`${uid}-run`, OF_A_RUN);
+  const notices = makeNotices();
+  const ways = [0, 1].map(() => makeProgress("epochs trained", "Networks train in a moment.")); // beside the buttons above, and those in the fold
+  const bet = makeBet(uid, train, score);
   const verdict = make("p", { class: "lab-verdict", role: "status" });
   const sweeper = makeSweeper(uid, {
     now: () => settings,
     put(next) { settings = next; },
     train() { [busy, pending] = [false, false]; begin("run"); },
+    acted() { notices.tell({ ended: bet.close("you asked for a sweep"), refused: "" }); },
     begins(key) { [touched, verdict.textContent, ofSweep, answered] = [true, "", null, true]; charts[0].look(key); vary(key); },
     shows(key, pairs) { ofSweep = endsOf(key, pairs); },
-    judged(said, meant) {
-      verdict.textContent = meant ? score(OF_A_SWEEP, said, meant) : "Which end is the flatter could not be told, so what you expected is not scored.";
-    },
+    ended: (words) => notices.tell({ ended: words }),
+    judged(said, found) { verdict.textContent = score(OF_A_SWEEP, said, outcomeOfSweep(found)); },
   });
 
   // --- pictures
@@ -63,7 +56,7 @@ function assemble({ model, root }) {
   const bars = make("svg", { role: "img", "aria-labelledby": `${uid}-bars-title ${uid}-bars-desc` }, ...waiting(`${uid}-bars`));
   const barsNote = make("p", { class: "lab-below" });
   const runs = make("svg", { role: "img", "aria-labelledby": `${uid}-runs-title` }, ...waiting(`${uid}-runs`));
-  const shown = chooser(`${uid}-picture`, "picture", { world: "the runs", plane: "their weights", losses: "the way down" }, "world", (name) => { picture = name; update("runs"); });
+  const shown = chooser(`${uid}-picture`, "picture", { world: "the networks", plane: "their weights", losses: "the way down" }, "world", (name) => { picture = name; update("runs"); });
   const looks = makeView(uid, (moved) => {
     touched = true;
     Object.assign(view, moved);
@@ -73,7 +66,7 @@ function assemble({ model, root }) {
   const gauge = make("div", { class: "lab-gauge", role: "img", "aria-label": "nothing has been trained yet" });
   const table = make("table");
   const python = make("code");
-  const challenges = CHALLENGES.map(({ ask: text }) => make("li", {}, make("span", { class: "lab-tick", "aria-hidden": "true" }, "○"), ` ${text} `, make("em", {})));
+  const challenges = makeChallenges();
   const charts = [["batch_size", "trace"], ["trace", "gap"]].map(([across, up], i) => makeChart(`${uid}-h${i}`, across, up, () => {
     if (i === 0) vary(charts[0].across);
     update("charts");
@@ -81,25 +74,28 @@ function assemble({ model, root }) {
   const legend = make("ul", { class: "lab-legend lab-groups" });
   const clear = button("Clear the history", () => {
     history.length = 0;
-    if (!sweeper.going()) { leave(); sweeper.compares(newestLine(null)); }
+    if (!sweeper.going()) { acted("you cleared the history"); sweeper.compares(newestLine(null)); }
     update("charts", "evidence");
   });
 
   // --- what happens
   const vary = (key) => { if (Object.hasOwn(CONTROLS, key)) varied = key; };
   function change(part) {
-    leave();
+    acted(causeOf(part));
     touched = true;
-    settings = sane({ ...settings, ...part });
-    if (asksRun.input.checked && history.length) {
+    const asked = { ...settings, ...part };
+    settings = sane(asked);
+    refuse(refused(asked));
+    if (bet.wanted() && history.length) {
       remember();
       update("view");
       status.textContent = "Press Train, and say first what you expect.";
+      notices.tell({ ended: [notices.said.ended, "Nothing trains until you press Train, under “More controls”."].filter(Boolean).join(" ") });
     } else begin("run");
   }
   function begin(how) {
     remember();
-    note.textContent = onPage ? ON_PAGE : "";
+    notices.tell({ trouble: onPage ? ON_PAGE : "" });
     update("view");
     if (busy && performance.now() - started < 1500 && how === "run" && mode === "run") { pending = true; return; }
     [busy, pending, started, mode] = [true, false, performance.now(), how];
@@ -109,14 +105,11 @@ function assemble({ model, root }) {
     trainer.train(job, how);
   }
   function press(how) {
-    leave();
+    acted({ run: "you pressed “Train”", step: "you pressed “One epoch”" }[how] ?? "you pressed “Play slowly”");
     touched = true;
     const before = history.at(-1);
-    if (how === "run" && asksRun.input.checked && before) {
-      asker.ask("Against the run before, the gap will", train, (said) => {
-        prediction = said && { said, before };
-        begin("run");
-      });
+    if (how === "run" && before && bet.wanted()) {
+      bet.ask(before, () => begin("run"));
       return;
     }
     const going = portrait !== null && portrait.epoch > 0 && !(results && isWhole(results));
@@ -130,10 +123,14 @@ function assemble({ model, root }) {
   }
   const isWhole = ({ reached, epochs }) => reached === true || epochs === job.epochs;
 
-  function leave() { // a sweep or a question that something else has taken the place of
-    asker.close();
-    sweeper.leave();
+  function acted(why) { // a sweep or a question that something else takes the place of, and what was said before
+    const ended = [sweeper.leave(why), bet.close(why)].filter(Boolean).join(" ");
     [ofSweep, answered] = [null, false];
+    notices.tell({ ended, refused: "" });
+  }
+  function refuse(words) {
+    notices.tell({ refused: words });
+    model.set("refused", words);
   }
 
   function finish() {
@@ -144,15 +141,14 @@ function assemble({ model, root }) {
       if (again >= 0) history.splice(again, 1); // one setting is one run, however often it is trained
       history.push(entry);
       sweeper.take(entry);
-      judge();
-      if (prediction) verdict.textContent = score(OF_A_RUN, prediction.said, direction(prediction.before.results, results, "gap"));
+      challenges.judge(history);
+      write(verdict, bet.judge(entry) || verdict.textContent);
       if (!answered) sweeper.compares(newestLine(newestTwo(history)));
       update("charts", "evidence");
     } else {
       sweeper.lose(job, "it never fell to the training loss");
-      setAside();
+      setAside("the run never fell to the training loss, or has not come to its end");
     }
-    prediction = null;
     if (isWhole(results)) {
       const { test_losses, ...kept } = results;
       model.set("results", { ...kept, losses: results.losses.map((v) => Number(v.toPrecision(6))), settings: { ...job } });
@@ -161,30 +157,26 @@ function assemble({ model, root }) {
     if (pending) begin("run");
     else sweeper.advance();
   }
-  function setAside() { // hints of the run before would be read as of this one
-    challenges.forEach((item, i) => { if (!solved.has(i)) item.lastChild.textContent = "(this run is not whole, so it is not judged)"; });
-  }
-  function judge() {
-    CHALLENGES.forEach((challenge, i) => {
-      const outcome = judged(challenge, history.at(-1), history.slice(0, -1));
-      if (outcome === true) solved.add(i);
-      challenges[i].lastChild.textContent = solved.has(i) ? "" : `(${outcome})`;
-      challenges[i].firstChild.textContent = solved.has(i) ? "●" : "○";
-      challenges[i].classList.toggle("lab-solved", solved.has(i));
-    });
+  function setAside(why) { // hints of the run before would be read as of this one
+    challenges.aside();
+    write(verdict, bet.judge(null, why) || verdict.textContent);
   }
   function heard(data) {
-    if (data.where === "page") [onPage, note.textContent] = [true, ON_PAGE];
+    if (data.where === "page") {
+      onPage = true;
+      notices.tell({ trouble: ON_PAGE });
+    }
     if (data.problem || data.broken) {
-      leave();
-      [note.textContent, busy] = [data.problem ?? `The computation stopped: ${data.broken}`, false];
+      acted("the computation stopped");
+      busy = false;
+      notices.tell({ trouble: data.problem ?? `The computation stopped: ${data.broken}` });
     }
     [portrait, quick, plane] = [data.portrait ?? portrait, data.quick ?? quick, data.plane ?? plane];
     if (data.portrait) update("runs");
     if (data.quick) update("bars");
     if (data.diverged) {
       busy = false;
-      setAside();
+      setAside("the run diverged");
       status.textContent = `The runs diverged in epoch ${data.diverged}: a weight is no longer finite. Lower the learning rate.`;
       if (pending) begin("run");
       else {
@@ -218,8 +210,9 @@ function assemble({ model, root }) {
       write(play, mode === "play" && busy ? "Pause" : "Play slowly");
       root.classList.toggle("lab-busy", busy);
       root.classList.toggle("lab-stale", !results && !quick); // what still stands there is of the run before
-      progress.value = progressOf(portrait, job);
-      write(way, wayOf(portrait, job, busy ? history.at(-1)?.results : null));
+      const share = progressOf(portrait, job);
+      for (const way of ways) way.at(share, wayOf(portrait, job, busy ? history.at(-1)?.results : null));
+      sweeper.follow(busy ? share : 0);
       looks.follow(view);
       write(python, asPython(results && !busy ? { ...job, epochs: results.reached === null ? results.epochs : job.epochs } : settings));
     },
@@ -258,32 +251,29 @@ function assemble({ model, root }) {
   });
 
   // --- put together
-  const scrolled = (words, content) => make("div", { class: "lab-scroll", role: "region", tabindex: 0, "aria-label": words }, content);
   root.setAttribute("role", "group");
   root.setAttribute("aria-label", "The laboratory");
   root.replaceChildren(
     make("div", { class: "lab-question" },
-      make("div", { class: "lab-row lab-sweeps" }, ...sweeper.buttons, sweeper.asks),
-      make("div", { class: "lab-words" }, sweeper.answer, verdict, sweeper.asker),
-      make("div", { class: "lab-evidence" }, evidence, evidenceKey),
+      make("div", { class: "lab-row lab-sweeps" }, ...sweeper.buttons, controls.stop),
+      make("div", { class: "lab-row lab-sweeping" }, sweeper.asks, sweeper.again, sweeper.progress),
+      make("div", { class: "lab-words" }, notices.node, sweeper.answer, verdict, sweeper.asker),
+      make("div", { class: "lab-evidence" }, evidenceKey, evidence),
       sweeper.details,
-      sweeper.again,
       make("details", {}, make("summary", {}, "Flatness and gap as a table"), scrolled("flatness and gap in numbers", evidenceRows))),
     make("div", { class: "lab-row lab-buttons" }, controls.world, reset),
+    ways[0].node,
     controls.first,
-    progress,
-    way,
-    note,
     make("div", { class: "lab-stage" },
       make("div", { class: "lab-panel" }, shown.node, runs),
-      make("div", { class: "lab-panel lab-bars" }, bars, barsLegend(), barsNote)),
+      make("div", { class: "lab-panel lab-bars" }, barsLegend(), bars, barsNote)),
     gauge,
     status,
     make("details", { class: "lab-more" }, controls.summary,
-      make("div", { class: "lab-row" }, train, play, single, asksRun.node, controls.stop), asker.node, looks.node, controls.folded),
+      make("div", { class: "lab-row" }, train, play, single, bet.asks), ways[1].node, bet.node, looks.node, controls.folded),
     make("details", {}, make("summary", {}, "Other axes"),
-      make("div", { class: "lab-stage" }, ...charts.map(({ node }) => node)), make("div", { class: "lab-row" }, legend, clear)),
-    make("details", { open: "" }, make("summary", {}, "Five challenges"), make("ol", { class: "lab-challenges" }, ...challenges)),
+      make("div", { class: "lab-row" }, legend, clear), make("div", { class: "lab-stage" }, ...charts.map(({ node }) => node))),
+    make("details", { open: "" }, make("summary", {}, "Five challenges"), make("ol", { class: "lab-challenges" }, ...challenges.nodes)),
     make("details", { class: "lab-numbers" }, make("summary", {}, "The numbers as a table"), scrolled("numbers of the newest run", table)),
     make("details", {}, make("summary", {}, "The same run in Python"), make("p", {}, ...copierOf(python)), make("pre", {}, python)),
   );
@@ -292,12 +282,15 @@ function assemble({ model, root }) {
   const trainer = makeTrainer(model, heard);
   const digitsReady = () => digitsText(model).then((text) => { pixels = THIS_ENGINE.unpack(text); update("runs"); }, () => {});
   const fromKernel = () => {
-    const next = sane(model.get("settings"));
-    if (JSON.stringify(next) === JSON.stringify(settings)) return;
-    leave();
-    settings = next;
-    begin("run");
-    note.textContent ||= refused(model.get("settings"));
+    const [given, next] = [model.get("settings"), sane(model.get("settings"))];
+    if (JSON.stringify(given) === JSON.stringify(settings)) return;
+    if (JSON.stringify(next) !== JSON.stringify(settings)) {
+      acted("Python set other settings");
+      settings = next;
+      begin("run");
+    }
+    if (refused(given)) refuse(refused(given));
+    remember(); // Python reads what is used
   };
   const given = () => { // results of a run that Python trained
     const measured = model.get("results");
@@ -307,11 +300,11 @@ function assemble({ model, root }) {
   };
   model.on("change:settings", fromKernel);
   model.on("change:results", given);
-  const within = (node, low, high) => Math.max(low, Math.min(node.clientWidth, high));
+  const within = (node, high) => Math.max(240, Math.min(node.clientWidth, high));
   const measureWidths = () => {
-    [widths.runs, widths.bars] = [within(runs.parentElement, 260, 400), within(bars.parentElement, 300, 560)];
-    widths.evidence = within(evidence.parentElement, 280, 760);
-    widths.charts = charts.map(({ node }) => within(node, 240, 480));
+    [widths.runs, widths.bars] = [within(runs.parentElement, 400), within(bars.parentElement, 560)];
+    widths.evidence = within(evidence.parentElement, 760);
+    widths.charts = charts.map(({ node }) => within(node, 480));
   };
   measureWidths();
   controls.follow(settings);
@@ -320,13 +313,23 @@ function assemble({ model, root }) {
   display(bars, emptyBars(uid, CLASSES_OF_ENGINE[settings.world], widths.bars, 6));
   const redraw = new ResizeObserver(() => { measureWidths(); update("runs", "bars", "charts", "evidence"); });
   redraw.observe(root);
-  const sent = () => { const now = fromAddress(location.hash); if (now) { leave(); settings = now.settings; look(now); begin("run"); note.textContent ||= now.refused; } };
+  const sent = () => {
+    const now = fromAddress(location.hash);
+    if (!now) return;
+    acted("the address of the page changed");
+    settings = now.settings;
+    Object.assign(view, now.view);
+    begin("run");
+    refuse(now.refused);
+  };
   if (model.asset) addEventListener("hashchange", sent);
   if (model.asset) digitsReady();
+  refuse(addressed ? addressed.refused : refused(model.get("settings")));
   if (model.get("results")?.source === "python") given();
   else begin("run");
-  note.textContent ||= addressed ? addressed.refused : refused(model.get("settings"));
+  const unlink = skipLink(model, "Skip to the laboratory", sweeper.buttons[0]);
   return () => {
+    unlink();
     trainer.close();
     redraw.disconnect();
     clearTimeout(addressing);

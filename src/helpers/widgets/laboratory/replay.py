@@ -78,17 +78,29 @@ def replay(
 
     Args:
         world, n, label_noise, toy_noise: of the data, see ``worlds.roles``.
-        batch_size, lr, momentum, epochs: of SGD; a last batch that is not full is dropped.
+        batch_size, lr, momentum, epochs: of SGD, batch_size at most n; a last batch that is not full is dropped.
         stop_loss: if above 0, training ends after the first epoch whose training loss, in nats, the mean over its steps
             and the four runs, lies below it, and after ``epochs`` in any case; settings are so compared at equal fit.
         width: hidden units.
-        temperature: above 0, each step adds N(0, 2 lr temperature I); momentum is then left out (``langevin``).
+        temperature: above 0, each step adds N(0, 2 lr temperature I); momentum must then be 0 (``langevin``).
         seed: of data, initial weights, orders and noise.
 
     Raises:
-        ValueError: if a number is out of range, or ``stop_loss`` is given with a temperature.
+        ValueError: if a number is out of range, or ``stop_loss`` or momentum is given with a temperature.
         training.Diverged: if a weight stops being finite.
     """
+    if not 1 <= batch_size <= n:
+        raise ValueError(f"batch_size must be 1 to n = {n}, not {batch_size}")
+    for name, value, fits in (
+        ("lr", lr, lr > 0),
+        ("momentum", momentum, 0 <= momentum < 1),
+        ("epochs", epochs, epochs >= 1),
+        ("temperature", temperature, temperature >= 0),
+    ):
+        if not fits:
+            raise ValueError(f"{name} is out of range: {value}")
+    if temperature > 0 and momentum > 0:
+        raise ValueError("momentum must be 0 where temperature is above 0: Langevin's steps have none")
     if not stop_loss >= 0:
         raise ValueError(f"stop_loss must be 0, or a training loss in nats to stop at, not {stop_loss}")
     if stop_loss > 0 and temperature > 0:
@@ -103,7 +115,7 @@ def replay(
     sources = [Generator(seed, STREAMS["orders"] + r) for r in range(RUNS)]
     orders = ([torch.from_numpy(source.permutation(n)) for source in sources] for _ in range(epochs))
     done = trained(
-        first, data, orders, batch_size=min(batch_size, n), lr=lr, momentum=0.0 if temperature > 0 else momentum,
+        first, data, orders, batch_size=batch_size, lr=lr, momentum=momentum,
         temperature=temperature, noise=[Generator(seed, STREAMS["noise"] + r) for r in range(RUNS)],
         stop_loss=stop_loss,
     )  # fmt: skip

@@ -75,9 +75,9 @@ function planeMarks({ paths, share }, ghost, size) {
       ];
     }),
     mark("path", { d: `M${start[0] - 5} ${start[1]}h10M${start[0]} ${start[1] - 5}v10`, class: "lab-start" }),
-    ...(ghost * size > (room * size) / 2 ? [mark("text", { x: 6, y: 14, class: "lab-small" }, "the ghost's first ring is larger than this frame")] : []),
-    mark("text", { x: 6, y: size - 22, class: "lab-small" }, "cross: start; dots: ends; rings: the ghost's one and two σ√T"),
-    mark("text", { x: 6, y: size - 8, class: "lab-small" }, `${Math.round(100 * share)} % of the movement lies in this plane`),
+    ...(ghost * size > (room * size) / 2 ? [mark("text", { x: 6, y: 42, class: "lab-small" }, "the ghost's first ring is larger than this frame")] : []),
+    mark("text", { x: 6, y: 14, class: "lab-small" }, "cross: start; dots: ends; rings: the ghost's one and two σ√T"),
+    mark("text", { x: 6, y: 28, class: "lab-small" }, `${Math.round(100 * share)} % of the movement lies in this plane`),
   ];
 }
 
@@ -92,6 +92,7 @@ function lossMarks(losses, { epochs: most, stop_loss, world }, size) {
       .map((v) => mark("line", { x1: box.left, x2: box.right, y1: y(v), y2: y(v), class: "lab-cap" })),
     mark("path", { d: losses.map((v, i) => `${i ? "L" : "M"}${x(i + 1).toFixed(1)} ${y(v).toFixed(1)}`).join(""), class: "lab-path lab-run0" }),
     mark("text", { x: size / 2, y: size - 6, "text-anchor": "middle" }, `training loss, nats, over ${epochs} epochs`),
+    ...(losses.some((v) => v < 1e-4 || v > 10) ? [mark("text", { x: box.right, y: box.top + 10, "text-anchor": "end", class: "lab-small" }, "what lies beyond the axis is drawn at its end")] : []),
   ];
 }
 
@@ -106,14 +107,16 @@ function canDraw(kind, { portrait, plane, pixels, ghost }) {
 function runsPicture(kind, uid, drawn, size) {
   const { job, portrait, plane, pixels, ghost } = drawn;
   const digits = job.world === "digits";
-  const titles = { world: digits ? "Test digits that runs get wrong, those of most runs first" : "Training data of one run, and the boundaries of all four",
-    plane: "The four runs in the plane where they move most, with the ghosts of the closed form", losses: "Training loss" };
+  const titles = { world: digits ? "Test digits that networks get wrong, those of most networks first" : "Training data of one network, and the boundaries of all",
+    plane: "The networks in the plane where they move most, with the ghosts of the closed form", losses: "Training loss" };
+  const high = kind === "world" && digits ? Math.ceil(size * 0.75) : size;
   const marks = () => {
-    if (!canDraw(kind, drawn)) return [];
+    if (!canDraw(kind, drawn)) return [mark("rect", { x: 0.5, y: 0.5, width: size - 1, height: high - 1, class: "lab-paper" }),
+      mark("text", { x: size / 2, y: high / 2, "text-anchor": "middle", class: "lab-small" }, "drawn once networks have trained")];
     if (kind === "losses") return lossMarks(portrait.losses, job, size);
     if (kind === "plane") return planeMarks(plane, ghost, size);
     return portrait.boundaries ? boundaryMarks(portrait, size) : mistakeMarks(portrait, pixels, size);
   };
-  return { width: size, height: kind === "world" && digits ? Math.ceil(size * 0.75) : size,
+  return { width: size, height: high,
     marks: [mark("title", { id: `${uid}-runs-title` }, titles[kind]), ...marks()] };
 }

@@ -55,12 +55,25 @@ function sane(given) {
   return settings;
 }
 
+// What a value became, and why, in words; "" where it was taken as it is.
+function becameOf(key, value, taken) {
+  if (!Object.hasOwn(taken, key)) return `“${key.slice(0, 20)}” is no setting and was left out`;
+  const now = taken[key];
+  if (String(value).trim() === String(now) || (isNumber(value) && Number(value) === now)) return "";
+  if (key === "world") return `world “${String(value).slice(0, 20)}” is none and became ${now}`;
+  const name = CONTROLS[key]?.label ?? key;
+  if (!isNumber(value)) return `${name} “${String(value).slice(0, 20)}” is no number and became ${format(now, 10)}`;
+  if (taken.temperature > 0 && key === "momentum") return "momentum became 0, for Langevin's steps have none";
+  if (taken.temperature > 0 && key === "stop_loss") return "no training loss stops noisy steps, for their certificate is for a number of steps that is fixed beforehand";
+  if (key === "batch_size" && now === taken.n && Number(value) > now) return `${name} ${value} became ${now}, for there are no more examples`;
+  if (Math.round(Number(value)) === now) return `${name} ${value} became the whole number ${now}`;
+  return `${name} ${value} is out of range and became ${format(now, 10)}`;
+}
+
 // What of a setting from anywhere could not be taken as it was given, in words; "" where all of it was.
 function refused(given) {
   const taken = sane(given);
-  const name = (key) => CONTROLS[key]?.label ?? key;
-  const words = Object.entries(given ?? {}).filter(([key, value]) => Object.hasOwn(taken, key) && String(value).trim() !== String(taken[key]) && Number(value) !== taken[key])
-    .map(([key, value]) => (key !== "world" && isNumber(value) ? `${name(key)} ${value} is out of range and became ${format(taken[key], 10)}` : `${name(key)} “${String(value).slice(0, 20)}” is none and became ${taken[key]}`));
+  const words = Object.entries(given ?? {}).map(([key, value]) => becameOf(key, value, taken)).filter(Boolean);
   return words.length ? `Not every setting can be trained: ${words.join("; ")}.` : "";
 }
 
@@ -72,10 +85,22 @@ function toAddress(settings, view) {
   return MARK + parts.join("&");
 }
 
+// The view of an address, {lam, stretch} where they are ones, and a sentence on those that are none.
+function viewFrom({ lam, stretch }) {
+  const [view, words] = [{}, []];
+  if (isNumber(lam ?? null) && Object.hasOwn(LAMBDAS_OF_ENGINE, Number(lam))) view.lam = Number(lam);
+  else if (lam !== undefined) words.push(`lam ${lam.slice(0, 20)} is none of 0 to ${LAMBDAS_OF_ENGINE.length - 1}`);
+  const [low, high] = [STRETCH.value(0), STRETCH.value(STRETCH.steps)];
+  if (Number(stretch) >= low && Number(stretch) <= high) view.stretch = Number(stretch);
+  else if (stretch !== undefined) words.push(`stretch ${stretch.slice(0, 20)} is none from ${format(low)} to ${format(high)}`);
+  return { view, refused: words.length ? `${words.join("; ")}: left as it was.` : "" };
+}
+
 function fromAddress(hash) {
   if (!hash.startsWith(MARK)) return null;
-  const parts = Object.fromEntries(new URLSearchParams(hash.slice(MARK.length)));
-  return { settings: sane(parts), refused: refused(parts), lam: Number(parts.lam ?? NaN), stretch: Number(parts.stretch ?? NaN) };
+  const { lam, stretch, ...parts } = Object.fromEntries(new URLSearchParams(hash.slice(MARK.length)));
+  const seen = viewFrom({ lam, stretch });
+  return { settings: sane(parts), view: seen.view, refused: [refused(parts), seen.refused].filter(Boolean).join(" ") };
 }
 
 // The cell that repeats a run with the package.

@@ -6,20 +6,31 @@ const SWEEPS = {
   lr: () => [0.01, 0.03, 0.1, 0.3, 0.6],
 };
 
+// The training loss that a second sweep trains every setting to: so that all may reach it, twice the least that the first one
+// ended at, and so low that an epoch moves little; at most half of a guess's, above which networks count as untrained.
+function commonLoss(rows) {
+  const { classes } = rows[0].results;
+  const stops = CONTROLS.stop_loss.stops().filter((v) => v < 0.5 * Math.log(classes));
+  const wanted = Math.max(0.03, 2 * Math.min(...rows.map(({ results }) => results.train_loss)));
+  return stops.find((v) => v >= wanted) ?? stops.at(-1);
+}
+
 // ---- what a reader expects
 
 const SKIP = { skip: ["Skip", "Escape"] };
-// A question's answers, each with its button and its key, and how what was said and what came of it are told.
+// A question's answers, each with its button and its key; which of them says that it cannot be told; how a bet and what came
+// of it are told.
 const OF_A_RUN = {
-  answers: { rises: ["↑ rise", "ArrowUp"], stays: ["= stay", "="], falls: ["↓ fall", "ArrowDown"], ...SKIP },
-  told: (said, truth) => `You said that the gap ${said}; it ${{ rises: "rose", stays: "stayed, as far as can be told", falls: "fell" }[truth]}.`,
+  tie: "stays",
+  answers: { rises: ["↑ rise", "ArrowUp"], stays: ["= be too close to tell", "="], falls: ["↓ fall", "ArrowDown"], ...SKIP },
+  expected: (said) => `You expected the gap ${{ rises: "to rise", stays: "to be too close to tell", falls: "to fall" }[said]}.`,
+  came: (state) => ({ rises: "It rose.", stays: "It is too close to tell.", falls: "It fell." })[state],
 };
 const OF_A_SWEEP = {
+  tie: "same",
   answers: { smaller: ["↓ a smaller gap", "ArrowDown"], same: ["= no clear difference", "="], larger: ["↑ a larger gap", "ArrowUp"], ...SKIP },
-  told(said, truth) {
-    const words = { smaller: "a smaller gap", same: "no clear difference in the gap", larger: "a larger gap" };
-    return `For the flatter networks you expected ${words[said]}, and there is ${words[truth]}.`;
-  },
+  expected: (said) => `You expected ${{ smaller: "a smaller gap", same: "no clear difference", larger: "a larger gap" }[said]}.`,
+  came: (state) => ({ smaller: "It is smaller.", same: "There is none.", larger: "It is larger." })[state],
 };
 
 // Asks what is expected: one click or one key. `heard` gets the word, or null for a skip.
@@ -46,101 +57,124 @@ function makeAsker(uid, { answers }) {
       question.textContent = text;
       node.hidden = false;
       buttons[0].focus({ preventScroll: true });
+      buttons.at(-1).scrollIntoView({ block: "nearest" });
     },
     close() { node.hidden = true; },
-  };
-}
-
-// The score of all predictions so far, in words.
-function makeScore() {
-  let [right, all] = [0, 0];
-  return ({ told }, said, truth) => {
-    all += 1;
-    right += said === truth ? 1 : 0;
-    return `${told(said, truth)} Right in ${right} of ${all} so far.`;
   };
 }
 
 // ---- the sweep as it runs
 
 // Trains one setting after another at the seed of the page, then both ends at seeds after it; answers after each seed, and
-// comes home to where it began. What it needs of the laboratory: now() and put(settings), train() for what was put,
-// begins(key), shows(key, pairs) for the picture, and judged(said, meant); `meant` is null where no seed could tell which
-// end is the flatter.
+// comes home to where it began. What it needs of the laboratory: now() and put(settings), train() for what was put, acted()
+// when a reader presses a button of it, begins(key), shows(key, pairs) for the picture, ended(words) where one sweep takes
+// the place of another, and judged(said, verdict).
 function makeSweeper(uid, lab) {
   let sweep = null;
   const asks = checkbox(`${uid}-asks`, "ask me before a sweep", true);
   const asker = makeAsker(`${uid}-sweep`, OF_A_SWEEP);
   const verdict = make("strong", {}, "Does flatter mean a smaller gap?");
+  const rest = make("span", { class: "lab-rest" });
   const details = make("p", { class: "lab-details" }, "A sweep trains one setting after another, then its two ends on four more seeds, and answers above.");
-  const answer = make("output", { class: "lab-answer", "aria-live": "polite" }, verdict);
-  const say = (strong, rest) => { write(verdict, strong); write(details, rest); };
+  const answer = make("output", { class: "lab-answer", "aria-live": "polite" }, verdict, rest);
+  const progress = makeProgress("the sweep", "No sweep is running.");
+  const say = (strong, more, small = "") => {
+    write(verdict, strong);
+    write(rest, small);
+    write(details, more);
+  };
   const again = button("Sweep again, all to one training loss", () => {
-    lab.put(sane({ ...lab.now(), ...STOP_AT_LOSS }));
-    begin(again.dataset.key, false);
+    lab.acted();
+    begin(again.dataset.key, { stop_loss: Number(again.dataset.loss), epochs: MOST_EPOCHS });
   }, { class: "lab-again", hidden: "" });
   const label = (key) => (sweep?.key === key ? "Stop the sweep" : `Sweep the ${CONTROLS[key].label}`);
-  const buttons = Object.keys(SWEEPS).map((key) => button(label(key), () => press(key), key === "batch_size" ? { class: "lab-main" } : {}));
+  const buttons = Object.keys(SWEEPS).map((key) => button(label(key), () => press(key), { id: `${uid}-sweep-${key}`, class: key === "batch_size" && "lab-main" }));
 
   function press(key) {
     const going = sweep?.key;
-    leave();
-    if (going === key) lab.train(); // stopped
-    else begin(key, asks.input.checked);
+    lab.acted();
+    const words = leave(going === key ? "you stopped it" : "you asked for another");
+    if (going === key) lab.train();
+    else begin(key);
+    if (words && going) lab.ended(words);
   }
-  function begin(key, asked) {
+  // Asks, where asking is wanted, and begins; `part` is what this sweep sets besides.
+  function begin(key, part = {}) {
     again.hidden = true;
+    progress.node.hidden = false;
     asker.close();
-    const [values, from] = [SWEEPS[key](lab.now()), buttons[Object.keys(SWEEPS).indexOf(key)]];
-    const ends = [values[0], values.at(-1)];
+    const aims = sane({ ...lab.now(), ...part });
+    const values = SWEEPS[key](aims);
     const start = (said) => {
+      lab.put(aims);
       lab.begins(key);
       answer.setAttribute("aria-live", "polite");
-      const home = lab.now();
-      const seeds = Array.from({ length: SEEDS }, (_, i) => (home.seed + i) % 2 ** 32);
-      const left = [...values.map((value) => [value, home.seed]), ...seeds.slice(1).flatMap((seed) => ends.map((value) => [value, seed]))];
-      sweep = { key, said, home, left, ends, seeds, values, count: left.length, entries: [], lost: [] };
+      const seeds = Array.from({ length: SEEDS }, (_, i) => (aims.seed + i) % 2 ** 32);
+      sweep = { key, said, home: aims, left: values.map((value) => [value, aims.seed]), ends: null, seeds, values, done: 0, count: values.length + 2 * (SEEDS - 1), entries: [], lost: [] };
       advance();
     };
-    if (asked) asker.ask(`Of ${CONTROLS[key].label} ${ends[0]} and ${ends[1]}, the one whose networks are flatter will have`, from, start);
+    const alike = aims.stop_loss > 0 ? `, each trained to a loss of ${format(aims.stop_loss)},` : ",";
+    if (asks.input.checked) {
+      const from = buttons[Object.keys(SWEEPS).indexOf(key)];
+      asker.ask(`Of ${CONTROLS[key].label} ${values[0]} and ${values.at(-1)}${alike} the one whose networks are flatter will have`, from, start);
+    }
     else start(null);
   }
   const rows = () => sweep.entries.filter(({ settings }) => settings.seed === sweep.home.seed);
-  const pairs = () => sweep.seeds.map((seed) => sweep.ends.map((end) => sweep.entries.find(({ settings }) => settings.seed === seed && settings[sweep.key] === end)))
-    .filter((pair) => pair.every(Boolean));
+  const pairs = () => (!sweep.ends ? [] : sweep.seeds.map((seed) => sweep.ends.map((end) => sweep.entries.find(({ settings }) => settings.seed === seed && settings[sweep.key] === end)))
+    .filter((pair) => pair.every(Boolean)));
   const lost = () => sweep.lost.map(({ value, seed, why }) => ({ value, why, ...(seed === sweep.home.seed ? {} : { seed }) }));
-  const answered = (asked) => answerOf(rows(), lost(), sweep.key, pairs(), asked);
+  // The first and the last setting that were trained go on to the other seeds.
+  function chooseEnds() {
+    const found = rows();
+    if (sweep.ends || found.length < 2) return;
+    sweep.ends = [found[0], found.at(-1)].map(({ settings }) => settings[sweep.key]);
+    sweep.left = sweep.seeds.slice(1).flatMap((seed) => sweep.ends.map((value) => [value, seed]));
+    lab.shows(sweep.key, pairs());
+  }
   function advance() { // to the next setting, or to the answer
     if (!sweep) return;
-    const { key, said, home, left, count, seeds, values } = sweep;
+    if (!sweep.left.length) chooseEnds();
+    const { key, said, home, left, count, seeds } = sweep;
     answer.setAttribute("aria-busy", left.length > 0);
     if (left.length) {
       const [value, seed] = left.shift();
+      sweep.done += 1;
+      sweep.at = `${CONTROLS[key].label} ${format(value)}, seed ${seed}`;
       lab.put(sane({ ...lab.now(), [key]: value, seed }));
-      const at = `${CONTROLS[key].label} ${format(value)}, seed ${seed}: run ${count - left.length} of ${count}.`;
-      const done = Math.max(count - left.length - 1 - values.length, 0) / 2 + 1;
-      if (count - left.length <= values.length) say("Sweeping:", at);
-      else say(`So far: ${headline(pairs())}`, `${Math.floor(done)} of ${seeds.length} seeds are trained. Sweeping: ${at}`);
+      follow(0);
+      if (pairs().length) say(`So far, the gap of the flatter networks is ${seedBySeed(verdictOf(pairs()))}.`, `The sweep goes on: ${sweep.at}.`);
+      else say("Sweeping: there is nothing to compare yet.", `${sweep.at}.`);
     } else {
-      const found = answered(seeds.length);
-      say(found.verdict, found.details);
-      if (said) lab.judged(said, meantOver(pairs()));
+      const found = answerOf(rows(), lost(), key, pairs(), seeds.length);
+      const replaced = sweep.ends?.filter((end, i) => end !== sweep.values.at(i ? -1 : 0));
+      say(found.verdict, `${found.details}${replaced?.length ? ` In place of an end that was left out stands ${replaced.map((v) => format(v)).join(" and ")}.` : ""}`, found.seeds);
+      if (said) lab.judged(said, verdictOf(pairs(), seeds.length));
+      progress.at(sweep.done / count, `${sweep.done} of ${count} trainings are done.`);
       again.hidden = home.stop_loss > 0 || home.temperature > 0 || rows().length < 2 || fitUnequally(rows()) === null;
-      again.dataset.key = key;
+      if (!again.hidden) {
+        [again.dataset.key, again.dataset.loss] = [key, commonLoss(rows())];
+        write(again, `Sweep again, all to one training loss: ${format(Number(again.dataset.loss))}`);
+      }
+      progress.node.hidden = !again.hidden;
       sweep = null;
       lab.put(home);
     }
     lab.train();
   }
-  function leave() {
+  // Ends a sweep or closes a question that something else takes the place of; what to say of that, or "".
+  function leave(why) {
+    const open = !asker.node.hidden;
     asker.close();
     answer.setAttribute("aria-busy", "false");
-    if (!sweep) return;
-    const words = `after ${sweep.count - sweep.left.length - 1} of ${sweep.count} runs.`;
-    if (pairs().length) say(answered().verdict, `The sweep was left ${words} ${answered().details}`);
-    else say("The sweep was left", words);
+    if (!sweep) return open ? `The question was closed and no sweep began, for ${why}.` : "";
+    const words = `The sweep of the ${CONTROLS[sweep.key].label} ended after ${sweep.done - 1} of ${sweep.count} trainings, for ${why}.`;
+    const found = pairs().length ? ` Until then: ${seedBySeed(verdictOf(pairs()))}.` : "";
+    say("The sweep was left before its end.", `${words}${found}`);
+    progress.at(0, "No sweep is running.");
     lab.put(sweep.home);
     sweep = null;
+    return words + found;
   }
   function lose(settings, why) { sweep?.lost.push({ value: settings[sweep.key], seed: settings.seed, why }); }
   function take(entry) { // a finished run; one that may not stand for its setting is lost
@@ -150,14 +184,18 @@ function makeSweeper(uid, lab) {
     else sweep.entries.push(entry);
     lab.shows(sweep.key, pairs());
   }
+  // How far it is, where `share` of the training that runs is done.
+  function follow(share) {
+    if (sweep) progress.at((sweep.done - 1 + share) / sweep.count, `Training ${sweep.done} of ${sweep.count}: ${sweep.at}.`);
+  }
   return {
-    buttons, asks: asks.node, asker: asker.node, answer, details, again,
+    buttons, asks: asks.node, asker: asker.node, answer, details, again, progress: progress.node,
     going: () => sweep !== null,
     name() { buttons.forEach((node, i) => write(node, label(Object.keys(SWEEPS)[i]))); },
     compares([strong, rest]) { // the newest two runs, of which the page's status speaks already
       answer.setAttribute("aria-live", "off");
       say(strong, rest);
     },
-    advance, leave, lose, take,
+    advance, leave, lose, take, follow,
   };
 }
