@@ -1,11 +1,13 @@
 """pyproject.toml, constraints.txt, environment.yml and the version numbers say the same thing."""
 
+import ast
+import json
 import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from itertools import chain
 from pathlib import Path
 
@@ -102,6 +104,31 @@ def test_only_pins_of_the_installed_version_are_hosted_elsewhere() -> None:
     (asking,) = [line for line in lines if "elsewhere" in line]
     assert asking.startswith("PIP_FIND_LINKS='elsewhere/torch/ elsewhere/torchvision/' ")
     assert asking.endswith(" --no-deps --no-index -c constraints.txt torch torchvision")
+
+
+def imports_of(path: Path) -> set[str]:
+    """The first names of all modules that a notebook's code imports."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    found = set()
+    for source in sources:
+        for node in ast.walk(ast.parse(re.sub(r"^(\s*)[%!].*", r"\1pass", source, flags=re.MULTILINE))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("notebook", sorted((ROOT / "book").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_imports_only_what_comes_with_the_package(notebook: Path) -> None:
+    """A reader has the package, as Colab's first cell installs it, and none of the extras."""
+    brought = set(closure([Requirement(text) for text in PROJECT["dependencies"]], {}))
+    givers = packages_distributions()
+    imports = imports_of(notebook)
+    assert imports
+    missing = [name for name in imports - sys.stdlib_module_names - {"helpers"} if not brought & set(map(canonicalize_name, givers.get(name, [])))]
+    assert missing == []
 
 
 def test_conda_users_get_the_same() -> None:
