@@ -11,7 +11,9 @@ $(if $(and $(TORCH_FROM),$(LOCKED)),$(error TORCH_FROM and LOCKED=1 exclude each
 TORCH_PAGES = $(TORCH_FROM)/torch/ $(TORCH_FROM)/torchvision/
 # An environment of another Python is no answer to a Python that is named.
 VERSION_OF := -c 'import sys; print(*sys.version_info[:2])'
-ifeq ($(origin PYTHON)$(wildcard $(BIN)/python)$(filter distclean clean help,$(MAKECMDGOALS)),command line$(BIN)/python)
+# It is named on the command line or in the environment.
+NAMED := $(filter command environment,$(firstword $(origin PYTHON)))
+ifeq ($(if $(NAMED),named)$(wildcard $(BIN)/python)$(filter distclean clean help,$(MAKECMDGOALS)),named$(BIN)/python)
 ifneq ($(shell $(PYTHON) $(VERSION_OF)),$(shell $(BIN)/python $(VERSION_OF)))
 $(error $(VENV) was made by another Python than $(PYTHON): run make distclean, then this again)
 endif
@@ -42,13 +44,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  { echo "'$(PYTHON)' cannot make a virtual environment: install its venv module (on Debian: apt install python3-venv)."; exit 1; }
 	$(if $(TORCH_FROM),PIP_FIND_LINKS='$(TORCH_PAGES)' $(BIN)/python -m pip install --quiet --no-deps --no-index -c constraints.txt torch torchvision)
 	$(if $(LOCKED),$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,test,cluster,lab]'
+	$(BIN)/python -m pip install --quiet $(if $(LOCKED),--no-deps --no-build-isolation) -c constraints.txt -e '.[book,test,cluster,lab]'
 	@touch $@
 
-# Built from nothing each time: an unchanged notebook must still run again when a helper or an artefact changed. The
-# notebooks run side by side into a cache, from which the pages are written; one that fails is told by the second step.
+# No altered artefact is printed. Then all is built from nothing each time: an unchanged notebook must still run again when
+# a helper or an artefact changed. The notebooks run side by side into a cache, from which the pages are written; one that
+# fails is told by the step after it.
 RUNS := _build/.jupyter_cache
 book: $(INSTALLED)
+	$(BIN)/python -m helpers verify
 	rm -rf _build/html _build/.doctrees $(RUNS) && mkdir -p $(RUNS)
 	$(BIN)/jcache notebook -p $(RUNS) add $(NOTEBOOKS)
 	$(BIN)/jcache project -p $(RUNS) execute --executor local-parallel --timeout 900
@@ -76,7 +80,7 @@ pdf: $(INSTALLED)
 # One version number, that of pyproject.toml; a test holds the package, CITATION.cff and the Colab cells to it.
 release: book pdf
 	rm -rf dist && mkdir dist
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python -m pip wheel --quiet $(if $(LOCKED),--no-build-isolation) --no-deps --wheel-dir dist .
 	tar -C _build -czf dist/flatness-and-information-html.tar.gz html
 	cp _build/flatness-and-information.pdf CITATION.cff dist/
 	@ls -l dist

@@ -10,6 +10,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 BOOK = Path(__file__).parent / "book"
+DATA = ("claims.yml", "claims-sources.yml", "mutation.json")
 
 
 class BuildWithBook(build_py):
@@ -24,7 +25,7 @@ class BuildWithBook(build_py):
                 shutil.copyfile(path, copy)
 
     def _data(self) -> list[Path]:
-        return [BOOK / "claims.yml", BOOK / "claims-sources.yml", *sorted((BOOK / "results").glob("*.json"))]
+        return [BOOK / name for name in DATA] + sorted((BOOK / "results").glob("*.json"))
 
 
 setup(cmdclass={"build_py": BuildWithBook})

@@ -1,12 +1,15 @@
 """pyproject.toml, constraints.txt, environment.yml and the version numbers say the same thing."""
 
+import ast
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from itertools import chain
 from pathlib import Path
 
@@ -96,13 +99,93 @@ def test_every_action_is_one_commit_with_its_version_beside_it() -> None:
     assert all(versions[action.split("@")[0]] == action for _, action in used)  # one version of each
 
 
+def planned(*arguments: str, folder: Path = ROOT, **environment: str) -> list[str]:
+    """The commands that make would run."""
+    command = ["make", "--dry-run", "--always-make", "--no-print-directory", *arguments]
+    left = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "LOCKED", "TORCH_FROM")}
+    done = subprocess.run(command, cwd=folder, env=left | environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_with_the_lock_nothing_is_fetched_that_has_no_hash() -> None:
+    """Neither a package that the lock forgot nor what builds the wheel: both come from the lock, or not at all."""
+    asking = [line for line in planned("release", "LOCKED=1") if re.search("pip (install|wheel)", line)]
+    locked, editable, wheel = asking
+    assert "--require-hashes -r requirements.lock" in locked
+    assert {"--no-deps", "--no-build-isolation"} <= set(editable.split())
+    assert {"--no-deps", "--no-build-isolation"} <= set(wheel.split())
+    assert not any("--no-build-isolation" in line for line in planned("release"))
+    building = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
+    for requirement in map(Requirement, building):
+        assert PINS[canonicalize_name(requirement.name)] in requirement.specifier
+        assert re.search(
+            rf"^{requirement.name}==\S+ \\$", (ROOT / "requirements.lock").read_text("utf-8"), re.MULTILINE
+        )
+
+
+def test_altered_artefacts_stop_the_book_before_a_notebook_runs() -> None:
+    lines = planned("book")
+    (verified,) = [i for i, line in enumerate(lines) if line.endswith("python -m helpers verify")]
+    (first,) = [i for i, line in enumerate(lines) if "jcache" in line and " execute " in line]
+    assert verified < first
+
+
+@pytest.mark.parametrize("place", ["command line", "environment"])
+def test_an_environment_of_another_python_is_no_answer_to_a_named_one(tmp_path: Path, place: str) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    installed = tmp_path / ".venv" / "bin" / "python"
+    installed.parent.mkdir(parents=True)
+    installed.touch(mode=0o755)
+
+    def asked(target: str) -> list[str]:
+        named = f"PYTHON={sys.executable}"
+        arguments, environment = ((named,), {}) if place == "command line" else ((), {"PYTHON": sys.executable})
+        return planned(target, *arguments, folder=tmp_path, **environment)
+
+    installed.write_text("#!/bin/sh\necho 2 7\n")
+    with pytest.raises(AssertionError, match="was made by another Python than .*: run make distclean"):
+        asked("setup")
+    assert asked("distclean")
+    installed.write_text(f"#!/bin/sh\necho {sys.version_info[0]} {sys.version_info[1]}\n")
+    assert asked("setup")
+
+
 def test_only_pins_of_the_installed_version_are_hosted_elsewhere() -> None:
     """A build for the processor is a build of the same version, and the other place is asked for nothing else."""
-    planned = ["make", "--dry-run", "--always-make", "--no-print-directory", "setup", "TORCH_FROM=elsewhere"]
-    lines = subprocess.run(planned, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    (asking,) = [line for line in lines if "elsewhere" in line]
+    (asking,) = [line for line in planned("setup", "TORCH_FROM=elsewhere") if "elsewhere" in line]
     assert asking.startswith("PIP_FIND_LINKS='elsewhere/torch/ elsewhere/torchvision/' ")
     assert asking.endswith(" --no-deps --no-index -c constraints.txt torch torchvision")
+
+
+def imports_of(path: Path) -> set[str]:
+    """The first names of all modules that a notebook's code imports."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    found = set()
+    for source in sources:
+        for node in ast.walk(ast.parse(re.sub(r"^(\s*)[%!].*", r"\1pass", source, flags=re.MULTILINE))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("notebook", sorted((ROOT / "book").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_imports_only_what_comes_with_the_package(notebook: Path) -> None:
+    """A reader has the package, as Colab's first cell installs it, and none of the extras."""
+    brought = set(closure([Requirement(text) for text in PROJECT["dependencies"]], {}))
+    givers = packages_distributions()
+    imports = imports_of(notebook)
+    assert imports
+    missing = [
+        name
+        for name in imports - sys.stdlib_module_names - {"helpers"}
+        if not brought & set(map(canonicalize_name, givers.get(name, [])))
+    ]
+    assert missing == []
 
 
 def test_conda_users_get_the_same() -> None:

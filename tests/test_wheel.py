@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = ("book/claims.yml", "book/claims-sources.yml")
+DATA = ("book/claims.yml", "book/claims-sources.yml", "book/mutation.json")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_the_installed_commands_read_both_folders_and_write_to_the_readers(insta
     assert f"\n{count + 1} artefacts, 0 failed\n" in verified
 
 
-@pytest.mark.parametrize("name", ["claims", "cost", "intro"])
+@pytest.mark.parametrize("name", ["claims", "cost", "intro", "status"])
 def test_pages_made_of_the_books_data_run_from_a_readers_folder(installed, tmp_path, name):
     """As a downloaded notebook does: cell by cell, with nothing of the checkout in sight."""
     cells = json.loads((ROOT / "book" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
@@ -90,3 +91,14 @@ def test_pages_made_of_the_books_data_run_from_a_readers_folder(installed, tmp_p
 def test_the_command_has_a_name(installed):
     (scripts,) = installed.glob("*.dist-info/entry_points.txt")
     assert "flatness-and-information = helpers.__main__:main" in scripts.read_text()
+
+
+def test_the_page_of_the_package_leads_to_the_book(installed):
+    """The README is shown there too, where a relative address leads nowhere."""
+    (metadata,) = installed.glob("*.dist-info/METADATA")
+    head, _, readme = metadata.read_text(encoding="utf-8").partition("\n\n")
+    labels = {line.split(": ", 1)[1].split(",")[0] for line in head.splitlines() if line.startswith("Project-URL: ")}
+    assert labels == {"Homepage", "Repository", "Changelog"}
+    addresses = re.findall(r"\]\(([^)]+)\)", readme)
+    assert len(addresses) >= 5
+    assert [address for address in addresses if not address.startswith("https://")] == []

@@ -32,7 +32,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 EQUIVALENT = ROOT / "benchmarks" / "equivalent_mutants.json"
-OUT = ROOT / "benchmarks" / "mutation.json"
+OUT = ROOT / "book" / "mutation.json"
 
 _CURVATURE = ["curvature/test_contracts", "curvature/test_products", "curvature/test_traces", "curvature/test_krylov"]
 _OMNISCIENT = ["omniscient/test_bound", "omniscient/test_surrogate"]
