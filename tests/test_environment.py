@@ -145,7 +145,7 @@ def test_an_environment_of_another_python_is_no_answer_to_a_named_one(tmp_path: 
         return planned(target, *arguments, folder=tmp_path, **environment)
 
     installed.write_text("#!/bin/sh\necho 2 7\n")
-    with pytest.raises(AssertionError, match="was made by another Python than .*: run make distclean"):
+    with pytest.raises(AssertionError, match=r"was made by another Python than .*: run make distclean"):
         asked("setup")
     assert asked("distclean")
     installed.write_text(f"#!/bin/sh\necho {sys.version_info[0]} {sys.version_info[1]}\n")
