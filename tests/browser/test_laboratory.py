@@ -93,6 +93,24 @@ def test_axe_finds_nothing_once_it_has_trained(visit: Callable[..., Any], look: 
         assert [(rule["id"], rule["nodes"][0]["html"][:120]) for rule in found] == []
 
 
+def test_axe_finds_nothing_while_it_asks_sweeps_and_is_left(visit: Callable[..., Any]) -> None:
+    with visit(PAGE, "dark") as seen:
+        trained(seen.page)
+
+        def violations() -> list[str]:
+            found = Axe().run(seen.page, ".lab", options={"preload": False}).response["violations"]
+            return [f"{rule['id']}: {rule['nodes'][0]['html'][:120]}" for rule in found]
+
+        element(seen.page).get_by_role("button", name="Sweep the batch size").click()
+        assert violations() == []
+        seen.page.keyboard.press("=")
+        seen.page.wait_for_timeout(500)
+        assert violations() == []
+        control(seen.page, "world").select_option("moons")
+        assert element(seen.page).locator(".lab-note").inner_text() != ""
+        assert violations() == []
+
+
 def test_every_control_works_by_keyboard(visit: Callable[..., Any]) -> None:
     with visit(PAGE) as seen:
         before = trained(seen.page)
