@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -99,6 +100,56 @@ def test_every_action_is_one_commit_with_its_version_beside_it() -> None:
     assert all(versions[action.split("@")[0]] == action for _, action in used)  # one version of each
 
 
+WORKFLOWS = {
+    path.stem: yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)
+    for path in (ROOT / ".github/workflows").glob("*.yml")
+}
+
+
+def commands_of(job: dict[str, Any]) -> str:
+    return "\n".join(step.get("run", "") for step in job.get("steps", []))
+
+
+@pytest.mark.parametrize("name", sorted(WORKFLOWS.keys() - {"audit", "nightly"}))
+def test_a_known_vulnerability_stops_every_workflow_that_builds(name: str) -> None:
+    """The nightly one tells of it beside the rest; the others wait for it."""
+    jobs = WORKFLOWS[name]["jobs"]
+    assert jobs["audit"]["uses"] == "./.github/workflows/audit.yml"
+    builds = [job for job in jobs.values() if re.search(r"\bmake\b|\.ci/run|\bpip\b", commands_of(job))]
+    assert builds
+    assert [job for job in builds if job.get("needs") != "audit"] == []
+
+
+def test_the_audit_asks_for_the_files_of_the_lock_and_is_called() -> None:
+    assert list(WORKFLOWS["audit"]["on"]) == ["workflow_call"]
+    (job,) = WORKFLOWS["audit"]["jobs"].values()
+    assert "pip-audit --strict --requirement requirements.lock --require-hashes" in commands_of(job)
+    assert WORKFLOWS["nightly"]["jobs"]["audit"]["uses"] == "./.github/workflows/audit.yml"
+
+
+MAY_WRITE = {  # rights beside reading; such a job runs nothing that the repository or its dependencies bring
+    ("publish-pages", "deploy"): {"id-token", "pages"},
+    ("publish-pages", "notebooks"): {"contents"},
+    ("release", "publish"): {"attestations", "contents", "id-token"},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "job"), [(name, job) for name in sorted(WORKFLOWS) for job in WORKFLOWS[name]["jobs"]]
+)
+def test_a_job_has_no_more_rights_than_its_work_needs(name: str, job: str) -> None:
+    workflow = WORKFLOWS[name]
+    content = workflow["jobs"][job]
+    rights = content.get("permissions", workflow["permissions"])
+    assert {right for right, kind in rights.items() if kind != "read"} == MAY_WRITE.get((name, job), set())
+    assert {right for right, kind in rights.items() if kind == "read"} <= {"contents"}
+    if (name, job) in MAY_WRITE:
+        assert not re.search(r"\bmake\b|\.ci/|\bpython|\bpip\b", commands_of(content))
+    else:  # and leaves no credentials behind for the code that it runs
+        checkouts = [step for step in content.get("steps", []) if "actions/checkout" in step.get("uses", "")]
+        assert all(step.get("with", {}).get("persist-credentials") == "false" for step in checkouts)
+
+
 def planned(*arguments: str, folder: Path = ROOT, **environment: str) -> list[str]:
     """The commands that make would run."""
     command = ["make", "--dry-run", "--always-make", "--no-print-directory", *arguments]
@@ -119,7 +170,9 @@ def test_with_the_lock_nothing_is_fetched_that_has_no_hash() -> None:
     building = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
     for requirement in map(Requirement, building):
         assert PINS[canonicalize_name(requirement.name)] in requirement.specifier
-        assert re.search(rf"^{requirement.name}==\S+ \\$", (ROOT / "requirements.lock").read_text("utf-8"), re.MULTILINE)
+        assert re.search(
+            rf"^{requirement.name}==\S+ \\$", (ROOT / "requirements.lock").read_text("utf-8"), re.MULTILINE
+        )
 
 
 def test_altered_artefacts_stop_the_book_before_a_notebook_runs() -> None:
@@ -143,7 +196,7 @@ def test_an_environment_of_another_python_is_no_answer_to_a_named_one(tmp_path: 
         return planned(target, *arguments, folder=tmp_path, **environment)
 
     installed.write_text("#!/bin/sh\necho 2 7\n")
-    with pytest.raises(AssertionError, match="was made by another Python than .*: run make distclean"):
+    with pytest.raises(AssertionError, match=r"was made by another Python than .*: run make distclean"):
         asked("setup")
     assert asked("distclean")
     installed.write_text(f"#!/bin/sh\necho {sys.version_info[0]} {sys.version_info[1]}\n")
@@ -178,7 +231,11 @@ def test_a_notebook_imports_only_what_comes_with_the_package(notebook: Path) -> 
     givers = packages_distributions()
     imports = imports_of(notebook)
     assert imports
-    missing = [name for name in imports - sys.stdlib_module_names - {"helpers"} if not brought & set(map(canonicalize_name, givers.get(name, [])))]
+    missing = [
+        name
+        for name in imports - sys.stdlib_module_names - {"helpers"}
+        if not brought & set(map(canonicalize_name, givers.get(name, [])))
+    ]
     assert missing == []
 
 
