@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -97,6 +98,56 @@ def test_every_action_is_one_commit_with_its_version_beside_it() -> None:
     assert [(name, action) for name, action in used if not pinned.fullmatch(action)] == []
     versions = {action.split("@")[0]: action for _, action in used}
     assert all(versions[action.split("@")[0]] == action for _, action in used)  # one version of each
+
+
+WORKFLOWS = {
+    path.stem: yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)
+    for path in (ROOT / ".github/workflows").glob("*.yml")
+}
+
+
+def commands_of(job: dict[str, Any]) -> str:
+    return "\n".join(step.get("run", "") for step in job.get("steps", []))
+
+
+@pytest.mark.parametrize("name", sorted(WORKFLOWS.keys() - {"audit", "nightly"}))
+def test_a_known_vulnerability_stops_every_workflow_that_builds(name: str) -> None:
+    """The nightly one tells of it beside the rest; the others wait for it."""
+    jobs = WORKFLOWS[name]["jobs"]
+    assert jobs["audit"]["uses"] == "./.github/workflows/audit.yml"
+    builds = [job for job in jobs.values() if re.search(r"\bmake\b|\.ci/run|\bpip\b", commands_of(job))]
+    assert builds
+    assert [job for job in builds if job.get("needs") != "audit"] == []
+
+
+def test_the_audit_asks_for_the_files_of_the_lock_and_is_called() -> None:
+    assert list(WORKFLOWS["audit"]["on"]) == ["workflow_call"]
+    (job,) = WORKFLOWS["audit"]["jobs"].values()
+    assert "pip-audit --strict --requirement requirements.lock --require-hashes" in commands_of(job)
+    assert WORKFLOWS["nightly"]["jobs"]["audit"]["uses"] == "./.github/workflows/audit.yml"
+
+
+MAY_WRITE = {  # rights beside reading; such a job runs nothing that the repository or its dependencies bring
+    ("publish-pages", "deploy"): {"id-token", "pages"},
+    ("publish-pages", "notebooks"): {"contents"},
+    ("release", "publish"): {"attestations", "contents", "id-token"},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "job"), [(name, job) for name in sorted(WORKFLOWS) for job in WORKFLOWS[name]["jobs"]]
+)
+def test_a_job_has_no_more_rights_than_its_work_needs(name: str, job: str) -> None:
+    workflow = WORKFLOWS[name]
+    content = workflow["jobs"][job]
+    rights = content.get("permissions", workflow["permissions"])
+    assert {right for right, kind in rights.items() if kind != "read"} == MAY_WRITE.get((name, job), set())
+    assert {right for right, kind in rights.items() if kind == "read"} <= {"contents"}
+    if (name, job) in MAY_WRITE:
+        assert not re.search(r"\bmake\b|\.ci/|\bpython|\bpip\b", commands_of(content))
+    else:  # and leaves no credentials behind for the code that it runs
+        checkouts = [step for step in content.get("steps", []) if "actions/checkout" in step.get("uses", "")]
+        assert all(step.get("with", {}).get("persist-credentials") == "false" for step in checkouts)
 
 
 def planned(*arguments: str, folder: Path = ROOT, **environment: str) -> list[str]:

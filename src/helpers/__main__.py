@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     argcomplete.autocomplete(parser, default_completer=_Names())  # where a shell asks for it; else it does nothing
     options = parser.parse_args(arguments)
+    status = 1 if options.judges else 0  # until the command has come to its end
     try:
         with _terminated_as_interrupted():
             status = int(options.command(options))
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.saves:
             raise
         _close_stdout()  # the reader, such as head, has seen enough
-        return 0
+        return status
     except KeyboardInterrupt:
         rows = "; finished rows are saved, run the same command again to resume" if options.saves else ""
         # on a line of its own: a progress bar may have been stopped in the middle of one
@@ -55,10 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_streams() -> None:
-    """Where a stream was closed before Python began, what is said goes nowhere, instead of into the next file."""
+    """Where a stream was closed before Python began, what is said goes nowhere, instead of into the next file.
+
+    What a stream cannot encode, such as a Greek letter in ASCII, is spelt out.
+    """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for as long as Python runs
+        if hasattr(stream := getattr(sys, name), "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _close_stdout() -> None:
@@ -103,6 +109,7 @@ def _name() -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=_name(), description="Run and inspect the book's experiments.")
+    parser.set_defaults(judges=False)
     parser.add_argument("--version", action="version", version=f"flatness-and-information {helpers.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     out = argparse.ArgumentParser(add_help=False)
@@ -130,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(command=_show, saves=False)
 
     check = commands.add_parser("verify", parents=[out], help="check every artefact: hashes, settings, code version")
-    check.set_defaults(command=_verify, saves=False)
+    check.set_defaults(command=_verify, saves=False, judges=True)
 
     stamp = commands.add_parser(
         "restamp", parents=[out], help="prove by its cheapest rows that an artefact is what the current code gives"
@@ -140,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--all", action="store_true", help="every artefact of the folder")
     stamp.add_argument("--profile", help="of this profile only")
     stamp.add_argument("--rows", type=int, default=1, metavar="N", help="how many rows to compute again: 1")
-    stamp.set_defaults(command=_restamp, saves=False)
+    stamp.set_defaults(command=_restamp, saves=False, judges=True)
     return parser
 
 

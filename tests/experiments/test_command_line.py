@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import __main__ as commands
 from helpers import experiments
 from helpers.__main__ import main
 from helpers.experiments.machinery import library, verify
@@ -166,6 +168,33 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
     command = f"{sys.executable} -m helpers list | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [["restamp", "--all"], ["verify"]])
+def test_a_command_that_was_left_before_its_end_has_not_said_that_all_is_well(tmp_path, monkeypatch, arguments):
+    class Left(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    assert main(["run", "dispersion", "--profile", "smoke", "--set", "epochs=1", "--out", str(tmp_path)]) == 0
+    closed = []
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "_close_stdout", lambda: closed.append(True))
+        patch.setattr(sys, "stdout", Left())
+        assert main([*arguments, "--out", str(tmp_path)]) == 1
+        assert main(["show", "dispersion", "--out", str(tmp_path)]) == 0  # which only shows
+    assert len(closed) == 2
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["list", "--settings"], ["show", "λ"]])
+def test_a_terminal_of_few_letters_gets_what_is_missing_spelt_out(arguments):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "helpers", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="ascii")
+    assert done.returncode == (2 if "λ" in arguments else 0), done.stderr
+    assert "\\" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
 
 
 VALUES = st.one_of(

@@ -1,5 +1,6 @@
 import dataclasses
 import errno
+import os
 from functools import cache
 
 import pytest
@@ -87,7 +88,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(container.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CheckpointError, match=r"could not be written \(No space left on device\)"):
         training.save(trained(), tmp_path / "run")
     assert (tmp_path / "run").read_bytes() == before
@@ -160,3 +161,18 @@ def test_the_precision_comes_back_and_may_be_missing_from_older_files(tmp_path):
     assert training.load(make, tmp_path / "run").precision == "float64"
     training.save(dataclasses.replace(trained(), precision=None), tmp_path / "run")
     assert training.load(make, tmp_path / "run").precision is None
+
+
+@pytest.mark.parametrize("left", ["a link", "half a file"])
+def test_hidden_neighbours_are_not_followed_as_links(tmp_path, left):
+    """A link by the name of the temporary file leads nowhere; what a killed writer left there is in nobody's way."""
+    (tmp_path / "precious").write_text("kept")
+    neighbour = tmp_path / ".run.safetensors.tmp"
+    if left == "a link":
+        neighbour.symlink_to(tmp_path / "precious")
+    else:
+        neighbour.write_text("half")
+    container.write({"a": torch.ones(3)}, tmp_path / "run.safetensors")
+    assert torch.equal(container.read(tmp_path / "run.safetensors")["a"], torch.ones(3))
+    assert (tmp_path / "precious").read_text() == "kept"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["precious", "run.safetensors"]

@@ -155,3 +155,15 @@ def test_weights_that_are_lost_in_the_last_update_are_divergence():
     once = {**SETTINGS, "lr": 1e307, "epochs": 1, "batch_size": len(far[0]), "momentum": 0.0, "weight_decay": 0.0}
     with pytest.raises(training.Diverged, match=r"runs \[0, 1, 2\] diverged in epoch 1"):
         training.train_ensemble(make, far, **once)
+
+
+def test_a_run_and_a_split_show_themselves_in_a_line():
+    run = training.train_ensemble(make, SPLITS, **SETTINGS)
+    assert repr(run) == "<Run: 3 models (Sequential) of 57 weights, 12 steps>"
+    assert repr(SPLITS[0]) == "<Split: 30 examples of shape (5,), 3 classes, 'random'>"
+    long = data.Split((torch.ones(500, 2), torch.ones(500, 3)), torch.ones(500), 0, "of\nmany pages " * 300)
+    assert repr(long).startswith(r"<Split: 500 examples of 2 tensors, regression, 'of\nmany pages ")
+    deep = data.Split(torch.ones(2, *[1] * 60), torch.ones(2), 0, "x")
+    for shown in (run, long, deep):
+        assert len(repr(shown)) < 200
+        assert "\n" not in repr(shown)

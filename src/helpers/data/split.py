@@ -60,6 +60,12 @@ class Split:
         if not self.targets.is_floating_point() and self.targets.dtype != torch.int64:
             object.__setattr__(self, "targets", self.targets.long())  # without loss
 
+    def __repr__(self) -> str:
+        shapes = [tuple(part.shape[1:]) for part in tensors(self.inputs)]
+        shape = f"shape {shapes[0]}" if len(shapes) == 1 else f"{len(shapes)} tensors"
+        task = f"{self.classes} classes" if self.classes else "regression"
+        return f"<Split: {len(self.targets)} examples of {shape[:60]}, {task}, {repr(self.edition)[:60]}>"
+
     @classmethod
     def from_arrays(
         cls, X: Any, y: Any, *, classes: int | None = None, edition: str = "arrays", origin: str = ""

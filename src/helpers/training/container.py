@@ -4,7 +4,6 @@ The format holds arrays and strings and cannot run code, so a file from anywhere
 """
 
 import hashlib
-import os
 from pathlib import Path
 
 import torch
@@ -12,6 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as parse
 from safetensors.torch import save as serialised
 from torch import Tensor
+
+from helpers.training.files import written_whole
 
 DIGEST = "digest"
 
@@ -28,16 +29,10 @@ def write(tensors: dict[str, Tensor], path: Path) -> None:
     """
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     content = serialised({**tensors, DIGEST: digest(tensors)})
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        written_whole(path, content)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise CheckpointError(f"{path} could not be written ({error.strerror}); make room or choose another") from error
 
 

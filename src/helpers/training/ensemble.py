@@ -50,6 +50,12 @@ class Run:
     losses: Tensor
     precision: str | None = None
 
+    def __repr__(self) -> str:
+        kinds = sorted({type(model).__name__[:40] for model in self.models})
+        kind = kinds[0] if len(kinds) == 1 else f"{len(kinds)} kinds"
+        count = "1 model" if len(self.models) == 1 else f"{len(self.models)} models"
+        return f"<Run: {count} ({kind}) of {self.initial.numel()} weights, {self.steps} steps>"
+
     @property
     def dispersion(self) -> float:
         """Sum over steps of the cross-run variance of the update: estimates sum_t lr_t^2 E[V_t] for plain SGD.

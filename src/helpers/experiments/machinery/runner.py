@@ -40,7 +40,7 @@ class Experiment:
         profiles: settings for "smoke" (seconds), "laptop" (minutes to hours on two cores) and "paper" (one GPU).
         points: the grid of a config, in order; each point a flat dictionary of what varies.
         row: a module-level function of config and point; returns the measurements of one row, JSON-ready. It must
-            depend on nothing else, so that any process on any machine gives the same row.
+            depend on nothing else, so that any process on any machine gives the same row up to rounding.
         edition: the data that a config runs on, as captions say it.
     """
 

@@ -1,19 +1,20 @@
 """JSON on disk: written whole or not at all, held by one writer at a time, sealed by a digest.
 
-A file is written whole to a temporary neighbour, flushed to disk and moved into place, so what is on disk is at every
-moment complete: the last that was written. The neighbours have hidden names, which are never followed as links.
+What is on disk is at every moment complete: the last that was written. Hidden neighbours of a file, its lock and its
+temporary copy, are never followed as links.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from helpers.training.files import NOT_FOLLOWED, written_whole
+
 Json = dict[str, Any]
-NOT_FOLLOWED = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class ArtefactError(ValueError):
@@ -70,36 +71,14 @@ def write_json(path: Path, content: Json) -> None:
     Raises:
         ArtefactError: if it cannot be written; what was on disk before is then still there, whole.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
     try:
-        temporary.unlink(missing_ok=True)  # left by a writer that was killed
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOT_FOLLOWED, 0o666)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, sort_keys=True, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _flush_folder(path.parent)
+        written_whole(path, text.encode())
     except OSError as error:
         raise ArtefactError(
             f"{path} could not be written ({error.strerror}); rows saved before are still there: make room or "
             "choose another --out, and run again to resume"
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename within the folder last through a power cut; Windows has no way to ask for it."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
