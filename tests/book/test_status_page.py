@@ -26,10 +26,15 @@ def test_what_an_artefact_says_is_shown_letter_by_letter(monkeypatch: Any) -> No
 
     monkeypatch.setattr(library, "best", best)
     shown: list[str] = []
+
+    def written(text: str) -> SimpleNamespace:
+        shown.append(text)
+        return SimpleNamespace(data=text)
+
     space: dict[str, Any] = {}
     for source in sources[1:]:
         exec(source, space)
-        space["Markdown"] = lambda text: shown.append(text)
+        space["Markdown"] = written
     (table,) = [text for text in shown if text.startswith("| experiment")]
     tokens = MarkdownIt("commonmark").enable("table").parse(table)
     assert {token.type.removesuffix("_open").removesuffix("_close") for token in tokens} == {
