@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page
 
+from helpers import widgets
 from helpers.widgets.chart import SCRIPT
 from tests.browser.conftest import HTML
 
@@ -241,3 +242,28 @@ def test_a_million_points_are_thinned_with_their_peak_and_no_key_leaves_the_widg
         assert drawn["focusable"] >= 3
         assert drawn["open"] == []
         assert seen.problems == []
+
+
+DRAWN = """async ([source, charts]) => {
+    const { default: widget } = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+    return charts.map(([chart, log]) => {
+        const values = { chart, position: chart.sliders.map(() => 0), log };
+        const model = { get: (key) => values[key], set() {}, save_changes() {}, on() {}, off() {} };
+        const place = document.body.appendChild(document.createElement("div"));
+        widget.render({ model, el: place });
+        const svg = place.querySelector("path.fi-line").closest("svg");
+        return svg.outerHTML;
+    });
+}"""
+
+
+def test_numbers_at_the_ends_of_what_a_machine_can_hold_are_drawn_or_said(visit: Callable[..., Any]) -> None:
+    """Neither a coordinate nor the text of a tick is infinite or no number, on either axis."""
+    cases = [[-1e300, 1e300], [1.0, 1e308], [0.0, 1e-323], [1e-323, 1e300], [1e-300, 2e-300], [1e308, 1e308]]
+    options: dict[str, Any] = {"x_label": "x", "y_label": "y", "title": "t"}
+    charts = [widgets.Curves([1.0, 2.0], {"a": case}, **options).chart for case in cases]
+    charts.append(widgets.Curves([-1e300, 1e300], {"a": [1.0, 2.0]}, x_log=False, **options).chart)
+    with visit("search") as seen:
+        drawn = seen.page.evaluate(DRAWN, [SCRIPT, [[chart, log] for chart in charts for log in (False, True)]])
+    wrong = [re.findall(r'[^">]*(?:Infinity|NaN|undefined)[^"<]*', drawing) for drawing in drawn]
+    assert wrong == [[]] * 2 * len(charts)

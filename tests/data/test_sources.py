@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy.io import savemat
 from torchvision import datasets
 
 from helpers import data
@@ -102,6 +103,50 @@ def test_a_file_that_was_altered_after_the_download_is_refused(server, tmp_path,
     path.write_bytes(bytes(content))
     with pytest.raises(data.DataError, match="was not found whole"):
         data.load("cifar10", root=tmp_path)
+
+
+def made_up_cifar100(root, monkeypatch):
+    """A training file of CIFAR-100's form with three images, whose digest torchvision is told."""
+    pixels = np.random.default_rng(2).integers(0, 256, (3, 3072), dtype=np.uint8)
+    files = {"train": {"data": pixels, "fine_labels": [99, 0, 7]}, "meta": {"fine_label_names": list("abc")}}
+    folder = root / "cifar100" / datasets.CIFAR100.base_folder
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(pickle.dumps(content))
+    digests = {name: md5((folder / name).read_bytes()) for name in files}
+    monkeypatch.setattr(datasets.CIFAR100, "train_list", [["train", digests["train"]]])
+    monkeypatch.setattr(datasets.CIFAR100, "test_list", [])
+    monkeypatch.setattr(datasets.CIFAR100, "meta", {**datasets.CIFAR100.meta, "md5": digests["meta"]})
+    return folder / "train"
+
+
+def made_up_svhn(root, monkeypatch):
+    """A training file of SVHN's form with three images; its class 10 is the digit 0."""
+    path = root / "svhn" / "train_32x32.mat"
+    path.parent.mkdir(parents=True)
+    pixels = np.random.default_rng(3).integers(0, 256, (32, 32, 3, 3), dtype=np.uint8)
+    savemat(path, {"X": pixels, "y": np.array([[10], [1], [9]], dtype=np.uint8)})
+    monkeypatch.setattr(datasets.SVHN, "split_list", {"train": ["", path.name, md5(path.read_bytes())]})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "classes", "targets"),
+    [("cifar100", made_up_cifar100, 100, [99, 0, 7]), ("svhn", made_up_svhn, 10, [0, 1, 9])],
+)
+@pytest.mark.parametrize("harm", ["a bit", "cut short", "gone"])
+def test_altered_files_of_the_other_sets_are_refused(tmp_path, monkeypatch, name, make, classes, targets, harm):
+    path = make(tmp_path, monkeypatch)
+    split = data.load(name, root=tmp_path)
+    assert (split.inputs.shape, split.classes, split.targets.tolist()) == ((3, 3, 32, 32), classes, targets)
+    content = path.read_bytes()
+    if harm == "gone":
+        path.unlink()
+    else:
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + (bytes([content[middle] ^ 1]) + content[middle + 1 :]) * (harm == "a bit"))
+    with pytest.raises(data.DataError, match=rf"{split.edition} was not found whole under .* fetch it with --download"):
+        data.load(name, root=tmp_path)
 
 
 def test_without_a_network_it_is_one_sentence(monkeypatch, tmp_path):

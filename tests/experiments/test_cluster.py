@@ -206,3 +206,28 @@ def kill_after_a_row(process, path):
     while not path.exists():
         time.sleep(0.01)
     process.kill()
+
+
+WITHOUT = "import sys; sys.modules['helpers'] = None; from distributed.cli.dask_worker import main; main()"
+
+
+def test_a_worker_without_the_package_is_one_sentence(monkeypatch, tmp_path):
+    """It leaves, for it cannot even read what it is sent; the same run goes on where the package is."""
+    monkeypatch.setattr(cluster, "SECONDS_WITHOUT_WORKERS", 0.5)
+    monkeypatch.setattr(runner, "SECONDS_BETWEEN_LOOKS", 0.1)
+    with distributed.LocalCluster(n_workers=0, processes=True, host="127.0.0.1", dashboard_address=":0") as empty:
+        command = [sys.executable, "-c", WITHOUT, empty.scheduler_address]
+        options = ["--no-nanny", "--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path / "scratch")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        with subprocess.Popen([*command, *options], env=environment, stderr=subprocess.DEVNULL) as worker:
+            try:
+                with (
+                    cluster.executor(empty.scheduler_address) as (pool, in_flight),
+                    pytest.raises(RowError, match=r"all workers are gone .* start workers that have this package"),
+                ):
+                    runner.run(
+                        SQUARES, "smoke", Squares(), out=tmp_path, executor=pool, in_flight=in_flight, quiet=True
+                    )
+            finally:
+                worker.terminate()
+    assert runner.run(SQUARES, "smoke", Squares(), out=tmp_path, quiet=True).rows == alone(tmp_path, Squares())

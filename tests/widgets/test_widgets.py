@@ -481,7 +481,7 @@ def test_a_logarithmic_axis_reaches_as_far_down_as_it_is_told() -> None:
     assert "decades" not in widgets.Curves([1.0, 2.0], {"c": [1e-9, 1.0]}, **options).chart["y"]
 
 
-@pytest.mark.parametrize("bad", [math.nan, -math.inf])
+@pytest.mark.parametrize("bad", [math.nan, -math.inf, -1e308])
 def test_one_value_that_cannot_be_drawn_is_enough(bad: float) -> None:
     options: dict[str, Any] = {"x_label": "x", "y_label": "y", "title": "t"}
     with pytest.raises(ValueError, match="holds NaN or minus infinity"):
@@ -499,6 +499,21 @@ def test_the_table_of_a_plane_names_every_slider_but_the_one_along_the_path() ->
     paths = {"SGD": lambda noise, seed: noise * WALK + seed}
     head, _ = plane(sliders=sliders, paths=paths, readings=None)._table()
     assert head[0] == "point (at noise = 2, seed = 4)"
+
+
+def test_what_is_too_large_or_too_small_to_draw_counts_as_infinite_or_nothing() -> None:
+    options: dict[str, Any] = {"x_label": "x", "y_label": "y", "title": "t"}
+    (frame,) = widgets.Curves([1.0, 2.0, 3.0], {"a": [1e308, 1e-323, 1e300]}, **options).chart["frames"]
+    assert frame == [["inf", 0.0, 1e300]]
+    assert rounded(-1e-310) == 0
+    with pytest.raises(ValueError, match="of at most 1e300"):
+        widgets.Curves([-1e308, 1e308], {"a": [1.0, 2.0]}, **options)
+    with pytest.raises(ValueError, match="needs values above 0"):
+        widgets.Curves([1e-323, 1.0], {"a": [1.0, 2.0]}, x_log=True, **options)
+    with pytest.raises(ValueError, match="holds a value that is not finite"):
+        plane(paths={"SGD": np.where(WALK.max() == WALK, 1e308, WALK)})
+    with pytest.raises(ValueError, match="must be finite and in order"):
+        plane(x_limits=(-1e308, 1e308))
 
 
 def test_rounding_twice_is_rounding_once() -> None:

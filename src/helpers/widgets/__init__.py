@@ -16,7 +16,8 @@ page can do all that the notebook does. In a notebook,
 ==============  =========================================================================
 
 Numbers are rounded to four digits on their way to the page. Infinity is drawn as a gap in a curve and written as
-"infinite"; NaN and missing keys are refused with a sentence that names the row.
+"infinite", and so is what exceeds 1e300; what is smaller than 1e-300 is 0. NaN and missing keys are refused with a
+sentence that names the row.
 """
 
 from helpers.widgets.curves import BoundExplorer, Curves, LambdaPath

@@ -19,11 +19,14 @@ from itertools import product
 from typing import Any
 
 import anywidget
+import numpy as np
 import traitlets
+from numpy.typing import ArrayLike
 
 TextTable = tuple[list[str], list[list[str]]]  # head and rows
 STATIC = files("helpers.widgets") / "static"
 SCRIPT = (STATIC / "widget.js").read_text(encoding="utf-8")
+LARGEST = 1e300  # what is larger in size counts as infinite
 TABLE_ROWS = 24  # a fallback table has at most about this many
 
 
@@ -79,13 +82,28 @@ class Chart(anywidget.AnyWidget):
         )
 
 
+def drawable(values: ArrayLike) -> bool:
+    """Whether all values are numbers of at most 1e300 in size, between which distances can be computed."""
+    return bool(np.all(np.abs(np.asarray(values, dtype=float)) <= LARGEST))
+
+
+def unspeakable(values: ArrayLike) -> bool:
+    """Whether a value is NaN, minus infinity, or so far below zero that it counts as that."""
+    array = np.asarray(values, dtype=float)
+    return bool(np.any(np.isnan(array) | (array < -LARGEST)))
+
+
 def rounded(value: float, digits: int = 4) -> float | str:
     """``value`` to ``digits`` significant digits; infinity becomes "inf", since JSON has no infinity.
 
+    Above 1e300 counts as infinite, and less than 1e-300 in size as 0: a chart's arithmetic needs the room.
+
     A last digit 5 keeps two more behind it: the page rounds once more, to one digit less, and must not go astray.
     """
-    if value == math.inf:
+    if value > LARGEST:
         return "inf"
+    if abs(value) < 1 / LARGEST:
+        return 0.0
     short = f"{float(value):.{digits}g}"
     return float(f"{float(value):.{digits + 2}g}" if short.split("e")[0].endswith("5") else short)
 

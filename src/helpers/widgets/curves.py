@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from helpers.plots import degenerate_regions, mapping
-from helpers.widgets.chart import Chart, plain, rounded, stop_text
+from helpers.widgets.chart import LARGEST, Chart, drawable, plain, rounded, stop_text, unspeakable
 
 Settings = Mapping[str, Any]
 WORDS = {"batch_size": "batch size", "lr": "learning rate", "lam": "λ", "n": "n", "width": "width", "sigma": "σ"}
@@ -54,9 +54,9 @@ class Curves(Chart):
     ) -> None:
         xs = np.asarray(x, dtype=float)
         choices = dict(sliders or {})
-        if xs.ndim != 1 or xs.size < 2 or not np.all(np.diff(xs) > 0) or not np.all(np.isfinite(xs)):
-            raise ValueError(f"{title}: x must hold two or more finite values in increasing order.")
-        if x_log and xs[0] <= 0:
+        if xs.ndim != 1 or xs.size < 2 or not drawable(xs) or not np.all(np.diff(xs) > 0):
+            raise ValueError(f"{title}: x must hold two or more finite values in increasing order, of at most 1e300.")
+        if x_log and xs[0] < 1 / LARGEST:
             raise ValueError(f"{title}: a logarithmic x axis needs values above 0; pass x_log=False.")
         if not series or any(len(values) == 0 for values in choices.values()):
             raise ValueError(f"{title}: there must be a series, and a value for every slider.")
@@ -213,7 +213,7 @@ def _number(value: Any, what: str) -> float:
         number = float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{what} is {value!r}: it must be a number.") from None
-    if math.isnan(number) or number == -math.inf:
+    if unspeakable(number):
         raise ValueError(f"{what} is {number}: it cannot be drawn, so leave the row out and say why.")
     return number
 
@@ -268,8 +268,10 @@ def _frames(
         array = np.asarray(given, dtype=float)
         if array.shape != shape:
             raise ValueError(f"{title}: series {name!r} has shape {array.shape}; sliders and x ask for {shape}.")
-        if np.isnan(array).any() or (array == -math.inf).any():
-            raise ValueError(f"{title}: series {name!r} holds NaN or minus infinity, which cannot be drawn.")
+        if unspeakable(array):
+            raise ValueError(
+                f"{title}: series {name!r} holds NaN or minus infinity (below -1e300 counts), which cannot be drawn."
+            )
         arrays.append(array.reshape(-1, points))
     return [[[rounded(v) for v in array[i]] for array in arrays] for i in range(len(arrays[0]))]
 
@@ -283,7 +285,7 @@ def _singles(
         array = np.asarray([values(*v) for v in product(*choices)] if callable(values) else values, dtype=float)
         if array.size != math.prod(shape) or not (callable(values) or array.shape == shape):
             raise ValueError(f"{title}: {what} {name!r} has shape {array.shape}; the sliders ask for {shape}.")
-        if not np.isfinite(array).all():
+        if not drawable(array):
             raise ValueError(f"{title}: {what} {name!r} holds a value that is not finite, which cannot be shown.")
         found[name] = [rounded(v) for v in array.reshape(-1)]
     return found

@@ -17,7 +17,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from helpers.widgets.chart import SCRIPT, STATIC, TABLE_ROWS, Chart, TextTable, plain, rounded, row_major, stop_text
+from helpers.widgets.chart import (
+    LARGEST,
+    SCRIPT,
+    STATIC,
+    TABLE_ROWS,
+    Chart,
+    TextTable,
+    drawable,
+    plain,
+    rounded,
+    row_major,
+    stop_text,
+    unspeakable,
+)
 
 Shape = Callable[..., ArrayLike] | ArrayLike
 Interval = tuple[float, float]
@@ -178,7 +191,7 @@ def _frames(what: str, shape: Shape, positions: Sequence[Sequence[Any]], sizes: 
     for frame in frames:
         if frame.ndim not in (2, 3) or frame.shape[-1] != 2 or frame.size == 0:
             raise ValueError(f"{what} must hold points of the plane, (m, 2) or (k, m, 2), not {frame.shape}.")
-        if not np.isfinite(frame).all():
+        if not drawable(frame):
             raise ValueError(f"{what} holds a value that is not finite, which cannot be drawn.")
     return [frame if frame.ndim == 3 else frame[None] for frame in frames]
 
@@ -198,7 +211,7 @@ def _axis(
             room = MARGIN * (high - low or abs(high) or 1.0)
             limits = low - room, high + room
     low, high = map(float, limits)
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    if not (drawable([low, high]) and high - low >= 1 / LARGEST):
         raise ValueError(f"{title}: the limits of {label!r} must be finite and in order, not {limits}.")
     if log and (low <= 0 or values.min() <= 0):
         raise ValueError(f"{title}: a logarithmic axis {label!r} needs values above 0.")
@@ -242,8 +255,8 @@ def _readings(
             break
     else:
         raise ValueError(f"{what} has shape {array.shape}; sliders ask for {sizes} or {sizes + along}.")
-    if np.isnan(array).any() or (array == -math.inf).any():
-        raise ValueError(f"{what} holds NaN or minus infinity, which cannot be reported.")
+    if unspeakable(array):
+        raise ValueError(f"{what} holds NaN or minus infinity (below -1e300 counts), which cannot be reported.")
     table = array.reshape(len(positions), -1)
     return [[rounded(v) for v in row] if along and len(row) == length else rounded(row[0]) for row in table]
 
@@ -257,7 +270,7 @@ def _grid(
         if values.ndim != 1 or values.size < 2 or not np.all(np.diff(values) > 0):
             raise ValueError(f"{title}: the grid of the contours must increase along x and along y.")
     heights = np.asarray(z(*np.meshgrid(xs, ys)) if callable(z) else z, dtype=float)
-    if heights.shape != (ys.size, xs.size) or not np.isfinite(heights).all():
+    if heights.shape != (ys.size, xs.size) or not drawable(heights):
         raise ValueError(f"{title}: the contours need finite heights of shape {(ys.size, xs.size)}.")
     return xs, ys, heights
 

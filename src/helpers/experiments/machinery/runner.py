@@ -208,7 +208,7 @@ class _Grid:
             if not done and isinstance(pool, Watched) and pool.forsaken():
                 raise RowError(
                     f"all workers are gone with {len(self.flying)} rows of {self.path.stem} on their way; finished "
-                    "rows are saved, start workers and run the same command again to resume"
+                    "rows are saved, start workers that have this package and run the same command again to resume"
                 )
             if done:
                 return done

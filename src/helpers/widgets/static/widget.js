@@ -31,9 +31,9 @@ const superscript = (n) => String(n).replace(/./g, (c) => (c === "-" ? "⁻" : "
 function format(value) {
   if (value === Infinity) return "infinite";
   if (value === 0) return "0";
-  const exponent = Math.floor(Math.log10(Math.abs(value)));
+  const exponent = Number(value.toExponential(2).split("e")[1]);
   if (exponent >= -3 && exponent < 5) return String(Number(value.toPrecision(3))).replace("-", "−");
-  const mantissa = Number((value / 10 ** exponent).toPrecision(3));
+  const mantissa = Number(value.toExponential(2).split("e")[0]);
   return `${mantissa} × 10${superscript(exponent)}`.replace(/^-/, "−");
 }
 
