@@ -10,7 +10,7 @@ from torch import nn
 
 from helpers import data, models, training
 from helpers.losses import ClippedCrossEntropy
-from helpers.training import CheckpointError, container
+from helpers.training import CheckpointError, container, files
 from helpers.training.augment import crop_and_flip
 from helpers.training.resume import name_of
 
@@ -214,7 +214,7 @@ def test_a_full_disk_ends_the_training_and_leaves_the_state_before(tmp_path, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(container.os, "fsync", full)
+        patch.setattr(files.os, "fsync", full)
         with pytest.raises(CheckpointError, match="could not be written"):
             train(checkpoint=path)
     assert path.read_bytes() == before
