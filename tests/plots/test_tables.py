@@ -65,6 +65,12 @@ def test_no_line_ends_within_a_value_or_an_interval_among_words() -> None:
     assert '<span class="value">12 of 18</span>' in plots.table([{"a": "x"}], caption="12 of 18 runs")._repr_html_()
 
 
+def test_padding_is_apart_so_that_a_phone_can_leave_it_out() -> None:
+    html = plots.table([{"a": "x", "b": (31.0, 4.0)}, {"a": "y", "b": (0.25, 0.01)}])._repr_html_()
+    assert f'>31<span class="padding">{4 * SPACE}</span> ± 4' in html
+    assert SPACE not in re.sub(r'<span class="padding">[^<]*</span>', "", html)
+
+
 def test_a_row_that_a_phone_can_show_is_marked() -> None:
     row: dict[str, float | str] = {"noise": "constant", "exact": 0.131, "lemma": 0.153}
     assert '<table class="results narrow">' in plots.table([row])._repr_html_()

@@ -83,6 +83,11 @@ def _shown(number: Number, decimals: int, pattern: str | None) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def _padded(html: str) -> str:
+    """Numbers whose padding a phone leaves out, as their cells stand below each other there (``book.css``)."""
+    return re.sub(f"{FIGURE_SPACE}+", r'<span class="padding">\g<0></span>', html)
+
+
 def _whole(html: str) -> str:
     """Words in which no line ends within a value (``book.css``)."""
     return VALUE.sub(r'<span class="value">\g<0></span>', html)
@@ -156,7 +161,7 @@ class Table:
         for row, texts in zip(self.cells, self.shown, strict=True):
             body += "<tr>"
             for i in self._columns:
-                number, text = _number(row[i]) if self.numeric[i] else None, escape(texts[i])
+                number, text = _number(row[i]) if self.numeric[i] else None, _padded(escape(texts[i]))
                 if number is not None:
                     error = "" if number[1] is None else f' data-error="{number[1]!r}"'
                     text = f'<data value="{number[0]!r}"{error}>{text}</data>'
