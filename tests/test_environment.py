@@ -266,6 +266,19 @@ def test_one_version_everywhere() -> None:
     assert repository["path_to_book"] == f"v{PROJECT['version']}"
 
 
+def test_a_tag_puts_its_notebooks_where_the_rocket_looks_for_them() -> None:
+    """Branch and folder are those of the addresses in the pages: ``BRANCH/TAG/book/NAME.ipynb``."""
+    jobs = WORKFLOWS["publish-pages"]["jobs"]
+    (kept,) = [step["with"] for step in jobs["build"]["steps"] if step.get("with", {}).get("name") == "notebooks"]
+    assert kept["path"] == "_build/html/_sources/book/*.ipynb"
+    commands = commands_of(jobs["notebooks"])
+    branch = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["branch"]
+    assert f"git switch {branch} " in commands
+    assert f"git push origin {branch}\n" in commands
+    assert 'cp "$RUNNER_TEMP"/notebooks/*.ipynb "$VERSION/book/"' in commands
+    assert jobs["notebooks"]["steps"][-1]["env"]["VERSION"] == "${{ github.ref_name }}"
+
+
 def test_import_of_the_package_is_light() -> None:
     heavy = ("torch", "matplotlib", "ipywidgets", "numpy")
     code = f"import sys, helpers; print(*(m for m in {heavy} if m in sys.modules))"
