@@ -2,7 +2,7 @@
 
     python benchmarks/bench_threads.py [--quick] [--out FILE]
 
-So it is for a moment whenever another program takes one of two processors, and for long on a machine that is shared.
+So it is for a moment whenever other work takes one of two processors, and for long on a machine that is shared.
 Threads that spin while they wait take the time that the other needs; that is how PyTorch's come, unless ``helpers`` is
 imported first, which lets them sleep. One thread waits for nobody. The network is that of the recipe in the README.
 Each way has a process of its own; its pool of threads is made for all processors, before the process is held to one.

@@ -33,7 +33,7 @@ A submodule is loaded when it is first used, so ``import helpers`` costs millise
 ``from helpers import omniscient`` loads what the omniscient bound needs and no more.
 
 Imported before PyTorch, the package lets threads sleep while they wait for one another, unless ``OMP_WAIT_POLICY`` is
-set already. PyTorch's spin: where another program takes one of the processors, a small network then trains hundreds of
+set already. PyTorch's spin: where other work takes one of the processors, a small network then trains hundreds of
 times slower on two threads than on one (``benchmarks/bench_threads.py``). No number depends on it.
 """
 
