@@ -19,13 +19,14 @@ $(error $(VENV) was made by another Python than $(PYTHON): run make distclean, t
 endif
 endif
 
-.PHONY: help setup book test test-book test-portable pdf release lint format lock bench clean distclean
+.PHONY: help setup book test test-book test-plain test-portable pdf release lint format lock bench clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make book       execute the notebooks and build the book: _build/html/index.html"
 	@echo "make test       run the test suite, then every notebook"
 	@echo "make test-book  test the built book, in the browsers that are installed"
+	@echo "make test-plain  run every notebook that the built book gives to readers, away from the repository"
 	@echo "make test-portable  every notebook again, with the instructions that any x86 processor has"
 	@echo "make pdf        print the built book into one PDF;  make release builds wheel, book and PDF into dist/"
 	@echo "make lint       check style, types and spelling;  make format mends the style"
@@ -49,13 +50,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # No altered artefact is printed. Then all is built from nothing each time: an unchanged notebook must still run again when
 # a helper or an artefact changed. The notebooks run side by side into a cache, from which the pages are written; one that
-# fails is told by the step after it.
+# fails is told by the step after it. Their kernels read no settings of the reader's IPython, and none of them warns that
+# it speaks to this machine alone without encryption.
 RUNS := _build/.jupyter_cache
+KERNELS := _build/ipython
 book: $(INSTALLED)
 	$(BIN)/python -m helpers verify
 	rm -rf _build/html _build/.doctrees $(RUNS) && mkdir -p $(RUNS)
 	$(BIN)/jcache notebook -p $(RUNS) add $(NOTEBOOKS)
-	$(BIN)/jcache project -p $(RUNS) execute --executor local-parallel --timeout 900
+	mkdir -p $(KERNELS)/profile_default && echo 'c.IPKernelApp.log_level = "ERROR"' > $(KERNELS)/profile_default/ipython_kernel_config.py
+	IPYTHONDIR=$(abspath $(KERNELS)) $(BIN)/jcache project -p $(RUNS) execute --executor local-parallel --timeout 900
 	$(BIN)/jupyter-book build . --all -W --keep-going
 	$(BIN)/python tools/check_book.py
 
@@ -68,6 +72,12 @@ test: $(INSTALLED)
 
 test-book: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL) tests/book/test_built_book.py tests/book/test_same_html.py tests/browser
+
+# A reader has the package and one notebook in a folder of their own: nothing of the repository lies beside it.
+test-plain: $(INSTALLED)
+	@test -d _build/html/_sources/book || { echo "There is no built book: run make book first."; exit 1; }
+	away=$$(mktemp -d) && trap 'rm -rf "$$away"' EXIT && cp _build/html/_sources/book/*.ipynb book/conftest.py "$$away" && \
+	  cd "$$away" && $(abspath $(BIN))/python -m pytest $(PARALLEL) -p no:cacheprovider --nbval-lax .
 
 # Every processor must print the digits on record; a training in single precision carries a last bit into them.
 OLD_PROCESSOR := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem

@@ -18,6 +18,7 @@ SECTIONS = {
     "bench_bound": {"exact_traces", "growth", "bound"},
     "bench_curvature": {"networks", "growth", "bound"},
     "bench_laboratory": {"laboratory"},
+    "bench_threads": {"threads"},
     "bench_training": {"one_thread", "cpu", "cuda", "loop_or_vmap"},
 }
 

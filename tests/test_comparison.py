@@ -1,5 +1,7 @@
 """Every bound on runs of one's own: each number is that of its module, and each warning follows from its cause."""
 
+import ast
+import json
 import re
 import sys
 from copy import deepcopy
@@ -239,10 +241,27 @@ def test_overlap_with_the_test_sample_is_refused(trained):
         helpers.bounds(replace(run, models=run.models[:1]), **data, train=train[:1], loss=CLIPPED)
 
 
-def test_the_recipe_of_the_read_me_runs(capsys):
-    text = (Path(__file__).resolve().parents[1] / "README.md").read_text()
-    (recipe,) = re.findall(r"```python\n(.*?helpers\.bounds.*?)```", text, flags=re.DOTALL)
-    exec(recipe, {})
+ROOT = Path(__file__).resolve().parents[1]
+RECIPE = re.compile(r"```python\n(.*?helpers\.bounds.*?)```", flags=re.DOTALL)
+
+
+def recipe_of_the_package_page():
+    cells = json.loads((ROOT / "book" / "api.ipynb").read_text(encoding="utf-8"))["cells"]
+    (recipe,) = ["".join(c["source"]) for c in cells if "helpers.bounds(" in "".join(c["source"])]
+    return recipe
+
+
+def test_the_recipe_of_the_landing_page_is_that_of_the_read_me():
+    cells = json.loads((ROOT / "book" / "intro.ipynb").read_text(encoding="utf-8"))["cells"]
+    landing = "\n".join("".join(cell["source"]) for cell in cells)
+    (there,), (here,) = (RECIPE.findall(text) for text in (landing, (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert ast.dump(ast.parse(there)) == ast.dump(ast.parse(here))  # with lines as long as each page is wide
+
+
+@pytest.mark.parametrize("page", ["read me", "package"])
+def test_the_recipe_of_a_page_runs(page, capsys):
+    read_me = (ROOT / "README.md").read_text(encoding="utf-8")
+    exec(RECIPE.findall(read_me)[0] if page == "read me" else f"{recipe_of_the_package_page()}\nprint(bounds)", {})
     printed = capsys.readouterr().out
     for name in ("gap, measured", "closed form", "omniscient, lambda 10", "counted", "self-certified, lambda 1000"):
         assert name in printed

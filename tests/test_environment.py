@@ -182,6 +182,20 @@ def test_altered_artefacts_stop_the_book_before_a_notebook_runs() -> None:
     assert verified < first
 
 
+def test_the_kernels_of_the_book_say_nothing_unless_something_is_wrong(tmp_path: Path) -> None:
+    """Each would warn that it is not encrypted, though it speaks to this machine alone."""
+    lines = planned("book")
+    (settings,) = [line for line in lines if "ipython_kernel_config" in line]
+    (executed,) = [line for line in lines if "jcache" in line and " execute " in line]
+    folder = executed.split()[0].removeprefix("IPYTHONDIR=")
+    assert subprocess.run(["sh", "-c", settings], cwd=tmp_path).returncode == 0
+    kernel = "from ipykernel.kernelapp import IPKernelApp; IPKernelApp().initialize([])"
+    places = {"IPYTHONDIR": str(tmp_path / "_build" / "ipython"), "JUPYTER_RUNTIME_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", kernel], env=os.environ | places, capture_output=True, text=True)
+    assert (done.returncode, "WARNING" in done.stderr) == (0, False)
+    assert Path(folder) == ROOT / "_build" / "ipython"
+
+
 @pytest.mark.parametrize("place", ["command line", "environment"])
 def test_an_environment_of_another_python_is_no_answer_to_a_named_one(tmp_path: Path, place: str) -> None:
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
@@ -264,6 +278,19 @@ def test_one_version_everywhere() -> None:
     assert str(citation["date-released"]) == newest[2]
     repository = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]
     assert repository["path_to_book"] == f"v{PROJECT['version']}"
+
+
+def test_a_tag_puts_its_notebooks_where_the_rocket_looks_for_them() -> None:
+    """Branch and folder are those of the addresses in the pages: ``BRANCH/TAG/book/NAME.ipynb``."""
+    jobs = WORKFLOWS["publish-pages"]["jobs"]
+    (kept,) = [step["with"] for step in jobs["build"]["steps"] if step.get("with", {}).get("name") == "notebooks"]
+    assert kept["path"] == "_build/html/_sources/book/*.ipynb"
+    commands = commands_of(jobs["notebooks"])
+    branch = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["branch"]
+    assert f"git switch {branch} " in commands
+    assert f"git push origin {branch}\n" in commands
+    assert 'cp "$RUNNER_TEMP"/notebooks/*.ipynb "$VERSION/book/"' in commands
+    assert jobs["notebooks"]["steps"][-1]["env"]["VERSION"] == "${{ github.ref_name }}"
 
 
 def test_import_of_the_package_is_light() -> None:

@@ -31,10 +31,17 @@ all      what does every bound say of runs of my own?           ``bounds``
 
 A submodule is loaded when it is first used, so ``import helpers`` costs milliseconds and
 ``from helpers import omniscient`` loads what the omniscient bound needs and no more.
+
+Imported before PyTorch, the package lets threads sleep while they wait for one another, unless ``OMP_WAIT_POLICY`` is
+set already. PyTorch's spin: where other work takes one of the processors, a small network then trains hundreds of
+times slower on two threads than on one (``benchmarks/bench_threads.py``). No number depends on it.
 """
 
+import os
 from importlib import import_module
 from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when PyTorch is loaded
 
 __version__ = "0.1.0"
 

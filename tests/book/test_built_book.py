@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
+from helpers import __version__
 from tools.check_book import faults, toc_pages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +82,22 @@ def test_links_and_anchors_lead_somewhere(name: str) -> None:
         if not target.exists() or (anchor and anchor not in page(target).ids):
             broken.append(link)
     assert broken == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_rocket_and_download_give_the_plain_notebook_of_this_version(name: str) -> None:
+    """The rocket's file lies on the branch that the workflow of a tag fills; the download is a file of this site."""
+    here = page(HTML / f"{name}.html")
+    if not (ROOT / f"{name}.ipynb").is_file():
+        assert not [link for link in here.links if "colab" in link or link.endswith(".ipynb")]
+        return
+    repository = "flatness-and-information/book"
+    plain = f"https://colab.research.google.com/github/{repository}/blob/notebooks/v{__version__}/{name}.ipynb"
+    assert [link for link in here.links if urlsplit(link).netloc == "colab.research.google.com"] == [plain]
+    (download,) = {link for link in here.links if link.endswith(".ipynb") and not urlsplit(link).netloc}
+    source = (here.path.parent / unquote(download)).resolve()
+    assert source == (HTML / "_sources" / f"{name}.ipynb").resolve()
+    assert any(cell["id"] == "origin" for cell in json.loads(source.read_text(encoding="utf-8"))["cells"])
 
 
 @pytest.mark.parametrize("name", PAGES)
