@@ -90,9 +90,10 @@ def test_numbers_are_typeset() -> None:
     table = plots.table(rows, formats={"x": ".1e", "y": ".0f"})
     assert [row[0] for row in table.shown] == ["0.10" + 6 * SPACE, "1.0 × 10⁻⁵"]
     assert [row[1] for row in table.shown] == ["−10", "−100000"]
-    assert [row[2] for row in table.shown] == ["[−1.5, 0.3] at 10⁻¹, 2024-01-01", "[−5.5, 0.3] at 10⁻⁵, 2024-01-05"]
+    assert [row[2] for row in table.shown] == ["[−1.5, 0.3] at 0.1, 2024-01-01", "[−5.5, 0.3] at 10⁻⁵, 2024-01-05"]
     assert plots.table([{"x": -0.01}, {"x": 0.0}], formats={"x": "+.1f"}).shown == (("0.0",), ("0.0",))
     assert plots.table([{"x": 0.0}, {"x": 2500.0}], formats={"x": ".0e"}).shown == (("0",), ("2000",))
+    assert plots.table([{"x": float("inf")}], formats={"x": ".2f"}).shown == (("∞",),)
 
 
 def test_csv_has_the_full_values_and_a_column_for_the_errors() -> None:

@@ -18,10 +18,11 @@ MOST_DECIMALS = 5
 FIGURE_SPACE = "\u2007"  # as wide as a digit
 MISSING = "–"
 # A value with its error, an interval, a count out of so many: no line may end within.
-VALUE = re.compile(r"[-+−]?\d[\d.,]*\u2007* ± [\d.,]*\d|\[[^\[\]]{1,24}\]|\b\d+ of \d+\b")
+VALUE = re.compile(r"[-+−]?\d[\d.,]*\u2007* ± [\d.,]*\d|\[[^\[\]]{1,24}\]|\b\d+ of \d+\b|\d %")
 NARROW = 56  # characters of a row, one between columns included, that a phone shows side by side
+WRAPPED = 46  # to how many of them words fill a row before they wrap
 FIRST = 16  # characters that the name of a row has beside the others before it gets a line of its own
-WORDS = 28  # characters of a cell of words that may stand in a row to be scrolled
+WORDS = 32  # characters of a cell of words that may stand in a row to be scrolled
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 Number = tuple[float, float | None]  # value, standard error
 
@@ -29,7 +30,7 @@ Number = tuple[float, float | None]  # value, standard error
 def _power(match: re.Match[str]) -> str:
     """A number with an exponent as it is written by hand: ``2.7e-03`` as 0.0027, ``1.0e-09`` as 1.0 × 10⁻⁹."""
     digits, exponent = match[1], int(match[2])
-    if -4 < exponent < 4 and match[0] != f"1e{match[2]}":
+    if -4 < exponent < 4:
         return f"{float(match[0]):.{max(len(digits.partition('.')[2]) - exponent, 0)}f}"
     power = "10" + str(exponent).translate(SUPERSCRIPT)
     return power if digits == "1" else "0" if not float(digits) else f"{digits} × {power}"
@@ -90,21 +91,21 @@ def _column_decimals(values: Sequence[float]) -> int:
 
 def _shown(number: Number, decimals: int, pattern: str | None) -> str:
     value, error = number
-    if pattern is not None:
+    if pattern is not None and math.isfinite(value):
         text = format(value, pattern)
         return text if error is None else f"{text} ± {format(error, pattern)}"
     if error is not None:
         return uncertain(value, error)
     if not math.isfinite(value):
-        return "∞" if value > 0 else "-∞" if value < 0 else "not a number"
+        return "∞" if value > 0 else "−∞" if value < 0 else "not a number"
     if value != 0 and abs(value) < 0.5 * 10.0**-decimals:
         return f"{value:.1e}"
     return f"{value:,.{decimals}f}"
 
 
 def _spread(needs: Sequence[int], wants: Sequence[int]) -> list[int]:
-    """The widths that columns get of a line of ``NARROW``: what each needs, and of the rest what it wants."""
-    widths, rest = list(needs), NARROW - sum(needs) - len(needs) + 1
+    """The widths that columns get of a line of ``WRAPPED``: what each needs, and of the rest what it wants."""
+    widths, rest = list(needs), WRAPPED - sum(needs) - len(needs) + 1
     for i in sorted(range(len(needs)), key=lambda i: wants[i] - needs[i]):
         more = min(max(wants[i] - needs[i], 0), max(rest, 0))
         widths[i], rest = widths[i] + more, rest - more
@@ -283,7 +284,7 @@ def table(
         else:
             columns_shown.append([_word(cell) for cell in cells])
     return Table(
-        headings=tuple(names.values()),
+        headings=tuple(map(_typeset, names.values())),
         cells=tuple(tuple(row[key] for key in names) for row in rows),
         shown=tuple(zip(*columns_shown, strict=True)),
         numeric=tuple(numeric),
