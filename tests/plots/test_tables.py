@@ -19,7 +19,8 @@ SPACE = "\u2007"
         (0.27123, 0.0342, "0.27 ± 0.03"),
         (5234.0, 312.0, "5200 ± 300"),
         (12.0, 0.0, "12"),
-        (-1.25, 1.0, "-1.2 ± 1.0"),
+        (-1.25, 1.0, "−1.2 ± 1.0"),
+        (-0.01, 1.0, "0.0 ± 1.0"),
         (float("inf"), 1.0, "inf ± 1"),
     ],
 )
@@ -36,7 +37,7 @@ def test_points_and_errors_stand_below_each_other() -> None:
 
 def test_a_small_number_does_not_read_as_zero() -> None:
     assert [row[0] for row in plots.table([{"x": 250.0}, {"x": 0.004}]).shown] == ["250.0000", "0.0040"]
-    assert plots.table([{"x": 250.0}, {"x": 1e-9}]).shown[1][0].strip(SPACE) == "1.0e-09"
+    assert plots.table([{"x": 250.0}, {"x": 1e-9}]).shown[1][0].strip(SPACE) == "1.0 × 10⁻⁹"
 
 
 def test_whole_numbers_and_words_stay_as_they_are() -> None:
@@ -60,7 +61,7 @@ def test_html_carries_the_full_value_and_escapes_words() -> None:
 
 def test_no_line_ends_within_a_value_or_an_interval_among_words() -> None:
     html = plots.table([{"a": "gains +0.6 ± 0.1 points, [-0.20, 0.35]", "b": 1.5}])._repr_html_()
-    assert '<span class="value">+0.6 ± 0.1</span> points, <span class="value">[-0.20, 0.35]</span>' in html
+    assert '<span class="value">+0.6 ± 0.1</span> points, <span class="value">[−0.20, 0.35]</span>' in html
     assert '<data value="1.5">' in html
     assert '<span class="value">12 of 18</span>' in plots.table([{"a": "x"}], caption="12 of 18 runs")._repr_html_()
 
@@ -73,8 +74,26 @@ def test_padding_is_apart_so_that_a_phone_can_leave_it_out() -> None:
 
 def test_a_row_that_a_phone_can_show_is_marked() -> None:
     row: dict[str, float | str] = {"noise": "constant", "exact": 0.131, "lemma": 0.153}
-    assert '<table class="results narrow">' in plots.table([row])._repr_html_()
-    assert '<table class="results">' in plots.table([row | {"a heading of many words": 1}])._repr_html_()
+    assert '<table class="results narrow" style="--columns: ' in plots.table([row])._repr_html_()
+    assert '<table class="results narrow"' in plots.table([row | {"a heading of many words": 1}])._repr_html_()
+    named = {"noise": "a long name of a setting", "a": (-0.131, 0.01), "b": (0.153, 0.01), "c": (15.3, 0.01)}
+    html = plots.table([named], columns={"noise": "", "a": "gap", "b": "bound", "c": "another"})._repr_html_()
+    assert 'class="results lined"' in html
+    widths = re.findall(r"minmax\(0, (\d+)fr\)", html)
+    assert len(widths) == 3, "the name has a line of its own"
+    assert sum(map(int, widths)) == int(re.findall(r"--characters: (\d+)", html)[0]) <= 57
+    assert '<table class="results">' in plots.table([named | {"d": "many words " * 20}])._repr_html_()
+
+
+def test_numbers_are_typeset() -> None:
+    rows = [{"x": 10.0**-k, "y": -(10.0**k), "z": f"[-{k}.5, 0.3] at 1e-0{k}, 2024-01-0{k}"} for k in (1, 5)]
+    table = plots.table(rows, formats={"x": ".1e", "y": ".0f"})
+    assert [row[0] for row in table.shown] == ["0.10" + 6 * SPACE, "1.0 × 10⁻⁵"]
+    assert [row[1] for row in table.shown] == ["−10", "−100000"]
+    assert [row[2] for row in table.shown] == ["[−1.5, 0.3] at 0.1, 2024-01-01", "[−5.5, 0.3] at 10⁻⁵, 2024-01-05"]
+    assert plots.table([{"x": -0.01}, {"x": 0.0}], formats={"x": "+.1f"}).shown == (("0.0",), ("0.0",))
+    assert plots.table([{"x": 0.0}, {"x": 2500.0}], formats={"x": ".0e"}).shown == (("0",), ("2000",))
+    assert plots.table([{"x": float("inf")}], formats={"x": ".2f"}).shown == (("∞",),)
 
 
 def test_csv_has_the_full_values_and_a_column_for_the_errors() -> None:

@@ -18,9 +18,29 @@ MOST_DECIMALS = 5
 FIGURE_SPACE = "\u2007"  # as wide as a digit
 MISSING = "–"
 # A value with its error, an interval, a count out of so many: no line may end within.
-VALUE = re.compile(r"[-+−]?\d[\d.,]*\u2007* ± [\d.,]*\d|\[[^\[\]]{1,24}\]|\b\d+ of \d+\b")
-NARROW = 42  # characters of a row, one between columns included, that a phone shows side by side
+VALUE = re.compile(r"[-+−]?\d[\d.,]*\u2007* ± [\d.,]*\d|\[[^\[\]]{1,24}\]|\b\d+ of \d+\b|\d %")
+NARROW = 56  # characters of a row, one between columns included, that a phone shows side by side
+WRAPPED = 46  # to how many of them words fill a row before they wrap
+FIRST = 16  # characters that the name of a row has beside the others before it gets a line of its own
+WORDS = 32  # characters of a cell of words that may stand in a row to be scrolled
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 Number = tuple[float, float | None]  # value, standard error
+
+
+def _power(match: re.Match[str]) -> str:
+    """A number with an exponent as it is written by hand: ``2.7e-03`` as 0.0027, ``1.0e-09`` as 1.0 × 10⁻⁹."""
+    digits, exponent = match[1], int(match[2])
+    if -4 < exponent < 4:
+        return f"{float(match[0]):.{max(len(digits.partition('.')[2]) - exponent, 0)}f}"
+    power = "10" + str(exponent).translate(SUPERSCRIPT)
+    return power if digits == "1" else "0" if not float(digits) else f"{digits} × {power}"
+
+
+def _typeset(text: str) -> str:
+    """The text with a minus where a number has a hyphen, no sign at a zero, and powers of ten for exponents."""
+    text = re.sub(r"(?<![\w.])(\d(?:\.\d+)?)e([-+]\d+)\b", _power, text)
+    text = re.sub(r"(?<![\w.])[-+](?=0(?:\.0+)?(?![\d.]))", "", text)
+    return re.sub(r"(?<![\w.)\]-])-(?=[\d.∞])", "−", text)
 
 
 def _number(cell: Any) -> Number | None:
@@ -52,10 +72,10 @@ def uncertain(value: float, error: float) -> str:
     if not (math.isfinite(value) and math.isfinite(error)):
         return f"{value:.3g} ± {error:.3g}"
     if error == 0:
-        return f"{value:.4g}"
+        return _typeset(f"{value:.4g}")
     decimals = _decimals(error)
     value, error = round(value, decimals), round(error, decimals)
-    return f"{value:.{max(decimals, 0)}f} ± {error:.{max(decimals, 0)}f}"
+    return _typeset(f"{value:.{max(decimals, 0)}f} ± {error:.{max(decimals, 0)}f}")
 
 
 def _column_decimals(values: Sequence[float]) -> int:
@@ -71,16 +91,25 @@ def _column_decimals(values: Sequence[float]) -> int:
 
 def _shown(number: Number, decimals: int, pattern: str | None) -> str:
     value, error = number
-    if pattern is not None:
+    if pattern is not None and math.isfinite(value):
         text = format(value, pattern)
         return text if error is None else f"{text} ± {format(error, pattern)}"
     if error is not None:
         return uncertain(value, error)
     if not math.isfinite(value):
-        return "∞" if value > 0 else "-∞" if value < 0 else "not a number"
+        return "∞" if value > 0 else "−∞" if value < 0 else "not a number"
     if value != 0 and abs(value) < 0.5 * 10.0**-decimals:
         return f"{value:.1e}"
     return f"{value:,.{decimals}f}"
+
+
+def _spread(needs: Sequence[int], wants: Sequence[int]) -> list[int]:
+    """The widths that columns get of a line of ``WRAPPED``: what each needs, and of the rest what it wants."""
+    widths, rest = list(needs), WRAPPED - sum(needs) - len(needs) + 1
+    for i in sorted(range(len(needs)), key=lambda i: wants[i] - needs[i]):
+        more = min(max(wants[i] - needs[i], 0), max(rest, 0))
+        widths[i], rest = widths[i] + more, rest - more
+    return widths
 
 
 def _padded(html: str) -> str:
@@ -151,6 +180,29 @@ class Table:
         """Characters of the longest cell of each column, its heading included."""
         return [max(len(line[i]) for line in (self.headings, *self.shown)) for i in self._columns]
 
+    def _on_a_phone(self) -> str:
+        """Class and style of the table: columns side by side, or the row's name above the others, or to be scrolled.
+
+        Where its words are too long for any of these, a phone stacks the cells of a row.
+        """
+        texts = [[line[i] for line in self.shown] for i in self._columns]
+        heads = [max((len(word) + 1 for word in name.split()), default=0) for name in self.headings]
+        whole = [[VALUE.sub(lambda match: "." * len(match[0]), text) for text in column] for column in texts]
+        words = [max((len(word) for text in column for word in text.split()), default=0) for column in whole]
+        longest = [max(map(len, column)) for column in texts]
+        needs = [  # words wrap, over three lines at most
+            max(head, size if numeric else max(word, math.ceil(size / 3), min(size, 12)))
+            for head, size, word, numeric in zip(heads, longest, words, self.numeric, strict=True)
+        ]
+        for kind, start in (("narrow", 0), ("lined", 1)):
+            least = [max(needs[0], min(longest[0], FIRST)), *needs[1:]][start:]
+            if least and sum(least) + len(least) - 1 <= NARROW:
+                widths = _spread(least, [*map(max, longest, needs)][start:])
+                shares = " ".join(f"minmax(0, {width + 1}fr)" for width in widths)
+                return f'class="results {kind}" style="--columns: {shares}; --characters: {sum(widths) + len(widths)}"'
+        short = all(size <= WORDS for size, numeric in zip(longest, self.numeric, strict=True) if not numeric)
+        return 'class="results wide" tabindex="0"' if short and len(self.shown) > 2 else 'class="results"'
+
     def _repr_html_(self) -> str:
         side = ["number" if numeric else "words" for numeric in self.numeric]
         head = "".join(
@@ -172,8 +224,7 @@ class Table:
                 body += f'<{tag}{scope} class="{side[i]}" data-label="{label}">{text}</{tag}>'
             body += "</tr>"
         title = f"<caption>{_whole(escape(self.caption))}</caption>" if self.caption else ""
-        kind = "results narrow" if sum(self._widths) + len(self.headings) <= NARROW else "results"
-        return f'<table class="{kind}">{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        return f"<table {self._on_a_phone()}>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def __repr__(self) -> str:
         lines, widths = [self.headings, *self.shown], self._widths
@@ -228,23 +279,23 @@ def table(
         numeric.append(is_numeric)
         if is_numeric:
             decimals = _column_decimals([value for value, error in known if error is None])
-            texts = [MISSING if n is None else _shown(n, decimals, formats.get(key)) for n in numbers]
+            texts = [MISSING if n is None else _typeset(_shown(n, decimals, formats.get(key))) for n in numbers]
             columns_shown.append(_aligned(texts))
         else:
             columns_shown.append([_word(cell) for cell in cells])
     return Table(
-        headings=tuple(names.values()),
+        headings=tuple(map(_typeset, names.values())),
         cells=tuple(tuple(row[key] for key in names) for row in rows),
         shown=tuple(zip(*columns_shown, strict=True)),
         numeric=tuple(numeric),
-        caption=caption,
+        caption=_typeset(caption),
     )
 
 
 def _word(cell: Any) -> str:
     if isinstance(cell, bool):
         return "yes" if cell else "no"
-    return MISSING if cell is None else str(cell)
+    return MISSING if cell is None else _typeset(str(cell))
 
 
 class Caption(str):
