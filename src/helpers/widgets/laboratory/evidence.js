@@ -20,7 +20,7 @@ function unpaired(newest, before) {
     return `they have other samples, ${apartIn(samples(now, then), samples(then, now)).join(" and, before, ")}`;
   }
   const [last, first] = [untrained(newest), untrained(before)];
-  return last ? `in the newest, ${last}` : first ? `in the one before, ${first}` : null;
+  return last ? `the newest is left out, for ${last}` : first ? `the one before is left out, for ${first}` : null;
 }
 
 // What the picture shows, {names, seeds: [{seed, ends, meant, over, known, apart}], all}: the newest run beside the one before,

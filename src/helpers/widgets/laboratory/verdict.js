@@ -111,7 +111,7 @@ function outcomeOfSweep({ state, why, seeds, known, larger, smaller }, between =
 // What a bet on one run against the run before is held to: the paired difference that the line on the newest two tells.
 function outcomeOfRun(before, newest) {
   const apart = unpaired(newest, before);
-  if (apart) return { state: "open", why: `the two runs are not compared, for ${apart}` };
+  if (apart) return { state: "open", why: `the two runs are not compared (${apart})` };
   return { state: ["falls", "stays", "rises"][1 + sign(gapChange(before.results, newest.results))], why: "the gaps cannot be told apart" };
 }
 
