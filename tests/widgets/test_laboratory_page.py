@@ -65,8 +65,14 @@ def answer(page: InBrowser, rows: list[Any], lost: Any = ()) -> dict[str, str]:
             "rose 0.5 → 50 while the gap fell 0.25 → 0.14, so flatter did not mean a smaller gap.",
         ),
         ([(0.5, 0.14), (50, 0.25)], "rose 0.5 → 50 and the gap rose 0.14 → 0.25, so flatter meant a smaller gap."),
-        ([(4.8, 0.21), (3, 0.29)], "fell 4.8 → 3 while the gap rose 0.21 → 0.29, so flatter did not mean a smaller gap."),
-        ([(0.5, 0.25), (50, 0.251)], "rose 0.5 → 50; the gap, 0.25 → 0.25, is too close to tell, so this seed gives no"),
+        (
+            [(4.8, 0.21), (3, 0.29)],
+            "fell 4.8 → 3 while the gap rose 0.21 → 0.29, so flatter did not mean a smaller gap.",
+        ),
+        (
+            [(0.5, 0.25), (50, 0.251)],
+            "rose 0.5 → 50; the gap, 0.25 → 0.25, is too close to tell, so this seed gives no",
+        ),
         ([(5, 0.25), (5.001, 0.14)], "moved 5 → 5, which is too close to tell"),
     ],
 )
@@ -183,7 +189,8 @@ def test_what_is_judged_in_place_of_what_was_asked_is_said(page: InBrowser) -> N
     body = """return argument.map((pairs) => {
       const between = inPlaceOf("batch_size", [2, 200], [2, 20]);
       const verdict = verdictOf(pairs);
-      return { between, line: headline(verdict, between), whole: headline(verdict, inPlaceOf("batch_size", [2, 200], [2, 200])),
+      const none = inPlaceOf("batch_size", [2, 200], [2, 200]);
+      return { line: headline(verdict, between), whole: headline(verdict, none),
         told: makeScore()(OF_A_SWEEP, "larger", outcomeOfSweep(verdict, between)) };
     });"""
     larger, same, undecided = compute(page, body, [seeds_of([one] * 5) for one in (LARGER, SAME, NO_TRACE)])

@@ -28,6 +28,7 @@ function assemble({ model, root }) {
   const play = button("Play slowly", () => press(mode === "play" && busy ? "pause" : "play"));
   const single = button("One epoch", () => press("step"));
   const reset = button("Reset and train", () => {
+    anew();
     acted("you pressed “Reset and train”");
     [settings, touched] = [sane({ world: settings.world }), true];
     Object.assign(view, FIRST_VIEW);
@@ -110,7 +111,7 @@ function assemble({ model, root }) {
     trainer.train(job, how);
   }
   function press(how) {
-    if (!busy) notices.tell({ ended: "" }); // a second click on the way does not wipe what the first one ended
+    anew();
     acted({ run: "you pressed “Train”", step: "you pressed “One epoch”" }[how] ?? "you pressed “Play slowly”");
     touched = true;
     const before = history.at(-1);
@@ -127,6 +128,7 @@ function assemble({ model, root }) {
       update("view");
     } else begin(how);
   }
+  function anew() { if (!busy) notices.tell({ ended: "" }); } // a second click on the way does not wipe what the first one ended
   const isWhole = ({ reached, epochs }) => reached === true || epochs === job.epochs;
 
   // A sweep or a question that something else takes the place of is named; one event may be followed by others of the same
