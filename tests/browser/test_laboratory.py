@@ -554,9 +554,9 @@ def test_on_a_phone_button_answer_and_picture_come_first(visit: Callable[..., An
         assert list(seen_from) == sorted(seen_from, key=lambda part: seen_from[part])
         assert seen_from[".lab-evidence > svg"] < 844 / 2  # half of a screen
         assert seen_from[".lab-panel svg"] < 1.6 * 844
-        for folded in ("stop at", "ask me before a sweep"):
-            assert not lab.get_by_label(folded, exact=True).is_visible()
-            assert control(seen.page, folded).is_visible()
+        folded = ("stop at", "ask me before a sweep")
+        assert not any(lab.get_by_label(name, exact=True).is_visible() for name in folded)
+        assert all(control(seen.page, name).is_visible() for name in folded)
         for fold in (".lab-full", ".lab-five"):
             assert lab.locator(fold).get_attribute("open") is None
         seen.page.set_viewport_size({"width": 1280, "height": 844})
