@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Locator, Page, Route
+from playwright.sync_api import Locator, Page, Route, expect
 
 from helpers import widgets
 from helpers.widgets.laboratory import packed_digits
@@ -35,22 +35,42 @@ const { default: widget } = await import("./kernel-element.js");
 widget.render({ model, el: document.getElementById("place") });
 </script></body></html>"""
 NO_WORKER = "window.Worker = function () { throw new Error('workers are forbidden here'); };"
-TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+# A frame paints one part of the laboratory at least, and there are seven.
+PAINTED = """() => new Promise((done) => {
+    const frame = (left) => (left ? requestAnimationFrame(() => frame(left - 1)) : done());
+    frame(8);
+})"""
 SECONDS = 60
+WAIT = 1000 * SECONDS  # of an assertion that waits for what it reads
 
 
 def element(page: Page) -> Locator:
     return page.locator(".lab").first
 
 
+def painted(page: Page) -> None:
+    """Wait until everything that has happened so far stands in the page."""
+    page.evaluate(PAINTED)
+
+
+def until(page: Page, true: Callable[[], Any], what: str) -> None:
+    """Wait for what no locator tells: an address, a number."""
+    for _ in range(10 * SECONDS):
+        if true():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"not within {SECONDS} s: {what}; the address is {page.url}")
+
+
 def trained(page: Page, words: str = "Gap") -> str:
-    """The sentence under the picture, once a run has finished."""
+    """The sentence under the picture, once a run has finished and everything of it is painted."""
     status = element(page).locator(".lab-status")
     for _ in range(10 * SECONDS):
-        page.evaluate(TWO_FRAMES)  # what has happened so far is painted
+        painted(page)
         text = status.inner_text()
         if words in text and element(page).get_attribute("class") == "lab":
-            return text
+            painted(page)
+            return status.inner_text()
         page.wait_for_timeout(100)
     raise AssertionError(f"nothing was trained within {SECONDS} s; the status says {status.inner_text()!r}")
 
@@ -121,7 +141,7 @@ def test_every_control_works_by_keyboard(visit: Callable[..., Any]) -> None:
             seen.page.keyboard.press(
                 "ArrowRight" if slider.input_value() == slider.get_attribute("min") else "ArrowLeft"
             )
-            seen.page.wait_for_timeout(150)
+            painted(seen.page)
             assert slider.get_attribute("aria-valuetext") != text, slider.get_attribute("id")
             output = element(seen.page).locator(f"output[for='{slider.get_attribute('id')}']")
             assert output.inner_text() == slider.get_attribute("aria-valuetext")
@@ -138,7 +158,7 @@ def test_lambda_and_sigma_move_without_training(visit: Callable[..., Any]) -> No
             drawn = picture.inner_html()
             control(seen.page, label).focus()
             seen.page.keyboard.press("ArrowRight")
-            seen.page.wait_for_timeout(200)
+            painted(seen.page)
             assert picture.inner_html() != drawn
         assert element(seen.page).locator(".lab-chart .lab-dot").count() == dots
         assert "lab-busy" not in (element(seen.page).get_attribute("class") or "")
@@ -151,12 +171,8 @@ def test_a_setting_can_be_sent(visit: Callable[..., Any]) -> None:
         control(seen.page, "batch size").focus()
         for _ in range(20):
             seen.page.keyboard.press("ArrowLeft")
-        seen.page.wait_for_timeout(300)
         words, batch = trained(seen.page), control(seen.page, "batch size").get_attribute("aria-valuetext")
-        for _ in range(10 * SECONDS):  # the address follows a moment later
-            if f"batch_size={batch}&" in seen.page.url:
-                break
-            seen.page.wait_for_timeout(100)
+        until(seen.page, lambda: f"batch_size={batch}&" in seen.page.url, "the address follows a moment later")
         address = seen.page.url
         assert "world=moons" in address
         python = element(seen.page).locator("pre code").text_content()
@@ -193,10 +209,11 @@ def swept(page: Page) -> tuple[str, str]:
     lab, details = element(page), element(page).locator(".lab-details")
     for _ in range(40 * SECONDS):
         done = lab.get_by_role("button", name="Stop the sweep").count() == 0
-        if done and "95 % intervals" in details.inner_text():
-            return lab.locator(".lab-answer").inner_text(), details.inner_text()
+        if done and "95 % intervals" in (details.text_content() or ""):  # a phone folds them
+            painted(page)
+            return lab.locator(".lab-answer").inner_text(), details.text_content() or ""
         page.wait_for_timeout(100)
-    raise AssertionError(f"no sweep ended within {4 * SECONDS} s; the details say {details.inner_text()!r}")
+    raise AssertionError(f"no sweep ended within {4 * SECONDS} s; the details say {details.text_content()!r}")
 
 
 @pytest.mark.parametrize("size", [(1280, 800), (390, 844)], ids=["desk", "phone"])
@@ -293,9 +310,8 @@ def test_a_sweep_that_fits_unequally_is_repeated_at_one_loss(visit: Callable[...
         assert stop.evaluate("(node) => node.selectedOptions[0].textContent") == "training loss 0.03"
         assert stop.evaluate("(node) => node.closest('.lab-sweeps') !== null")
         stop.select_option("epochs")
-        seen.page.wait_for_timeout(300)
         trained(seen.page)
-        assert "stop_loss" not in seen.page.url
+        until(seen.page, lambda: "stop_loss" not in seen.page.url, "no loss in the address")
 
 
 LEAVES: dict[str, tuple[Callable[[Page], Any], str]] = {
@@ -303,7 +319,7 @@ LEAVES: dict[str, tuple[Callable[[Page], Any], str]] = {
     "batch size": (lambda page: control(page, "batch size").press("ArrowRight"), "you changed the batch size"),
     "stop": (
         lambda page: control(page, "stop at").select_option("loss"),
-        "you changed the training loss and the epochs",
+        "you changed where training stops",
     ),
     "address": (lambda page: page.evaluate("location.hash = '#lab?lr=0.2'"), "the address of the page changed"),
     "reset": (
@@ -327,11 +343,13 @@ def test_a_sweep_never_ends_without_a_word(visit: Callable[..., Any], name: str)
         seen.page.wait_for_timeout(300)
         act(seen.page)
         note = element(seen.page).locator(".lab-words .lab-note")
-        for wait in (300, 3000):  # and it stays when the next run has ended
-            seen.page.wait_for_timeout(wait)
-            assert re.match(
-                rf"The sweep of the batch size ended after \d+ of 15 trainings, for {why}\.", note.inner_text()
-            )
+        words = re.compile(rf"^The sweep of the batch size ended after \d+ of 15 trainings, for {why}\.")
+        expect(note).to_have_text(words, timeout=WAIT)
+        details = element(seen.page).locator(".lab-details")
+        assert "ended after" not in (details.text_content() or "")  # said once
+        if name != "another sweep":  # and it stays when the next run has ended
+            trained(seen.page)
+            expect(note).to_have_text(words, timeout=WAIT)
         assert seen.problems == []
 
 
@@ -378,10 +396,172 @@ def test_a_sweep_is_stopped_by_its_button_and_comes_home(visit: Callable[..., An
         control(seen.page, "ask me before a sweep").uncheck()
         element(seen.page).get_by_role("button", name="Sweep the batch size").click()
         element(seen.page).get_by_role("button", name="Stop the sweep").click()
-        assert element(seen.page).locator(".lab-answer").inner_text().startswith("The sweep was left")
-        assert element(seen.page).get_by_role("button", name="Sweep the batch size").count() == 1
+        expect(element(seen.page).locator(".lab-answer")).to_contain_text("The sweep was left", timeout=WAIT)
+        expect(element(seen.page).get_by_role("button", name="Sweep the batch size")).to_have_count(1, timeout=WAIT)
         trained(seen.page)
         assert control(seen.page, "batch size").get_attribute("aria-valuetext") == "20"
+
+
+def test_a_sweep_s_button_is_named_with_what_it_does(visit: Callable[..., Any]) -> None:
+    """In the turn of the press, not a frame later."""
+    press = """(root) => {
+        const button = root.querySelector(".lab-sweeps button");
+        return [0, 1].map(() => { button.click(); return button.textContent; });
+    }"""
+    with visit(PAGE) as seen:
+        trained(seen.page)
+        control(seen.page, "ask me before a sweep").uncheck()
+        assert element(seen.page).evaluate(press) == ["Stop the sweep", "Sweep the batch size"]
+
+
+TWICE: dict[str, tuple[Callable[[Page], Any], str]] = {
+    "a slider moved on": (
+        lambda page: [control(page, "batch size").press("ArrowRight") for _ in range(2)],
+        "you changed the batch size",
+    ),
+    "a double click": (
+        lambda page: element(page).get_by_role("button", name="Reset and train").dblclick(),
+        "you pressed “Reset and train”",
+    ),
+    "a double click on Train": (
+        lambda page: element(page).get_by_role("button", name="Train", exact=True).dblclick(),
+        "you pressed “Train”",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_a_second_event_leaves_what_the_first_one_ended(visit: Callable[..., Any], name: str) -> None:
+    act, why = TWICE[name]
+    with visit(PAGE) as seen:
+        trained(seen.page)
+        unfold(seen.page)
+        control(seen.page, "ask me before a sweep").uncheck()
+        sweep = element(seen.page).get_by_role("button", name="Sweep the batch size")
+        note = element(seen.page).locator(".lab-words .lab-note")
+        sweep.click()
+        act(seen.page)
+        expect(note).to_contain_text(f"for {why}.", timeout=WAIT)
+        trained(seen.page)
+        expect(note).to_contain_text(f"for {why}.", timeout=WAIT)
+        if name == "a double click":  # what begins anew takes it away
+            sweep.click()
+        else:
+            element(seen.page).get_by_role("button", name="Train", exact=True).click()
+        expect(note).to_have_text("", timeout=WAIT)
+
+
+def test_a_bet_on_a_sweep_that_is_left_is_void(visit: Callable[..., Any]) -> None:
+    with visit(PAGE) as seen:
+        trained(seen.page)
+        element(seen.page).get_by_role("button", name="Sweep the batch size").click()
+        seen.page.keyboard.press("ArrowUp")
+        element(seen.page).get_by_role("button", name="Stop the sweep").click()
+        note = element(seen.page).locator(".lab-words .lab-note")
+        expect(note).to_contain_text("for you stopped it.", timeout=WAIT)
+        expect(note).to_contain_text("Your bet on it is void.", timeout=WAIT)
+        assert element(seen.page).locator(".lab-verdict").inner_text() == ""
+        assert (element(seen.page).text_content() or "").count("for you stopped it") == 1
+
+
+def test_bet_and_button_of_a_sweep_go_with_its_answer(visit: Callable[..., Any]) -> None:
+    with visit(PAGE) as seen:
+        trained(seen.page)
+        element(seen.page).get_by_role("button", name="Sweep the batch size").click()
+        seen.page.keyboard.press("ArrowUp")
+        swept(seen.page)
+        trained(seen.page)
+        verdict = element(seen.page).locator(".lab-verdict")
+        again = element(seen.page).locator(".lab-again")
+        assert verdict.inner_text().startswith("You expected a larger gap.")
+        assert again.is_visible()
+        control(seen.page, "batch size").press("ArrowRight")
+        assert not again.is_visible()
+        trained(seen.page)
+        expect(element(seen.page).locator(".lab-answer")).to_contain_text("The newest two runs", timeout=WAIT)
+        assert verdict.inner_text() == ""
+        assert not again.is_visible()
+
+
+def test_the_address_of_a_sweep_is_where_it_comes_home_to(visit: Callable[..., Any]) -> None:
+    with visit(PAGE) as seen:
+        trained(seen.page)
+        control(seen.page, "batch size").press("ArrowRight")
+        batch = trained(seen.page) and control(seen.page, "batch size").get_attribute("aria-valuetext")
+        until(seen.page, lambda: f"batch_size={batch}&" in seen.page.url, "the address follows")
+        address = seen.page.url
+        control(seen.page, "ask me before a sweep").uncheck()
+        element(seen.page).get_by_role("button", name="Sweep the batch size").click()
+        addresses = set()
+        progress = element(seen.page).locator(".lab-sweeping .lab-progress")
+        for _ in range(10 * SECONDS):
+            addresses.add(seen.page.url)
+            if re.match(r"\s*Training [4-9] of", progress.inner_text()):
+                break
+            seen.page.wait_for_timeout(50)
+        seen.page.wait_for_timeout(400)
+        assert addresses | {seen.page.url} == {address}
+
+
+WATCH_PLACES = """(root) => {
+    const parts = [".lab-evidence", ".lab-buttons", ".lab-controls", ".lab-stage", ".lab-status", ".lab-more"];
+    globalThis.places = {};
+    const look = () => {
+        const top = root.getBoundingClientRect().top;
+        for (const part of parts) {
+            (places[part] ??= []).push(Math.round(root.querySelector(part).getBoundingClientRect().top - top));
+        }
+        requestAnimationFrame(look);
+    };
+    look();
+}"""
+FURTHEST = "() => Object.entries(places).map(([part, tops]) => [part, Math.max(...tops) - Math.min(...tops)])"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_neither_a_sweep_nor_a_training_moves_what_is_below(visit: Callable[..., Any], width: int) -> None:
+    with visit(PAGE, viewport={"width": width, "height": 844}) as seen:
+        trained(seen.page)
+        control(seen.page, "predict before I train")  # its fold is open from here on
+        painted(seen.page)
+        element(seen.page).evaluate(WATCH_PLACES)
+        sweep = element(seen.page).locator(".lab-sweeps button").first
+        sweep.click()
+        seen.page.keyboard.press("=")
+        swept(seen.page)
+        trained(seen.page)
+        sweep.click()
+        seen.page.keyboard.press("=")
+        control(seen.page, "batch size").press("ArrowRight")
+        trained(seen.page)
+        control(seen.page, "predict before I train").check()
+        element(seen.page).get_by_role("button", name="Train", exact=True).click()
+        painted(seen.page)
+        seen.page.keyboard.press("=")
+        trained(seen.page)
+        assert {part: by for part, by in seen.page.evaluate(FURTHEST) if by > 2} == {}
+
+
+def test_on_a_phone_button_answer_and_picture_come_first(visit: Callable[..., Any]) -> None:
+    with visit(PAGE, viewport={"width": 390, "height": 844}) as seen:
+        trained(seen.page)
+        lab = element(seen.page)
+        top = lab.evaluate("(root) => root.getBoundingClientRect().top")
+        seen_from = {
+            part: lab.locator(part).first.evaluate("(node) => node.getBoundingClientRect().top") - top
+            for part in (".lab-sweeps", ".lab-answer", ".lab-evidence > svg", ".lab-panel svg")
+        }
+        assert list(seen_from) == sorted(seen_from, key=lambda part: seen_from[part])
+        assert seen_from[".lab-evidence > svg"] < 844 / 2  # half of a screen
+        assert seen_from[".lab-panel svg"] < 1.6 * 844
+        folded = ("stop at", "ask me before a sweep")
+        assert not any(lab.get_by_label(name, exact=True).is_visible() for name in folded)
+        assert all(control(seen.page, name).is_visible() for name in folded)
+        for fold in (".lab-full", ".lab-five"):
+            assert lab.locator(fold).get_attribute("open") is None
+        seen.page.set_viewport_size({"width": 1280, "height": 844})
+        expect(lab.locator(".lab-sweeps").get_by_label("stop at", exact=True)).to_be_visible(timeout=WAIT)
+        assert lab.locator(".lab-full").get_attribute("open") is not None
 
 
 def test_what_is_of_the_run_before_stays_and_is_dimmed_until_there_is_something_newer(
@@ -409,7 +589,6 @@ def test_what_is_of_the_run_before_stays_and_is_dimmed_until_there_is_something_
         )
         control(seen.page, "batch size").focus()
         seen.page.keyboard.press("Home")
-        seen.page.wait_for_timeout(300)
         trained(seen.page)
         looks = seen.page.evaluate("looks")
         assert {paths for _, _, paths in looks} == {4}
@@ -437,7 +616,6 @@ def test_nothing_jumps_when_results_arrive(visit: Callable[..., Any], width: int
             if name == PAGE:
                 trained(seen.page)
                 control(seen.page, "batch size").press("ArrowRight")
-                seen.page.wait_for_timeout(300)
                 trained(seen.page)
                 seen.page.evaluate("document.activeElement.blur()")
             else:
@@ -486,7 +664,9 @@ NAMED = {
     "batch_size=900&n=60": "batch size 900 became 60, for there are no more examples",
     "temperature=0.01&momentum=0.5": "momentum became 0, for Langevin's steps have none",
     "temperature=0.01&stop_loss=0.3": "no training loss stops noisy steps",
-    "batchsize=5": "“batchsize” is no setting and was left out",
+    "batchsize=5": "“batchsize” is written batch_size and was left out",
+    "learning rate=5": "“learning rate” is written lr and was left out",
+    "colour=5": "“colour” is the name of no setting and was left out",
     "lam=99": "lam 99 is none of 0 to 8: left as it was.",
     "stretch=1000": "stretch 1000 is none from 0.1 to 10: left as it was.",
 }
@@ -498,11 +678,9 @@ def test_what_cannot_be_trained_is_named(visit: Callable[..., Any], site: str) -
         note = element(seen.page).locator(".lab-words .lab-note")  # in sight, beside the first button
         for given, words in NAMED.items():
             seen.page.evaluate("(given) => { location.hash = `#lab?epochs=3&${given}`; }", given)
-            seen.page.wait_for_timeout(400)
-            assert words in note.inner_text(), given
+            expect(note).to_contain_text(words, timeout=WAIT)
         seen.page.evaluate("location.hash = '#lab?epochs=3&n=60&batch_size=5&lam=2&stretch=1'")
-        seen.page.wait_for_timeout(400)
-        assert note.inner_text() == ""
+        expect(note).to_have_text("", timeout=WAIT)
         seen.page.goto(f"{site}/{PAGE}.html#lab?world=mars&batch_size=900&lr=fast&n=60&epochs=3")
         seen.page.reload()
         trained(seen.page)
@@ -520,7 +698,6 @@ def test_what_cannot_be_trained_is_named(visit: Callable[..., Any], site: str) -
         assert "seed -5 is out of range and became 0" in note.inner_text()
         seed.fill("7")
         seed.press("Tab")
-        seen.page.wait_for_timeout(300)
         trained(seen.page)
         assert note.inner_text() == ""
         summary = element(seen.page).locator(".lab-more > summary").inner_text()
@@ -553,7 +730,7 @@ def test_from_320_pixels_on_it_fits(visit: Callable[..., Any], name: str) -> Non
         else:
             element(seen.page).locator("button.lab-main").click()
             element(seen.page).get_by_role("button", name="Train four others").wait_for()
-        seen.page.wait_for_timeout(300)
+        painted(seen.page)
         beyond = element(seen.page).evaluate(
             """(root) => [root, ...root.querySelectorAll("*:not(svg *)")].filter((node) => !node.closest(".lab-scroll"))
                 .filter((node) => node.getClientRects().length && node.getBoundingClientRect().right > innerWidth - 14)
@@ -650,19 +827,14 @@ def test_a_prediction_is_judged(visit: Callable[..., Any]) -> None:
         element(seen.page).get_by_role("button", name="Train", exact=True).click()
         seen.page.keyboard.press("=")
         trained(seen.page)
-        verdict = element(seen.page).locator(".lab-verdict")
-        for _ in range(10 * SECONDS):
-            if verdict.inner_text():
-                break
-            seen.page.wait_for_timeout(100)
-        assert verdict.inner_text().startswith("You expected the gap to be too close to tell. ")
+        expected = re.compile("^You expected the gap to be too close to tell. ")
+        expect(element(seen.page).locator(".lab-verdict")).to_have_text(expected, timeout=WAIT)
 
 
 def test_the_history_is_told_apart_and_cleared_by_keyboard(visit: Callable[..., Any]) -> None:
     with visit(PAGE) as seen:
         trained(seen.page)
         control(seen.page, "world").select_option("moons")
-        seen.page.wait_for_timeout(300)
         trained(seen.page)
         unfold(seen.page)
         groups = element(seen.page).locator(".lab-groups li")
@@ -671,7 +843,7 @@ def test_the_history_is_told_apart_and_cleared_by_keyboard(visit: Callable[..., 
         assert len({shape.get_attribute("d") for shape in shapes.all()}) == 2
         element(seen.page).get_by_role("button", name="Clear the history").focus()
         seen.page.keyboard.press("Enter")
-        seen.page.wait_for_timeout(300)
+        painted(seen.page)
         assert element(seen.page).locator(".lab-chart .lab-dot").count() == 0
         assert groups.count() == 0
 
@@ -682,16 +854,15 @@ def test_training_stops_at_a_loss_and_the_address_and_the_cell_say_so(visit: Cal
         seen.page.reload()
         trained(seen.page)
         control(seen.page, "stop at").select_option("loss")
-        seen.page.wait_for_timeout(400)
         words = trained(seen.page, "Training stopped after")
         assert "below a loss of 0.3" in words
-        assert "stop_loss=0.3" in seen.page.url
+        until(seen.page, lambda: "stop_loss=0.3" in seen.page.url, "the loss in the address")
         scope: dict[str, Any] = {}
         exec(element(seen.page).locator("pre code").text_content() or "", scope)
         assert f"after {len(scope['done'].run.losses)} epochs" in words
         control(seen.page, "training loss").focus()
         seen.page.keyboard.press("Home")
-        seen.page.wait_for_timeout(400)
+        painted(seen.page)
         dots = element(seen.page).locator(".lab-chart .lab-dot").count()
         trained(seen.page, "never fell below 0.001 in 1000 epochs")
         assert element(seen.page).locator(".lab-chart .lab-dot").count() == dots
@@ -708,7 +879,7 @@ def test_a_link_stands_at_the_very_value_that_it_names(visit: Callable[..., Any]
         shown = [rate.get_attribute("aria-valuetext")]
         for key in ("ArrowRight", "ArrowLeft"):
             seen.page.keyboard.press(key)
-            seen.page.wait_for_timeout(200)
+            painted(seen.page)
             shown.append(rate.get_attribute("aria-valuetext"))
         assert shown == ["0.1", "0.12", "0.1"]
 
@@ -829,11 +1000,7 @@ def test_the_address_is_the_reader_s_until_a_control_is_moved(visit: Callable[..
         seen.page.wait_for_timeout(500)
         assert seen.page.url.endswith("#exercises")
         control(seen.page, "batch size").press("ArrowRight")
-        for _ in range(10 * SECONDS):
-            if "#lab?batch_size=" in seen.page.url:
-                break
-            seen.page.wait_for_timeout(100)
-        assert "#lab?batch_size=" in seen.page.url
+        until(seen.page, lambda: "#lab?batch_size=" in seen.page.url, "the address of the setting")
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -865,21 +1032,28 @@ def test_play_pause_and_one_epoch(visit: Callable[..., Any]) -> None:
     with visit(PAGE, reduced_motion="reduce") as seen:
         trained(seen.page)
         unfold(seen.page)
-        element(seen.page).get_by_role("button", name="One epoch").click()
-        seen.page.wait_for_timeout(1500)
-        value = element(seen.page).locator(".lab-more progress")  # beside the buttons that are pressed
-        assert float(value.get_attribute("value") or 0) == pytest.approx(1 / 40)
-        element(seen.page).get_by_role("button", name="One epoch").click()
-        seen.page.wait_for_timeout(1500)
-        assert float(value.get_attribute("value") or 0) == pytest.approx(2 / 40)
+        bar = element(seen.page).locator(".lab-more progress")  # beside the buttons that are pressed
+
+        def value() -> float:
+            return float(bar.get_attribute("value") or 0)
+
+        def resting(page: Page) -> float:
+            """Where the bar stays: what was on its way when a button was pressed has arrived."""
+            page.wait_for_timeout(1000)
+            at = value()
+            page.wait_for_timeout(1000)
+            return at if value() == at else -1
+
+        for epochs in (1, 2):
+            element(seen.page).get_by_role("button", name="One epoch").click()
+            until(seen.page, lambda epochs=epochs: value() == pytest.approx(epochs / 40), f"{epochs} epochs")
+            until(seen.page, lambda: resting(seen.page) >= 0, "the bar rests")
+            assert value() == pytest.approx(epochs / 40)
         element(seen.page).get_by_role("button", name="Play slowly").click()
-        seen.page.wait_for_timeout(600)
+        until(seen.page, lambda: value() > 2.5 / 40, "it plays")
         element(seen.page).get_by_role("button", name="Pause").click()
-        seen.page.wait_for_timeout(400)
-        at = float(value.get_attribute("value") or 0)
-        assert 2 / 40 < at < 1
-        seen.page.wait_for_timeout(600)
-        assert float(value.get_attribute("value") or 0) == at
+        until(seen.page, lambda: resting(seen.page) >= 0, "the bar rests")
+        assert 2 / 40 < value() < 1
 
 
 @pytest.mark.parametrize("worker", [True, False], ids=["worker", "no worker"])
@@ -923,16 +1097,14 @@ def test_in_a_notebook_python_sets_and_reads(visit: Callable[..., Any], site: st
         assert seen.page.evaluate("sent.length") == 1
         assert seen.page.evaluate("model.get('results').settings.epochs") == 5
         seen.page.evaluate("model.set('settings', { world: 'digits', epochs: 8 })")
-        seen.page.wait_for_timeout(300)
         assert trained(seen.page) != first
         assert seen.page.evaluate("model.get('results').epochs") == 8
         seen.page.evaluate("model.set('settings', { world: 'digits', epochs: 8, lr: -5, batchsize: 3 })")
         said = seen.page.evaluate("model.get('refused')")
         assert "learning rate -5 is out of range" in said
-        assert "“batchsize” is no setting" in said
+        assert "“batchsize” is written batch_size" in said
         assert element(seen.page).locator(".lab-note").inner_text() == said
         assert seen.page.evaluate("model.get('settings').lr") == 1e-5
-        seen.page.wait_for_timeout(300)
         trained(seen.page)
         own = seen.page.evaluate("model.get('results')") | {"source": "python", "test_error": 0.123}
         seen.page.evaluate("(results) => model.set('results', results)", own)

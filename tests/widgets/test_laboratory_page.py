@@ -62,11 +62,17 @@ def answer(page: InBrowser, rows: list[Any], lost: Any = ()) -> dict[str, str]:
     [
         (
             [(0.5, 0.25), (50, 0.14)],
-            "rose 0.5 → 50 while the gap fell 0.25 → 0.14: flatter did not mean a smaller gap.",
+            "rose 0.5 → 50 while the gap fell 0.25 → 0.14, so flatter did not mean a smaller gap.",
         ),
-        ([(0.5, 0.14), (50, 0.25)], "rose 0.5 → 50 and the gap rose 0.14 → 0.25: flatter meant a smaller gap."),
-        ([(4.8, 0.21), (3, 0.29)], "fell 4.8 → 3 while the gap rose 0.21 → 0.29: flatter did not mean a smaller gap."),
-        ([(0.5, 0.25), (50, 0.251)], "rose 0.5 → 50; the gap, 0.25 → 0.25, is too close to tell: no answer from this"),
+        ([(0.5, 0.14), (50, 0.25)], "rose 0.5 → 50 and the gap rose 0.14 → 0.25, so flatter meant a smaller gap."),
+        (
+            [(4.8, 0.21), (3, 0.29)],
+            "fell 4.8 → 3 while the gap rose 0.21 → 0.29, so flatter did not mean a smaller gap.",
+        ),
+        (
+            [(0.5, 0.25), (50, 0.251)],
+            "rose 0.5 → 50; the gap, 0.25 → 0.25, is too close to tell, so this seed gives no",
+        ),
         ([(5, 0.25), (5.001, 0.14)], "moved 5 → 5, which is too close to tell"),
     ],
 )
@@ -109,7 +115,7 @@ VERDICTS = {
         [LARGER, LARGER, SAME, SAME, SAME],
         5,
         "open",
-        "Undecided: over all seeds the interval of the difference, ",
+        "Undecided: two of five seeds tell their gaps apart, but the interval over all seeds, ",
         "larger in two of five seeds, no answer in three",
     ),
     "the contrary": (
@@ -168,10 +174,41 @@ def test_headline_and_bet_are_one_verdict(page: InBrowser, name: str) -> None:
         words = {
             True: "Right; 1 of 1 right so far.",
             False: "Wrong; 0 of 1 right so far.",
-            None: "neither right nor wrong.",
+            None: "Your bet stays open, neither right nor wrong: ",
         }
-        assert told.endswith(words[judgement])
-        assert (judgement is None) == ("Undecided: " in told)
+        assert words[judgement] in told
+        assert told.count(": ") == (judgement is None)
+        if judgement is None and state == "open":  # the reason is the headline's
+            reason = line.split(": ", 1)[1] if seeds else "the two ends were not both trained"
+            assert reason.rstrip(".") in told
+        assert ("“no clear difference” counts only where" in told) == (name == "some say it alone, not all together")
+
+
+def test_what_is_judged_in_place_of_what_was_asked_is_said(page: InBrowser) -> None:
+    """The same words in the headline and in the bet's line, whatever the verdict."""
+    body = """return argument.map((pairs) => {
+      const between = inPlaceOf("batch_size", [2, 200], [2, 20]);
+      const verdict = verdictOf(pairs);
+      const none = inPlaceOf("batch_size", [2, 200], [2, 200]);
+      return { line: headline(verdict, between), whole: headline(verdict, none),
+        told: makeScore()(OF_A_SWEEP, "larger", outcomeOfSweep(verdict, between)) };
+    });"""
+    larger, same, undecided = compute(page, body, [seeds_of([one] * 5) for one in (LARGER, SAME, NO_TRACE)])
+    words = "between batch size 2 and 20, for 200 did not train."
+    assert larger["line"].endswith(f" at 95 %), {words}")
+    for found in (same, undecided):
+        assert found["line"].endswith(f". This is {words}")
+    for found in (larger, same, undecided):
+        assert f"It is judged {words}" in found["told"]
+        assert "judged" not in found["whole"]
+        assert "between" not in found["whole"]
+
+
+def test_an_answer_names_what_stands_in_place_of_an_end(page: InBrowser) -> None:
+    rows = [row(2, 0.5, 0.25), row(20, 50, 0.14)]
+    body = """return answerOf(argument, [{ value: 200, why: "it diverged" }], "batch_size", Array(4).fill(argument), 5,
+      inPlaceOf("batch_size", [2, 200], [2, 20])).verdict;"""
+    assert compute(page, body, rows).endswith("between batch size 2 and 20, for 200 did not train.")
 
 
 @pytest.mark.parametrize(("seeds", "rtol"), [(2, 0), (3, 1e-2), (4, 2e-3), (5, 2e-3)])
@@ -214,7 +251,7 @@ def test_a_bet_on_a_run_is_held_to_the_line_on_the_newest_two(
     assert why in outcome["why"] or not why
     decided = "the flatter one has the" in line or "the gap fell" in line
     assert decided == (state in ("rises", "falls"))
-    assert ("Undecided" in told) == (not decided)
+    assert ("Your bet stays open" in told) == (not decided)
 
 
 def test_the_picture_draws_the_difference_that_is_judged(page: InBrowser) -> None:
@@ -283,6 +320,10 @@ def test_what_gave_no_row_is_named_and_unequal_fit_as_well(page: InBrowser) -> N
         "fell below 0.3, after 40 to 40 epochs; at the end the losses are 0.01 to 0.9." in answer(page, rows)["details"]
     )
     assert "unequally" not in answer(page, rows[1:2] * 2)["details"]
+    two = answer(page, [rows[0], rows[2]])["details"]
+    assert "The one pair of settings can be told apart, and in it the flatter has the larger gap (each" in two
+    same = answer(page, [row(2, 0.5, 0.25), row(200, 50, 0.251)])["details"]
+    assert "The one pair of settings cannot be told apart (each" in same
     apart = [row(2, 5, 0.25), row(20, 50, 0.2), row(200, 5.001, 0.14)]
     assert "Of 3 pairs of settings 2 can be told apart" in answer(page, apart)["details"]
 
@@ -348,10 +389,28 @@ def test_a_run_that_stands_for_nothing_says_so(page: InBrowser) -> None:
     fine, untrained, diverged = compute(page, "return argument.map(standing);", runs)
     assert fine == ""
     assert (
-        "compared with no other: the networks are not trained: training loss 2, above half of a guess's 2.3"
+        "compared with no other: the networks are not trained, with a training loss of 2, above half of a guess's 2.3."
         in untrained
     )
-    assert "the run diverged: its training loss is 20, a uniform guess costs 2.3." in diverged
+    assert "the run diverged, with a training loss of 20, where a uniform guess costs 2.3." in diverged
+
+
+@pytest.mark.parametrize(
+    ("loss", "says"), [(2.303, "did not learn"), (2.6, "did not learn"), (3.5, "diverged"), (2.2, "are not trained")]
+)
+def test_a_run_that_never_moved_did_not_diverge(page: InBrowser, loss: float, says: str) -> None:
+    said = compute(page, "return untrained({ results: argument });", FINE | {"train_loss": loss})
+    assert says in said
+    assert ("diverged" in said) == (says == "diverged")
+
+
+def test_no_reason_brings_a_second_colon(page: InBrowser) -> None:
+    """A reason stands at the end of a sentence that has one, or in brackets."""
+    losses = [2.2, 2.6, 20.0, "NaN"]
+    body = """return argument.map((loss) => untrained({ results: JSON.parse(JSON.stringify(loss),
+      (key, value) => (value === "NaN" ? NaN : value)) }));"""
+    said = compute(page, body, [FINE | {"train_loss": loss} for loss in losses])
+    assert all(words and ":" not in words for words in said)
 
 
 @pytest.mark.parametrize("number", [1, 4])
@@ -380,7 +439,7 @@ def test_a_certificate_may_be_of_networks_that_noise_keeps_from_fitting(page: In
     noisy = FINE | {"train_loss": 1.5, "train_error": 0.18, "langevin": {"value": 0.1}}
     assert judged(page, 5, noisy) is True
     assert "not trained" in judged(page, 1, noisy)
-    assert "diverged" in judged(page, 5, noisy | {"train_loss": 3.0})
+    assert "diverged" in judged(page, 5, noisy | {"train_loss": 4.0})
     assert judged(page, 5, noisy | {"langevin": {"value": 0.2}}) == "now it is 38 %"
 
 
@@ -531,6 +590,32 @@ def test_stops_are_round_and_rise(page: InBrowser) -> None:
         assert stops == sorted(set(stops)), key
         assert all(float(f"{stop:.2g}") == stop for stop in stops), key
         assert len(stops) >= 12, key
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"stop_loss": 0.3, "epochs": 1000}, "you changed where training stops"),
+        ({"stop_loss": 0.3}, "you changed the training loss"),
+        ({"world": "moons"}, "you changed the world to two moons"),
+        ({"seed": 3}, "you changed the seed"),
+    ],
+)
+def test_one_choice_is_told_as_one(page: InBrowser, part: dict[str, Any], words: str) -> None:
+    assert compute(page, "return causeOf(argument);", part) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("learning rate", "“learning rate” is written lr and was left out"),
+        ("batchsize", "“batchsize” is written batch_size and was left out"),
+        ("hidden units", "“hidden units” is written width and was left out"),
+        ("colour", "“colour” is the name of no setting and was left out"),
+    ],
+)
+def test_a_control_s_own_name_is_not_called_no_setting(page: InBrowser, name: str, words: str) -> None:
+    assert words in compute(page, "return refused({ [argument]: 5 });", name)
 
 
 def test_a_value_from_elsewhere_becomes_a_stop(page: InBrowser) -> None:
@@ -696,8 +781,27 @@ def test_the_newest_two_runs_are_compared_in_words(page: InBrowser) -> None:
     alone, larger, apart, poor = compute(page, body, [[flat], [flat, sharp], [flat, other], [flat, untrained]])
     assert alone.startswith("Does flatter mean a smaller gap?")
     assert larger.startswith("The newest two runs: the flatter one has the larger gap. That is one seed")
-    assert "other samples" in apart
-    assert "not trained" in poor
+    assert "not compared: they have other samples, seed 1 and, before, seed 0. " in apart
+    assert "not compared: the newest is left out, for the networks are not trained, with" in poor
+    (back,) = compute(page, body, [[untrained, flat]])
+    assert "not compared: the one before is left out, for the networks are not trained, with" in back
+    elsewhere = entry(200, 1, 50, 0.14, 0.03)
+    elsewhere["settings"]["world"] = "moons"
+    elsewhere["results"]["train_loss"] = 2.0
+    (worlds,) = compute(page, body, [[flat, elsewhere]])  # said first, though it is not trained either
+    assert "not compared: they are of two worlds, two moons and, before, digits. " in worlds
+    for line in (apart, poor, back, worlds):
+        assert line.split(". ")[0].count(":") == 1
+
+
+def test_the_legend_names_no_bar_that_is_not_there(page: InBrowser) -> None:
+    body = """return argument.map((history) => [newestTwo(history), newestTwo(history)].map((shown, which) => (which
+      ? JSON.stringify(evidenceLegend(shown)) : JSON.stringify(evidencePicture("u", shown, 700)))));"""
+    flat, sharp, other = entry(2, 0, 0.5, 0.25, 0.01), entry(200, 0, 50, 0.14, 0.03), entry(200, 1, 50, 0.14, 0.03)
+    for history, drawn in (([flat], False), ([flat, other], False), ([flat, sharp], True)):
+        ((picture, legend),) = compute(page, body, [history])
+        assert ("lab-difference" in picture) == drawn
+        assert ("bar: flatter less sharper" in legend) == drawn
 
 
 # --- Drawing ---------------------------------------------------------------------------------------------------------

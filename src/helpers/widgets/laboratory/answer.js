@@ -51,8 +51,8 @@ function pairsOf(rows) {
 }
 
 // Does flatter mean a smaller gap? {verdict, seeds, details}: the line over the seeds, what each says, and sentences on the rows of the sweep
-// over the setting `key` at its first seed; `lost` are the settings that gave no row, {value, seed, why}.
-function answerOf(rows, lost, key, pairs, asked = pairs.length) {
+// over the setting `key` at its first seed; `lost` are the settings that gave no row, {value, seed, why}; `between` as headline.
+function answerOf(rows, lost, key, pairs, asked = pairs.length, between = "") {
   const name = ({ value, seed, why }) => `${format(value)}${seed === undefined ? "" : `, seed ${seed}`} (${why})`;
   const left = lost.length ? ` Left out ${lost.length === 1 ? "is one training" : `are ${spoken(lost.length)} trainings`}: ${CONTROLS[key].label} ${lost.map(name).join(", ")}.` : "";
   if (rows.length < 2) return { verdict: "Fewer than two settings of this sweep could be trained, so there is nothing to compare.", details: left.trim() };
@@ -63,11 +63,12 @@ function answerOf(rows, lost, key, pairs, asked = pairs.length) {
   const [traces, gaps] = [from((r) => r.trace, 2), from((r) => r.gap.value, 2)];
   const across = `${SHORT[a.settings.world]}, seed ${a.settings.seed}: from ${CONTROLS[key].label} ${format(a.settings[key])} to ${format(b.settings[key])} the trace`;
   const { all, told, flatter } = pairsOf(rows);
-  const counted = told ? `Of ${all} pairs of settings ${told} can be told apart, and in ${flatter} of them the flatter has the smaller gap` : `None of ${all} pairs of settings can be told apart`;
+  const counted = all === 1 ? `The one pair of settings ${told ? `can be told apart, and in it the flatter has the ${flatter ? "smaller" : "larger"} gap` : "cannot be told apart"}`
+    : told ? `Of ${all} pairs of settings ${told} can be told apart, and in ${flatter} of them the flatter has the smaller gap` : `None of ${all} pairs of settings can be told apart`;
   const conclusion = trace === null ? `${across} is not positive in every network, so flatness cannot be compared.`
     : sign(trace) === 0 ? `${across} moved ${traces}, which is too close to tell, so these two say nothing about flatness.`
-    : sign(gap) === 0 ? `${across} ${moved(trace)} ${traces}; the gap, ${gaps}, is too close to tell: no answer from this seed.`
-    : `${across} ${moved(trace)} ${traces} ${sign(trace) === sign(gap) ? "and" : "while"} the gap ${moved(gap)} ${gaps}: flatter ${sign(trace) === sign(gap) ? "meant" : "did not mean"} a smaller gap.`;
+    : sign(gap) === 0 ? `${across} ${moved(trace)} ${traces}; the gap, ${gaps}, is too close to tell, so this seed gives no answer.`
+    : `${across} ${moved(trace)} ${traces} ${sign(trace) === sign(gap) ? "and" : "while"} the gap ${moved(gap)} ${gaps}, so flatter ${sign(trace) === sign(gap) ? "meant" : "did not mean"} a smaller gap.`;
   const everywhere = [...rows, ...pairs.flat()];
   const unequal = fitUnequally(everywhere);
   const stops = a.settings.stop_loss > 0;
@@ -78,16 +79,15 @@ function answerOf(rows, lost, key, pairs, asked = pairs.length) {
   const fit = stops ? ` Each setting stopped when the mean training loss of an epoch fell below ${format(a.settings.stop_loss)}, after ${Math.min(...epochs)} to ${Math.max(...epochs)} epochs; at the end the losses are ${spanOf({ low: Math.min(...losses), high: Math.max(...losses) })}.` : "";
   const intervals = ` ${Spoken(a.results.traces.length)} networks of each setting, compared in pairs; 95 % intervals: ${ratio ?? ""}gap ${spanOf(gap)} nats. ${counted} (each pair and each seed at 95 %, not corrected for their number).${pairs.length > 1 && a.settings.world === "digits" ? " All seeds draw from one pool of digits and share its test set." : ""}`;
   const verdict = verdictOf(pairs, asked);
-  return { verdict: headline(verdict), seeds: pairs.length ? `Seed by seed: ${seedBySeed(verdict)}.` : "", details: `${conclusion}${fits}${intervals}${fit}${left}` };
+  return { verdict: headline(verdict, between), seeds: pairs.length ? `Seed by seed: ${seedBySeed(verdict)}.` : "", details: `${conclusion}${fits}${intervals}${fit}${left}` };
 }
 
 // The same for the newest two runs as they stand in the picture, [line, details].
 function newestLine(shown) {
   if (!shown?.before) return ["Does flatter mean a smaller gap?", `Train a second setting to compare two runs, or press a sweep: it compares on ${spoken(SEEDS)} seeds.`];
-  const [{ ends: [newest, before], meant, unfit }] = shown.seeds;
-  const line = unfit ? `The newest two runs are not compared: ${unfit}.`
-    : meant === undefined ? "The newest two runs have other samples, so they are not compared."
-    : meant === null ? `The newest two runs: the gap ${["fell", "is too close to tell", "rose"][1 + sign(gapChange(before.results, newest.results))]}, but their traces cannot be told apart, so neither is the flatter.`
+  const [{ ends: [newest, before], meant, apart }] = shown.seeds;
+  if (apart) return [`The newest two runs are not compared: ${apart}.`, `A run is compared with the one before it where both are trained on the same samples. A sweep compares on ${spoken(SEEDS)} seeds.`];
+  const line = meant === null ? `The newest two runs: the gap ${["fell", "is too close to tell", "rose"][1 + sign(gapChange(before.results, newest.results))]}, but their traces cannot be told apart, so neither is the flatter.`
     : meant === "same" ? "The newest two runs: no answer, for their gaps cannot be told apart."
     : `The newest two runs: the flatter one has the ${meant} gap.`;
   const unequal = fitUnequally([newest, before]);

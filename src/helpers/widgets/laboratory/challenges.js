@@ -2,12 +2,15 @@
 
 const learned = (results) => results.test_error <= 0.5 * (1 - 1 / results.classes);
 
+const FAR_ABOVE = 1.5; // of a guess's loss: networks that have not moved from their start lie below
+
 // Why a run is none that bounds could speak of: null, or a sentence's end.
 function diverged({ results }) {
   const guess = Math.log(results.classes);
-  if (![results.train_loss, results.test_loss, results.trace, results.dispersion].every(Number.isFinite)) return "the run diverged: its numbers are not finite";
-  if (results.train_loss > guess) return `the run diverged: its training loss is ${format(results.train_loss)}, a uniform guess costs ${format(guess)}`;
-  return null;
+  if (![results.train_loss, results.test_loss, results.trace, results.dispersion].every(Number.isFinite)) return "the run diverged, and its numbers are not finite";
+  const against = `with a training loss of ${format(results.train_loss)}, where a uniform guess costs ${format(guess)}`;
+  if (results.train_loss > FAR_ABOVE * guess) return `the run diverged, ${against}`;
+  return results.train_loss > guess ? `the networks did not learn, ${against}` : null;
 }
 
 // Why a run may not stand for its setting, in a sweep or beside another: null, or a sentence's end.
@@ -15,7 +18,7 @@ function untrained(entry) {
   const { results } = entry;
   const half = 0.5 * Math.log(results.classes);
   return diverged(entry) ?? (results.train_loss > half
-    ? `the networks are not trained: training loss ${format(results.train_loss)}, above half of a guess's ${format(2 * half)}` : null);
+    ? `the networks are not trained, with a training loss of ${format(results.train_loss)}, above half of a guess's ${format(2 * half)}` : null);
 }
 
 // The same as a sentence for the end of what is said of the run; "" where it stands for its setting.

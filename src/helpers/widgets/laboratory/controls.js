@@ -41,8 +41,8 @@ function makeControls(uid, lab) {
   };
 }
 
-// What a reader has just changed, in words.
-const causeOf = (part) => `you changed the ${Object.keys(part).map((key) => (key === "world" ? `world to ${SHORT[part.world].toLowerCase()}` : CONTROLS[key]?.label ?? key)).join(" and the ")}`;
+// What a reader has just changed, in words; one choice may set two settings.
+const causeOf = (part) => ("stop_loss" in part && "epochs" in part ? "you changed where training stops" : `you changed the ${Object.keys(part).map((key) => (key === "world" ? `world to ${SHORT[part.world].toLowerCase()}` : CONTROLS[key]?.label ?? key)).join(" and the ")}`);
 
 // The fold's name, with what in it is not as the laboratory begins.
 function moreOf(settings) {

@@ -24,6 +24,7 @@ OWN = (
     "sweep",
     "challenges",
     "controls",
+    "layout",
     "laboratory",
 )  # of the whole laboratory alone
 

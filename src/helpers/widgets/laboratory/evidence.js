@@ -8,19 +8,32 @@ function apartIn(a, b) {
 }
 
 // Same samples, so that runs and test examples can be compared in pairs.
-const pairable = (a, b) => ["world", "n", "label_noise", "toy_noise", "seed"].every((key) => a.settings[key] === b.settings[key]);
+const SAMPLED = ["world", "n", "label_noise", "toy_noise", "seed"];
+const pairable = (a, b) => SAMPLED.every((key) => a.settings[key] === b.settings[key]);
 
-// What the picture shows, {names, seeds: [{seed, ends, meant, over, known, unfit}], all}: the newest run beside the one before,
+// Why the newest run is not compared with the one before, and of which of them that is; null where it is.
+function unpaired(newest, before) {
+  const [now, then] = [newest, before].map(({ settings }) => settings);
+  if (now.world !== then.world) return `they are of two worlds, ${SHORT[now.world].toLowerCase()} and, before, ${SHORT[then.world].toLowerCase()}`;
+  if (!pairable(newest, before)) {
+    const samples = (one, other) => Object.fromEntries(SAMPLED.map((key) => [key, one[key]]).filter(([key, value]) => value !== other[key]));
+    return `they have other samples, ${apartIn(samples(now, then), samples(then, now)).join(" and, before, ")}`;
+  }
+  const [last, first] = [untrained(newest), untrained(before)];
+  return last ? `the newest is left out, for ${last}` : first ? `the one before is left out, for ${first}` : null;
+}
+
+// What the picture shows, {names, seeds: [{seed, ends, meant, over, known, apart}], all}: the newest run beside the one before,
 // or null. `over` is the paired difference of the gaps, flatter less sharper, as the verdict takes it; `all` is the same over seeds.
 function newestTwo(history) {
   const [newest, before] = [history.at(-1), history.at(-2)];
   if (!newest) return null;
   if (!before) return { names: ["the newest run"], seeds: [{ seed: newest.settings.seed, ends: [newest], meant: null }] };
   const [now, then] = apartIn(newest.settings, before.settings);
-  const unfit = untrained(newest) ?? untrained(before);
-  const held = !unfit && pairable(newest, before) ? difference([before, newest]) : { over: null, known: false };
+  const apart = unpaired(newest, before);
+  const held = apart ? { over: null, known: false } : difference([before, newest]);
   const meant = held.over || held.trace === null ? meantBy(held) : undefined;
-  return { names: [`the newest run: ${now}`, `the run before: ${then}`], before: true, seeds: [{ seed: newest.settings.seed, ends: [newest, before], meant, unfit, ...held }] };
+  return { names: [`the newest run: ${now}`, `the run before: ${then}`], before: true, seeds: [{ seed: newest.settings.seed, ends: [newest, before], meant, apart, ...held }] };
 }
 
 // The two ends of a sweep over `key`, for every seed that has both; null where none has.
@@ -123,7 +136,7 @@ function emptyMarks(box, across, up) {
     mark("text", { x: (box.left + box.right) / 2, y: (box.top + box.bottom) / 2, "text-anchor": "middle", class: "lab-small" }, "drawn once networks have trained")];
 }
 
-const HIGH = 228; // of a part of the picture
+const HIGH = 216; // of a part of the picture
 
 // Both parts side by side, one below the other on a phone.
 function evidencePicture(uid, shown, width) {
@@ -145,7 +158,7 @@ function evidenceLegend(shown) {
     mark("path", { d: "M-15 0H15", class: "lab-rise", "stroke-dasharray": end ? "7 4" : false }), mark("path", { d: SHAPES[end], class: "lab-dot lab-last" }));
   return [...shown.names.map((name, end) => mark("li", {}, key(end), name)),
     ...(count ? [mark("li", {}, `line, band: mean, range of ${count} directions${bandIsCut(shown) ? ", cut at the frame" : ""}`)] : []),
-    ...(shown.names.length > 1 ? [mark("li", {}, "bar: flatter less sharper, in pairs, 95 %")] : [])];
+    ...(shown.seeds.some(({ over }) => over) ? [mark("li", {}, "bar: flatter less sharper, in pairs, 95 %")] : [])];
 }
 
 const topOf = (drawn) => Math.max(...drawn.flatMap(({ mean }) => mean), 1e-9) * 1.25;

@@ -28,6 +28,7 @@ function assemble({ model, root }) {
   const play = button("Play slowly", () => press(mode === "play" && busy ? "pause" : "play"));
   const single = button("One epoch", () => press("step"));
   const reset = button("Reset and train", () => {
+    anew();
     acted("you pressed “Reset and train”");
     [settings, touched] = [sane({ world: settings.world }), true];
     Object.assign(view, FIRST_VIEW);
@@ -42,11 +43,16 @@ function assemble({ model, root }) {
     now: () => settings,
     put(next) { settings = next; },
     train() { [busy, pending] = [false, false]; begin("run"); },
-    acted() { notices.tell({ ended: bet.close("you asked for a sweep"), refused: "" }); },
-    begins(key) { [touched, verdict.textContent, ofSweep, answered] = [true, "", null, true]; charts[0].look(key); vary(key); },
+    acted() { acted("you asked for a sweep", false); },
+    begins(key, words) {
+      [touched, verdict.textContent, ofSweep, answered] = [true, "", null, true];
+      notices.tell({ ended: words });
+      charts[0].look(key);
+      vary(key);
+    },
     shows(key, pairs) { ofSweep = endsOf(key, pairs); },
     ended: (words) => notices.tell({ ended: words }),
-    judged(said, found) { verdict.textContent = score(OF_A_SWEEP, said, outcomeOfSweep(found)); },
+    judged(said, outcome) { write(verdict, score(OF_A_SWEEP, said, outcome)); },
   });
 
   // --- pictures
@@ -74,7 +80,7 @@ function assemble({ model, root }) {
   const legend = make("ul", { class: "lab-legend lab-groups" });
   const clear = button("Clear the history", () => {
     history.length = 0;
-    if (!sweeper.going()) { acted("you cleared the history"); sweeper.compares(newestLine(null)); }
+    if (!sweeper.going()) { acted("you cleared the history"); answers(newestLine(null)); }
     update("charts", "evidence");
   });
 
@@ -90,12 +96,12 @@ function assemble({ model, root }) {
       remember();
       update("view");
       status.textContent = "Press Train, and say first what you expect.";
-      notices.tell({ ended: [notices.said.ended, "Nothing trains until you press Train, under “More controls”."].filter(Boolean).join(" ") });
+      notices.tell({ waits: "Nothing trains until you press Train, under “More controls”." });
     } else begin("run");
   }
   function begin(how) {
     remember();
-    notices.tell({ trouble: onPage ? ON_PAGE : "" });
+    notices.tell({ trouble: onPage ? ON_PAGE : "", waits: "" });
     update("view");
     if (busy && performance.now() - started < 1500 && how === "run" && mode === "run") { pending = true; return; }
     [busy, pending, started, mode] = [true, false, performance.now(), how];
@@ -105,6 +111,7 @@ function assemble({ model, root }) {
     trainer.train(job, how);
   }
   function press(how) {
+    anew();
     acted({ run: "you pressed “Train”", step: "you pressed “One epoch”" }[how] ?? "you pressed “Play slowly”");
     touched = true;
     const before = history.at(-1);
@@ -121,12 +128,16 @@ function assemble({ model, root }) {
       update("view");
     } else begin(how);
   }
+  function anew() { if (!busy) notices.tell({ ended: "" }); } // a second click on the way does not wipe what the first one ended
   const isWhole = ({ reached, epochs }) => reached === true || epochs === job.epochs;
 
-  function acted(why) { // a sweep or a question that something else takes the place of, and what was said before
-    const ended = [sweeper.leave(why), bet.close(why)].filter(Boolean).join(" ");
-    [ofSweep, answered] = [null, false];
-    notices.tell({ ended, refused: "" });
+  // A sweep or a question that something else takes the place of is named; one event may be followed by others of the same
+  // move, which end nothing and leave those words.
+  function acted(why, leaves = true) {
+    const ended = [leaves ? sweeper.leave(why) : "", bet.close(why)].filter(Boolean).join(" ");
+    if (leaves) [ofSweep, answered] = [null, false];
+    sweeper.parts();
+    notices.tell({ refused: "", waits: "", ...(ended ? { ended } : {}) });
   }
   function refuse(words) {
     notices.tell({ refused: words });
@@ -142,8 +153,7 @@ function assemble({ model, root }) {
       history.push(entry);
       sweeper.take(entry);
       challenges.judge(history);
-      write(verdict, bet.judge(entry) || verdict.textContent);
-      if (!answered) sweeper.compares(newestLine(newestTwo(history)));
+      if (!answered) answers(newestLine(newestTwo(history)), bet.judge(entry));
       update("charts", "evidence");
     } else {
       sweeper.lose(job, "it never fell to the training loss");
@@ -159,7 +169,12 @@ function assemble({ model, root }) {
   }
   function setAside(why) { // hints of the run before would be read as of this one
     challenges.aside();
-    write(verdict, bet.judge(null, why) || verdict.textContent);
+    const said = bet.judge(null, why);
+    if (said) answers([`The newest run is compared with none, for ${why}.`, "The picture is of the runs before it."], said);
+  }
+  function answers(line, said = "") { // a bet's verdict stands below the line that it is read from, and goes with it
+    sweeper.compares(line);
+    write(verdict, said);
   }
   function heard(data) {
     if (data.where === "page") {
@@ -197,7 +212,7 @@ function assemble({ model, root }) {
     model.save_changes();
     if (!model.asset || !touched) return;
     clearTimeout(addressing); // browsers slow a page down that changes its address all the time
-    addressing = setTimeout(() => window.history.replaceState(null, "", toAddress(settings, { lam: view.lam, stretch: Number(view.stretch.toPrecision(3)) })), 150);
+    addressing = setTimeout(() => window.history.replaceState(null, "", toAddress(sweeper.home() ?? settings, { lam: view.lam, stretch: Number(view.stretch.toPrecision(3)) })), 150);
   }
 
   // --- what is seen, part by part
@@ -206,7 +221,6 @@ function assemble({ model, root }) {
   const update = painter({
     view() {
       controls.follow(settings);
-      sweeper.name();
       write(play, mode === "play" && busy ? "Pause" : "Play slowly");
       root.classList.toggle("lab-busy", busy);
       root.classList.toggle("lab-stale", !results && !quick); // what still stands there is of the run before
@@ -250,34 +264,9 @@ function assemble({ model, root }) {
     table() { if (results) patch(table, {}, tableMarks(results, columnsOf(results, view.lam, view.stretch))); },
   });
 
-  // --- put together
-  root.setAttribute("role", "group");
-  root.setAttribute("aria-label", "The laboratory");
-  root.replaceChildren(
-    make("div", { class: "lab-question" },
-      make("div", { class: "lab-row lab-sweeps" }, ...sweeper.buttons, controls.stop),
-      make("div", { class: "lab-row lab-sweeping" }, sweeper.asks, sweeper.again, sweeper.progress),
-      make("div", { class: "lab-words" }, notices.node, sweeper.answer, verdict, sweeper.asker),
-      make("div", { class: "lab-evidence" }, evidenceKey, evidence),
-      sweeper.details,
-      make("details", {}, make("summary", {}, "Flatness and gap as a table"), scrolled("flatness and gap in numbers", evidenceRows))),
-    make("div", { class: "lab-row lab-buttons" }, controls.world, reset),
-    ways[0].node,
-    controls.first,
-    make("div", { class: "lab-stage" },
-      make("div", { class: "lab-panel" }, shown.node, runs),
-      make("div", { class: "lab-panel lab-bars" }, barsLegend(), bars, barsNote)),
-    gauge,
-    status,
-    make("details", { class: "lab-more" }, controls.summary,
-      make("div", { class: "lab-row" }, train, play, single, bet.asks), ways[1].node, bet.node, looks.node, controls.folded),
-    make("details", {}, make("summary", {}, "Other axes"),
-      make("div", { class: "lab-row" }, legend, clear), make("div", { class: "lab-stage" }, ...charts.map(({ node }) => node))),
-    make("details", { open: "" }, make("summary", {}, "Five challenges"), make("ol", { class: "lab-challenges" }, ...challenges.nodes)),
-    make("details", { class: "lab-numbers" }, make("summary", {}, "The numbers as a table"), scrolled("numbers of the newest run", table)),
-    make("details", {}, make("summary", {}, "The same run in Python"), make("p", {}, ...copierOf(python)), make("pre", {}, python)),
-  );
-  for (const summary of root.querySelectorAll("summary, .lab-scroll")) summary.dataset.lmSuppressShortcuts = "true";
+  const unfold = layOut(root, { sweeper, controls, notices, verdict, evidence: { key: evidenceKey, picture: evidence, rows: evidenceRows },
+    reset, ways, shown, runs, bars: [barsLegend(), bars, barsNote], gauge, status, presses: [train, play, single], bet, looks,
+    legend, clear, charts, challenges, table, python });
 
   const trainer = makeTrainer(model, heard);
   const digitsReady = () => digitsText(model).then((text) => { pixels = THIS_ENGINE.unpack(text); update("runs"); }, () => {});
@@ -332,6 +321,7 @@ function assemble({ model, root }) {
     unlink();
     trainer.close();
     redraw.disconnect();
+    unfold();
     clearTimeout(addressing);
     removeEventListener("hashchange", sent);
     model.off("change:settings", fromKernel);

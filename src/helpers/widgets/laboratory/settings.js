@@ -55,9 +55,16 @@ function sane(given) {
   return settings;
 }
 
+// Why a name is none of a setting: the control has another one in addresses and in Python, or there is none.
+function calledHere(key) {
+  const plain = (text) => text.toLowerCase().replace(/[^a-z]/g, "");
+  const found = Object.entries(CONTROLS).find(([name, { label }]) => [name, label].some((one) => plain(one) === plain(key)));
+  return found ? `is written ${found[0]}` : "is the name of no setting";
+}
+
 // What a value became, and why, in words; "" where it was taken as it is.
 function becameOf(key, value, taken) {
-  if (!Object.hasOwn(taken, key)) return `“${key.slice(0, 20)}” is no setting and was left out`;
+  if (!Object.hasOwn(taken, key)) return `“${key.slice(0, 20)}” ${calledHere(key)} and was left out`;
   const now = taken[key];
   if (String(value).trim() === String(now) || (isNumber(value) && Number(value) === now)) return "";
   if (key === "world") return `world “${String(value).slice(0, 20)}” is none and became ${now}`;

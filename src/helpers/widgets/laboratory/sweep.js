@@ -1,5 +1,6 @@
 // ---- the sweep: one setting after another, what was expected of it, and what came of it -----------------------------------------------
 
+const HOW = "A sweep trains one setting after another, then its two ends on four more seeds, and answers above.";
 const SEEDS = 5; // the whole sweep on the first of them, its two ends on the others
 const SWEEPS = {
   batch_size: (settings) => [2, 5, 10, 20, 50, 100, 200].filter((b) => b <= settings.n),
@@ -67,15 +68,19 @@ function makeAsker(uid, { answers }) {
 
 // Trains one setting after another at the seed of the page, then both ends at seeds after it; answers after each seed, and
 // comes home to where it began. What it needs of the laboratory: now() and put(settings), train() for what was put, acted()
-// when a reader presses a button of it, begins(key), shows(key, pairs) for the picture, ended(words) where one sweep takes
-// the place of another, and judged(said, verdict).
+// when a reader presses a button of it, begins(key, words), with what is to be said of a sweep whose place it takes,
+// shows(key, pairs) for the picture, ended(words) where a sweep was stopped, and judged(said, outcome).
 function makeSweeper(uid, lab) {
   let sweep = null;
+  const is = (next) => { // a button is named in the turn in which what it does changes
+    sweep = next;
+    buttons.forEach((node, i) => write(node, label(Object.keys(SWEEPS)[i])));
+  };
   const asks = checkbox(`${uid}-asks`, "ask me before a sweep", true);
   const asker = makeAsker(`${uid}-sweep`, OF_A_SWEEP);
   const verdict = make("strong", {}, "Does flatter mean a smaller gap?");
   const rest = make("span", { class: "lab-rest" });
-  const details = make("p", { class: "lab-details" }, "A sweep trains one setting after another, then its two ends on four more seeds, and answers above.");
+  const details = make("p", { class: "lab-details" }, HOW);
   const answer = make("output", { class: "lab-answer", "aria-live": "polite" }, verdict, rest);
   const progress = makeProgress("the sweep", "No sweep is running.");
   const say = (strong, more, small = "") => {
@@ -94,23 +99,29 @@ function makeSweeper(uid, lab) {
     const going = sweep?.key;
     lab.acted();
     const words = leave(going === key ? "you stopped it" : "you asked for another");
+    if (going) lab.ended(words);
     if (going === key) lab.train();
-    else begin(key);
-    if (words && going) lab.ended(words);
+    else begin(key, {}, going ? words : "");
   }
-  // Asks, where asking is wanted, and begins; `part` is what this sweep sets besides.
-  function begin(key, part = {}) {
-    again.hidden = true;
-    progress.node.hidden = false;
+  function offers(loss, key) { // to sweep again, all to this loss; null for what stands there else
+    again.hidden = loss === null;
+    progress.node.hidden = !again.hidden;
+    if (again.hidden) return;
+    Object.assign(again.dataset, { key, loss });
+    write(again, `Sweep again, all to one training loss: ${format(loss)}`);
+  }
+  // Asks, where asking is wanted, and begins; `part` is what this sweep sets besides, `words` what is said of the one before.
+  function begin(key, part = {}, words = "") {
+    offers(null);
     asker.close();
     const aims = sane({ ...lab.now(), ...part });
     const values = SWEEPS[key](aims);
     const start = (said) => {
       lab.put(aims);
-      lab.begins(key);
+      lab.begins(key, words);
       answer.setAttribute("aria-live", "polite");
       const seeds = Array.from({ length: SEEDS }, (_, i) => (aims.seed + i) % 2 ** 32);
-      sweep = { key, said, home: aims, left: values.map((value) => [value, aims.seed]), ends: null, seeds, values, done: 0, count: values.length + 2 * (SEEDS - 1), entries: [], lost: [] };
+      is({ key, said, home: aims, left: values.map((value) => [value, aims.seed]), ends: null, seeds, values, done: 0, count: values.length + 2 * (SEEDS - 1), entries: [], lost: [] });
       advance();
     };
     const alike = aims.stop_loss > 0 ? `, each trained to a loss of ${format(aims.stop_loss)},` : ",";
@@ -146,18 +157,14 @@ function makeSweeper(uid, lab) {
       if (pairs().length) say(`So far, the gap of the flatter networks is ${seedBySeed(verdictOf(pairs()))}.`, `The sweep goes on: ${sweep.at}.`);
       else say("Sweeping: there is nothing to compare yet.", `${sweep.at}.`);
     } else {
-      const found = answerOf(rows(), lost(), key, pairs(), seeds.length);
-      const replaced = sweep.ends?.filter((end, i) => end !== sweep.values.at(i ? -1 : 0));
-      say(found.verdict, `${found.details}${replaced?.length ? ` In place of an end that was left out stands ${replaced.map((v) => format(v)).join(" and ")}.` : ""}`, found.seeds);
-      if (said) lab.judged(said, verdictOf(pairs(), seeds.length));
+      const between = sweep.ends ? inPlaceOf(key, [sweep.values[0], sweep.values.at(-1)], sweep.ends) : "";
+      const found = answerOf(rows(), lost(), key, pairs(), seeds.length, between);
+      say(found.verdict, found.details, found.seeds);
+      if (said) lab.judged(said, outcomeOfSweep(verdictOf(pairs(), seeds.length), between));
       progress.at(sweep.done / count, `${sweep.done} of ${count} trainings are done.`);
-      again.hidden = home.stop_loss > 0 || home.temperature > 0 || rows().length < 2 || fitUnequally(rows()) === null;
-      if (!again.hidden) {
-        [again.dataset.key, again.dataset.loss] = [key, commonLoss(rows())];
-        write(again, `Sweep again, all to one training loss: ${format(Number(again.dataset.loss))}`);
-      }
-      progress.node.hidden = !again.hidden;
-      sweep = null;
+      const fit = home.stop_loss > 0 || home.temperature > 0 || rows().length < 2 || fitUnequally(rows()) === null;
+      offers(fit ? null : commonLoss(rows()), key);
+      is(null);
       lab.put(home);
     }
     lab.train();
@@ -170,11 +177,12 @@ function makeSweeper(uid, lab) {
     if (!sweep) return open ? `The question was closed and no sweep began, for ${why}.` : "";
     const words = `The sweep of the ${CONTROLS[sweep.key].label} ended after ${sweep.done - 1} of ${sweep.count} trainings, for ${why}.`;
     const found = pairs().length ? ` Until then: ${seedBySeed(verdictOf(pairs()))}.` : "";
-    say("The sweep was left before its end.", `${words}${found}`);
+    const bet = sweep.said ? " Your bet on it is void." : "";
+    say("The sweep was left before its end.", HOW);
     progress.at(0, "No sweep is running.");
     lab.put(sweep.home);
-    sweep = null;
-    return words + found;
+    is(null);
+    return words + found + bet;
   }
   function lose(settings, why) { sweep?.lost.push({ value: settings[sweep.key], seed: settings.seed, why }); }
   function take(entry) { // a finished run; one that may not stand for its setting is lost
@@ -191,7 +199,8 @@ function makeSweeper(uid, lab) {
   return {
     buttons, asks: asks.node, asker: asker.node, answer, details, again, progress: progress.node,
     going: () => sweep !== null,
-    name() { buttons.forEach((node, i) => write(node, label(Object.keys(SWEEPS)[i]))); },
+    home: () => sweep?.home ?? null, // the setting that it comes home to
+    parts() { offers(null); }, // its answer's last button goes: a control has moved away from what was swept
     compares([strong, rest]) { // the newest two runs, of which the page's status speaks already
       answer.setAttribute("aria-live", "off");
       say(strong, rest);

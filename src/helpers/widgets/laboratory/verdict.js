@@ -30,17 +30,18 @@ function overSeeds(pairs) {
   return interval(known.map(([, { over }]) => over.value), examples[0].map((_, j) => average(examples.map((row) => row[j]))));
 }
 
-// {state, all, larger, smaller, open, missing, seeds} of the two ends of a sweep, one pair a seed. The state is "larger" or
-// "smaller" where the interval over seeds leaves zero out and no seed says the contrary; "same" where it does not and no
-// seed alone tells the gaps apart; else "open". `asked` is how many seeds were to be trained.
+// {state, why, all, larger, smaller, open, missing, seeds} of the two ends of a sweep, one pair a seed. The state is "larger"
+// or "smaller" where the interval over seeds leaves zero out and no seed says the contrary; "same" where it does not and no
+// seed alone tells the gaps apart; else "open", and `why` says what is missing. `asked` is how many seeds were to be trained.
 function verdictOf(pairs, asked = pairs.length) {
   const meant = pairs.map(flatterMeant);
   const count = (word) => meant.filter((one) => one === word).length;
   const [larger, smaller, all] = [count("larger"), count("smaller"), overSeeds(pairs)];
   const way = all && ["smaller", "same", "larger"][1 + sign(all)];
   const contrary = { larger: smaller, smaller: larger, same: larger + smaller }[way];
-  return { state: way && contrary === 0 ? way : "open", all, larger, smaller, known: meant.filter((one) => one !== null).length,
-    open: pairs.length - larger - smaller, missing: asked - pairs.length, seeds: pairs.length };
+  const counts = { all, larger, smaller, known: meant.filter((one) => one !== null).length, seeds: pairs.length };
+  const state = way && contrary === 0 ? way : "open";
+  return { ...counts, state, why: state === "open" ? openBecause(counts) : "", open: pairs.length - larger - smaller, missing: asked - pairs.length };
 }
 
 // What each seed says alone: "larger in three of five seeds, no answer in two".
@@ -58,16 +59,23 @@ function openBecause({ all, larger, smaller, known, seeds }) {
   if (!seeds) return "the two ends were not both trained";
   if (larger && smaller) return "the seeds contradict each other";
   if (known < FEWEST) return `${known ? "only " : ""}${spoken(known)} of ${spoken(seeds)} ${seeds === 1 ? "seed" : "seeds"} ${known === 1 ? "tells" : "tell"} which end is the flatter, and ${spoken(FEWEST)} are needed`;
-  return sign(all) === 0 ? `over all seeds the interval of the difference, ${spanOf(all)} nats, reaches zero` : "a seed says the contrary of all seeds together";
+  if (sign(all) !== 0) return "a seed says the contrary of all seeds together";
+  return `${spoken(larger + smaller)} of ${spoken(seeds)} seeds ${larger + smaller === 1 ? "tells its" : "tell their"} gaps apart, but the interval over all seeds, ${spanOf(all)} nats, holds zero`;
 }
 
-// The one line above the picture.
-function headline(verdict) {
-  const { state, all, seeds } = verdict;
+// What two settings are judged in place of the two that were asked of, in words; "" where they are the same.
+function inPlaceOf(key, asked, judged) {
+  const away = asked.filter((value, i) => value !== judged[i]);
+  return away.length ? `between ${CONTROLS[key].label} ${format(judged[0])} and ${format(judged[1])}, for ${away.map((v) => format(v)).join(" and ")} did not train` : "";
+}
+
+// The one line above the picture; `between` says which settings are judged where others were asked of.
+function headline({ state, why, all, seeds }, between = "") {
+  const [after, aside] = between ? [`, ${between}`, ` This is ${between}.`] : ["", ""];
   if (!seeds) return "No answer: the two ends were not both trained.";
-  if (state === "open") return `Undecided: ${openBecause(verdict)}.`;
-  if (state === "same") return `No clear difference in the gap: flatter less sharper is ${spanOf(all)} nats at 95 %, which holds zero.`;
-  return `The flatter networks have the ${state} gap, by ${format(Math.abs(all.value), 2)} nats (${spanOf(all)} at 95 %).`;
+  if (state === "open") return `Undecided: ${why}.${aside}`;
+  if (state === "same") return `No clear difference in the gap: flatter less sharper is ${spanOf(all)} nats at 95 %, which holds zero.${aside}`;
+  return `The flatter networks have the ${state} gap, by ${format(Math.abs(all.value), 2)} nats (${spanOf(all)} at 95 %)${after}.`;
 }
 
 // ---- bets
@@ -79,30 +87,31 @@ function worth({ tie }, said, state) {
   return state === "open" || state === tie ? null : false;
 }
 
-// The score of all bets so far, in words. `why` says why it is undecided, where it is.
+// The score of all bets so far, in words. `why` says why it is undecided, where it is; `between` what is judged, where that is
+// not what was asked.
 function makeScore() {
   let [right, all] = [0, 0];
-  return (question, said, { state, why }) => {
+  return (question, said, { state, why, between }) => {
     const judgement = worth(question, said, state);
     if (judgement !== null) all += 1;
     if (judgement) right += 1;
-    const score = all ? ` It stays at ${right} of ${all}.` : "";
-    if (judgement === null) return `${question.expected(said)} Undecided: ${why}. So this is neither right nor wrong.${score}`;
-    return `${question.expected(said)} ${question.came(state)} ${judgement ? "Right" : "Wrong"}; ${right} of ${all} right so far.`;
+    const score = all ? ` The score stays at ${right} of ${all}.` : "";
+    const expected = `${question.expected(said)}${between ? ` It is judged ${between}.` : ""}`;
+    if (judgement === null) return `${expected} Your bet stays open, neither right nor wrong: ${why}.${score}`;
+    return `${expected} ${question.came(state)} ${judgement ? "Right" : "Wrong"}; ${right} of ${all} right so far.`;
   };
 }
 
 // What a bet on a sweep is held to: the verdict that the headline tells.
-function outcomeOfSweep(verdict) {
-  const { state } = verdict;
-  return { state, why: state === "same" ? "the difference of the gaps is too small to tell its sign" : openBecause(verdict) };
+function outcomeOfSweep({ state, why, seeds, known, larger, smaller }, between = "") {
+  const untold = seeds && known >= FEWEST && !(larger && smaller) ? `${why}, and “no clear difference” counts only where no seed tells its gaps apart` : why;
+  return { state, between, why: state === "same" ? "the difference of the gaps is too small to tell its sign" : untold };
 }
 
 // What a bet on one run against the run before is held to: the paired difference that the line on the newest two tells.
 function outcomeOfRun(before, newest) {
-  const unfit = untrained(newest) ?? untrained(before);
-  if (unfit) return { state: "open", why: unfit };
-  if (!pairable(before, newest)) return { state: "open", why: "the two runs have other samples, so they are not compared" };
+  const apart = unpaired(newest, before);
+  if (apart) return { state: "open", why: `the two runs are not compared (${apart})` };
   return { state: ["falls", "stays", "rises"][1 + sign(gapChange(before.results, newest.results))], why: "the gaps cannot be told apart" };
 }
 
