@@ -82,7 +82,11 @@ def test_a_row_that_a_phone_can_show_is_marked() -> None:
     widths = re.findall(r"minmax\(0, (\d+)fr\)", html)
     assert len(widths) == 3, "the name has a line of its own"
     assert sum(map(int, widths)) == int(re.findall(r"--characters: (\d+)", html)[0]) <= 57
-    assert '<table class="results">' in plots.table([named | {"d": "many words " * 20}])._repr_html_()
+    html = plots.table([named | {"d": "many words " * 20}])._repr_html_()
+    assert 'class="results lined"' in html
+    assert html.count('class="words long"') == 2, "its heading and its cell, on a line of their own"
+    assert len(re.findall(r"minmax", html)) == 3
+    assert '<table class="results">' in plots.table([{"d": "many words " * 20, "e": "many words " * 20}])._repr_html_()
 
 
 def test_numbers_are_typeset() -> None:

@@ -180,10 +180,11 @@ class Table:
         """Characters of the longest cell of each column, its heading included."""
         return [max(len(line[i]) for line in (self.headings, *self.shown)) for i in self._columns]
 
-    def _on_a_phone(self) -> str:
-        """Class and style of the table: columns side by side, or the row's name above the others, or to be scrolled.
+    def _on_a_phone(self) -> tuple[str, int]:
+        """Class and style of the table, and how many of its last columns have lines of their own.
 
-        Where its words are too long for any of these, a phone stacks the cells of a row.
+        Columns stand side by side, or the row's name above the others, and long words at the end of a row below them;
+        or the table is scrolled. Where its words are too long for any of these, a phone stacks the cells of a row.
         """
         texts = [[line[i] for line in self.shown] for i in self._columns]
         heads = [max((len(word) + 1 for word in name.split()), default=0) for name in self.headings]
@@ -194,17 +195,23 @@ class Table:
             max(head, size if numeric else max(word, math.ceil(size / 3), min(size, 12)))
             for head, size, word, numeric in zip(heads, longest, words, self.numeric, strict=True)
         ]
-        for kind, start in (("narrow", 0), ("lined", 1)):
-            least = [max(needs[0], min(longest[0], FIRST)), *needs[1:]][start:]
+        most = len(needs)
+        while most > 3 and not self.numeric[most - 1] and longest[most - 1] > WORDS:
+            most -= 1
+        for kind, start, end in (("narrow", 0, len(needs)), ("lined", 1, len(needs)), ("lined", 1, most)):
+            least = [max(needs[0], min(longest[0], FIRST)), *needs[1:]][start:end]
             if least and sum(least) + len(least) - 1 <= NARROW:
-                widths = _spread(least, [*map(max, longest, needs)][start:])
+                widths = _spread(least, [*map(max, longest, needs)][start:end])
                 shares = " ".join(f"minmax(0, {width + 1}fr)" for width in widths)
-                return f'class="results {kind}" style="--columns: {shares}; --characters: {sum(widths) + len(widths)}"'
+                style = f'style="--columns: {shares}; --characters: {sum(widths) + len(widths)}"'
+                return f'class="results {kind}" {style}', len(needs) - end
         short = all(size <= WORDS for size, numeric in zip(longest, self.numeric, strict=True) if not numeric)
-        return 'class="results wide" tabindex="0"' if short and len(self.shown) > 2 else 'class="results"'
+        return 'class="results wide" tabindex="0"' if short and len(self.shown) > 2 else 'class="results"', 0
 
     def _repr_html_(self) -> str:
+        attributes, below = self._on_a_phone()
         side = ["number" if numeric else "words" for numeric in self.numeric]
+        side[len(side) - below :] = ["words long"] * below
         head = "".join(
             f'<th scope="col" class="{kind}">{escape(name)}</th>'
             for name, kind in zip(self.headings, side, strict=True)
@@ -224,7 +231,7 @@ class Table:
                 body += f'<{tag}{scope} class="{side[i]}" data-label="{label}">{text}</{tag}>'
             body += "</tr>"
         title = f"<caption>{_whole(escape(self.caption))}</caption>" if self.caption else ""
-        return f"<table {self._on_a_phone()}>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"<table {attributes}>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def __repr__(self) -> str:
         lines, widths = [self.headings, *self.shown], self._widths
