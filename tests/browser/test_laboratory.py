@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -414,9 +415,14 @@ def test_a_sweep_s_button_is_named_with_what_it_does(visit: Callable[..., Any]) 
         assert element(seen.page).evaluate(press) == ["Stop the sweep", "Sweep the batch size"]
 
 
+def moved_on(page: Page) -> None:
+    for _ in range(2):
+        control(page, "batch size").press("ArrowRight")
+
+
 TWICE: dict[str, tuple[Callable[[Page], Any], str]] = {
     "a slider moved on": (
-        lambda page: [control(page, "batch size").press("ArrowRight") for _ in range(2)],
+        lambda page: moved_on(page),
         "you changed the batch size",
     ),
     "a double click": (
@@ -1037,18 +1043,21 @@ def test_play_pause_and_one_epoch(visit: Callable[..., Any]) -> None:
         def value() -> float:
             return float(bar.get_attribute("value") or 0)
 
+        def at(epochs: int) -> bool:
+            return value() == pytest.approx(epochs / 40)
+
         def resting(page: Page) -> float:
             """Where the bar stays: what was on its way when a button was pressed has arrived."""
             page.wait_for_timeout(1000)
-            at = value()
+            there = value()
             page.wait_for_timeout(1000)
-            return at if value() == at else -1
+            return there if value() == there else -1
 
         for epochs in (1, 2):
             element(seen.page).get_by_role("button", name="One epoch").click()
-            until(seen.page, lambda epochs=epochs: value() == pytest.approx(epochs / 40), f"{epochs} epochs")
+            until(seen.page, partial(at, epochs), f"{epochs} epochs")
             until(seen.page, lambda: resting(seen.page) >= 0, "the bar rests")
-            assert value() == pytest.approx(epochs / 40)
+            assert at(epochs)
         element(seen.page).get_by_role("button", name="Play slowly").click()
         until(seen.page, lambda: value() > 2.5 / 40, "it plays")
         element(seen.page).get_by_role("button", name="Pause").click()
