@@ -17,6 +17,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import nbformat
+from jupyter_cache import get_cache  # type: ignore[import-untyped]
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
@@ -170,17 +172,32 @@ def _authors(entry: Any) -> str:
     return f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
 
 
+def executed(source: Path, cache: Path) -> dict[str, Any]:
+    """The notebook with the outputs that the cache has of its code, from which the pages are written, too.
+
+    Raises:
+        ExtensionError: if it has none.
+    """
+    notebook = nbformat.read(source, as_version=4)
+    try:
+        found: dict[str, Any] = get_cache(cache).merge_match_into_notebook(notebook)[1]
+    except KeyError:
+        problem = f"{source.name} was not executed as it stands, so its plain form has no results."
+        raise ExtensionError(problem) from None
+    return found
+
+
 def write_notebooks(app: Sphinx, exception: Exception | None) -> None:
     """Put the plain form in the place of every notebook's source."""
     if exception is not None or app.builder.format != "html":
         return
-    book = known(app.env)
+    book, cache = known(app.env), Path(app.env.mystnb_config.execution_cache_path)  # type: ignore[attr-defined]
     for page in sorted(app.env.found_docs):
         target = Path(app.outdir) / "_sources" / f"{page}.ipynb"
-        executed = Path(app.outdir).parent / "jupyter_execute" / f"{page}.ipynb"
-        if Path(app.env.doc2path(page)).suffix != ".ipynb":
+        source = Path(app.env.doc2path(page))
+        if source.suffix != ".ipynb":
             continue
-        notebook = plain_notebook(json.loads(executed.read_text(encoding="utf-8")), page, book)
+        notebook = plain_notebook(executed(source, cache), page, book)
         text = json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(ADDRESS.sub("", text) + "\n", encoding="utf-8")

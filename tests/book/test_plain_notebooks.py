@@ -239,6 +239,33 @@ def test_links_lead_to_places_of_the_published_book(path):
         assert not anchor or f'id="{anchor}"' in (html / page).read_text(encoding="utf-8"), f"{page}#{anchor}"
 
 
+def test_the_results_come_from_the_cache_and_a_notebook_without_them_stops_the_build(tools, tmp_path):
+    from jupyter_cache import get_cache
+    from jupyter_cache.base import CacheBundleIn
+
+    source, cache = tmp_path / "page.ipynb", tmp_path / "cache"
+    cell = nbformat.v4.new_code_cell("1 + 1")
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata=metadata)
+    nbformat.write(notebook, source)
+    with pytest.raises(ExtensionError, match=r"page\.ipynb was not executed as it stands"):
+        tools.notebooks.executed(source, cache)
+    ran = nbformat.from_dict(notebook)
+    ran.cells[0].outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "2"}, execution_count=1)]
+    get_cache(cache).cache_notebook_bundle(CacheBundleIn(ran, str(source)), check_validity=False)
+    ((output,),) = [c["outputs"] for c in tools.notebooks.executed(source, cache)["cells"]]
+    assert output["data"]["text/plain"] == "2"
+
+
+@built
+@pytest.mark.parametrize("path", PLAIN, ids=lambda path: path.stem)
+def test_a_plain_notebook_has_the_pictures_of_its_page(path):
+    page = (BUILT.parents[1] / "book" / f"{path.stem}.html").read_text(encoding="utf-8")
+    shown = re.findall(r'<img[^>]+src="\.\./_images/[0-9a-f]{64}\.svg"', page)
+    outputs = [o for c in json.loads(path.read_text(encoding="utf-8"))["cells"] for o in c.get("outputs", [])]
+    assert len(shown) == sum("image/svg+xml" in output.get("data", {}) for output in outputs)
+
+
 @built
 def test_citations_read_as_on_the_page():
     """The same authors and years, which the page writes with its own brackets."""

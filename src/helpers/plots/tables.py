@@ -22,7 +22,7 @@ VALUE = re.compile(r"[-+−]?\d[\d.,]*\u2007* ± [\d.,]*\d|\[[^\[\]]{1,24}\]|\b\
 NARROW = 56  # characters of a row, one between columns included, that a phone shows side by side
 WRAPPED = 46  # to how many of them words fill a row before they wrap
 FIRST = 16  # characters that the name of a row has beside the others before it gets a line of its own
-WORDS = 32  # characters of a cell of words that may stand in a row to be scrolled
+WORDS = 32  # characters of a cell of words that may stand in a row beside others
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 Number = tuple[float, float | None]  # value, standard error
 
@@ -183,8 +183,8 @@ class Table:
     def _on_a_phone(self) -> tuple[str, int]:
         """Class and style of the table, and how many of its last columns have lines of their own.
 
-        Columns stand side by side, or the row's name above the others, and long words at the end of a row below them;
-        or the table is scrolled. Where its words are too long for any of these, a phone stacks the cells of a row.
+        Columns stand side by side, or the row's name above the others, and long words at the end of a row below them.
+        Where a row is too long for any of these, a phone stacks its cells: what is scrolled is half unseen.
         """
         texts = [[line[i] for line in self.shown] for i in self._columns]
         heads = [max((len(word) + 1 for word in name.split()), default=0) for name in self.headings]
@@ -205,8 +205,7 @@ class Table:
                 shares = " ".join(f"minmax(0, {width + 1}fr)" for width in widths)
                 style = f'style="--columns: {shares}; --characters: {sum(widths) + len(widths)}"'
                 return f'class="results {kind}" {style}', len(needs) - end
-        short = all(size <= WORDS for size, numeric in zip(longest, self.numeric, strict=True) if not numeric)
-        return 'class="results wide" tabindex="0"' if short and len(self.shown) > 2 else 'class="results"', 0
+        return 'class="results"', 0
 
     def _repr_html_(self) -> str:
         attributes, below = self._on_a_phone()
