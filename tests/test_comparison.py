@@ -72,6 +72,20 @@ def test_data_go_by_their_names_and_the_loss_by_the_classes(trained, table):
     assert [row.value for row in again] == [row.value for row in table]
 
 
+def test_statistics_beside_the_weights_speak_against_every_bound_on_what_weights_know(trained, table):
+    _, train, data = trained
+
+    def normalised():
+        first = network()
+        return nn.Sequential(nn.BatchNorm1d(train[0].inputs.shape[1]).double(), first).to(train[0].inputs.dtype)
+
+    run = training.train_ensemble(normalised, train, epochs=1, batch_size=10, lr=0.1, seed=0)
+    found = helpers.bounds(run, **data, train=train, loss=CLIPPED, lambdas=[300.0])
+    told = {row.name for row in found if any("among the weights" in warning for warning in row.warnings)}
+    assert told == {row.name for row in found} - {"counted"}
+    assert not any("among the weights" in warning for row in table for warning in row.warnings)
+
+
 def test_a_row_says_what_it_needs(table):
     needs = {row.name: row.needs for row in table}
     assert needs["closed form"] == needs["self-certified, lambda 3"] == "retrainings"
@@ -224,7 +238,7 @@ def test_the_forms_of_the_table_hold_the_same_rows(table, monkeypatch):
     assert [row["name"] for row in table.to_dict()["bounds"]] == [row.name for row in table]
     assert table.to_dict()["bounds"][0]["result"]["sigma"] == table["closed form"].sigma
     html = table._repr_html_()
-    assert html.startswith('<table class="results">')
+    assert html.startswith('<table class="results')
     for row in table:
         assert row.name in html
         assert repr(float(row.value)) in html

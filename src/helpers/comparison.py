@@ -21,6 +21,7 @@ from helpers.measurement import (
     Recorded,
     Traces,
     TraceTerm,
+    beside_weights,
     clipped_shares,
     error_over_runs,
     losses_by_run,
@@ -246,6 +247,7 @@ def bounds(
         *(_self_certified(row, runs.R) for row in certified),
         *(_omniscient(row, runs.R) for row in estimated),
     ]
+    rows = [replace(row, warnings=(*row.warnings, *beside_weights(runs.models))) for row in rows]
     if train_errors is not None and test_errors is not None:
         rows.append(_counted(train_errors, test_errors))
         if incoherence is not None:
@@ -336,14 +338,12 @@ def _omniscient(row: Row, R: float) -> NamedBound:
 
 def _counted(train_errors: Tensor, test_errors: Tensor) -> NamedBound:
     counted = supersample.counted(train_errors, test_errors)
-    against = tuple(vacuous(counted.value, ZeroOneError().R))
-    error = counted.standard_error
+    against, error = tuple(vacuous(counted.value, ZeroOneError().R)), counted.standard_error
     return NamedBound("counted", counted.value, error, None, HELD_OUT_LOSSES, "0-1 error", against, counted)
 
 
 def _langevin(incoherence: Tensor, n: int) -> NamedBound:
-    R = ZeroOneError().R
-    value = langevin.leave_one_out(langevin.expected(incoherence), n=n, R=R)
+    value = langevin.leave_one_out(langevin.expected(incoherence), n=n, R=(R := ZeroOneError().R))
     means = incoherence.double().mean(1)  # the bound is proportional to the root of their mean
     error = value / 2 * (means.std() / means.mean()).item() / sqrt(len(means)) if value > 0 else 0.0
     against = tuple(vacuous(value, R))

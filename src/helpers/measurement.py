@@ -208,6 +208,18 @@ def warnings(point: Mapping[str, Any]) -> list[str]:
     return reasons
 
 
+def beside_weights(models: Sequence[nn.Module]) -> list[str]:
+    """What speaks against bounds on the information in weights where training has left its mark elsewhere, too.
+
+    Running statistics, as BatchNorm's, are learned from the sample and read by the network, and are no weights. They
+    are seen by their values: buffers that are not the same in all runs.
+    """
+    first, *others = [{n: b for n, b in m.named_buffers() if b.is_floating_point()} for m in models]
+    if all(torch.equal(buffer, other[name]) for other in others for name, buffer in first.items()):
+        return []
+    return ["statistics that the network keeps (BatchNorm's) know the sample and are not among the weights"]
+
+
 def _trace_matters(point: Mapping[str, Any]) -> bool:
     """Whether the trace is poorly known and that moves the value: at its noise, flatness is proportional to the trace.
 

@@ -278,7 +278,10 @@ def check_disjoint(*samples: Any, names: Sequence[str] | None = None) -> None:
                 dtype = None if types(first.inputs) == types(second.inputs) else torch.float32
                 shared = _shared(rows(i, dtype), rows(j, dtype))
                 if shared:
-                    raise ValueError(f"{names[i]} and {names[j]} share {shared} examples; roles must be disjoint")
+                    raise ValueError(
+                        f"{names[i]} and {names[j]} share {shared} examples; roles must be disjoint: leave the doubles "
+                        "out, or join both and draw the roles anew with data.partition"
+                    )
 
 
 def _shared(first: list[bytes], second: list[bytes]) -> int:
