@@ -71,7 +71,7 @@ test: $(INSTALLED)
 	$(if $(NOTEBOOKS),$(BIN)/python -m pytest $(PARALLEL) --nbval-lax $(NOTEBOOKS))
 
 test-book: $(INSTALLED)
-	$(BIN)/python -m pytest $(PARALLEL) tests/book/test_built_book.py tests/book/test_same_html.py tests/browser
+	$(BIN)/python -m pytest $(PARALLEL) tests/book/test_built_book.py tests/book/test_plain_notebooks.py tests/book/test_same_html.py tests/browser
 
 # A reader has the package and one notebook in a folder of their own: nothing of the repository lies beside it.
 test-plain: $(INSTALLED)
