@@ -238,7 +238,7 @@ def test_the_forms_of_the_table_hold_the_same_rows(table, monkeypatch):
     assert [row["name"] for row in table.to_dict()["bounds"]] == [row.name for row in table]
     assert table.to_dict()["bounds"][0]["result"]["sigma"] == table["closed form"].sigma
     html = table._repr_html_()
-    assert html.startswith('<table class="results')
+    assert html.startswith('<table class="results lined"')
     for row in table:
         assert row.name in html
         assert repr(float(row.value)) in html
