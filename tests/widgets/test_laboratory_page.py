@@ -676,6 +676,65 @@ def test_without_a_trace_there_is_no_bound_and_the_sentence_says_so(page: InBrow
     assert not found["numbers"]
 
 
+def test_the_sentence_names_every_bound_and_says_each_warning_once(page: InBrowser) -> None:
+    wide = {
+        "value": 3.0,
+        "trajectory": 2.0,
+        "flatness": 1.0,
+        "penalty": 0.0,
+        "noise_to_weight": 7.0,
+        "sigma": 1.0,
+        "A": 2.0,
+        "B": 1.0,
+        "lam": 1.0,
+        "clipped_share": 0.2,
+    }
+    argument = FINE | {
+        "clip": 27.6,
+        "closed_form": wide,
+        "terminal": wide,
+        "omniscient": [wide],
+        "self_certified": [wide | {"noise_to_weight": 0.5, "clipped_share": 0.0}],
+        "counted": {"value": 0.1},
+    }
+    body = "return sentence(argument, { epochs: 40 }, { lam: 0 }, columnsOf(argument, 0, 1));"
+    words = compute(page, body, argument)
+    assert "; self-certified, of the moved and noisy network: 3; counted 0.1 on the 0-1 gap of 0.1." in words
+    warned = words.split("Conclude nothing from ")[1]
+    assert warned.count("noise larger than the weights") == 1
+    assert warned.startswith(
+        "closed form, end point and omniscient: noise larger than the weights; nor from closed form, "
+    )
+
+
+def test_a_useful_bound_that_is_missed_names_its_trade_off(page: InBrowser) -> None:
+    rows = [
+        USEFUL["omniscient"][0] | {"value": value, "penalty": 0.1, "lam": lam}
+        for value, lam in ((0.7, 1.0), (0.5, 3.0))
+    ]
+    argument = {"results": USEFUL | {"omniscient": rows}, "settings": {"world": "digits"}}
+    said = compute(page, "return CHALLENGES[3].check(argument);", argument)
+    assert said.endswith("it is 0.5 at best, at λ = 3, and twice the gap is 0.4")
+
+
+def test_the_picture_is_as_high_in_every_world(page: InBrowser) -> None:
+    """And all mistakes that the engine hands over stand within it."""
+    argument = {
+        "shown": [{"place": i, "label": 3, "answers": [3, 5, 5, 8], "count": 3} for i in range(20)],
+        "pixels": [0] * 65 * 1797,
+    }
+    body = """const portrait = { mistakes: argument, boundaries: null, points: { x: [], y: [] } };
+    const of = (world) => runsPicture("world", "u", { job: { world }, portrait, pixels: argument.pixels }, 300);
+    const lines = of("digits").marks.filter(({ tag }) => tag === "text").map(({ attributes }) => attributes.y);
+    const heights = ["digits", "moons"].map((world) => of(world).height);
+    return { heights, lowest: Math.max(...lines), words: lines.length,
+      kept: MISTAKE_GRID.across * MISTAKE_GRID.down };"""
+    found = compute(page, body, argument)
+    assert found["heights"] == [300, 300]
+    assert found["words"] == 2 * found["kept"] == 40
+    assert found["lowest"] < 300
+
+
 def test_a_self_certified_bar_below_the_gap_is_hollow_and_explained(page: InBrowser) -> None:
     bound = {"value": 0.1, "trajectory": 0.05, "flatness": 0.02, "penalty": 0.03, "noise_to_weight": 0.5}
     argument = {"gap": {"value": 0.2, "standard_error": 0.01}, "error_gap": {"value": 0.1, "standard_error": 0.01},

@@ -108,17 +108,26 @@ function button(text, pressed, attributes = {}) {
   return node;
 }
 
+// "closed form, end point and omniscient"
+const listed = (names) => (names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`);
+
+// Which bars are warned, each reason once: "Conclude nothing from closed form and end point: noise larger than the weights."
+function warned(columns) {
+  const reasons = [...new Set(columns.flatMap((column) => column.reasons))];
+  const of = (reason) => columns.filter((column) => column.reasons.includes(reason)).map(({ name }) => name);
+  return reasons.length ? ` Conclude nothing from ${reasons.map((reason) => `${listed(of(reason))}: ${reason}`).join("; nor from ")}.` : "";
+}
+
 // What a reader who does not see the picture is told once a run is done, of the bars as they stand.
 function sentence(results, settings, view, columns) {
   const row = results.omniscient?.[view.lam];
+  const certified = columns.find(({ elsewhere }) => elsewhere)?.bound;
   const parts = [
     `Gap ${format(results.gap.value)} ± ${format(2 * results.gap.standard_error, 2)} nats; test error ${percent(results.test_error)}, training error ${percent(results.train_error)}; trace ${format(results.trace)}`,
-    columns.slice(0, 2).map(({ name, bound, none, reasons }) => `${name} ${bound ? format(bound.value) : none}${reasons.length ? ` (${reasons.join(", ")})` : ""}`).join(", "),
+    columns.slice(0, 2).map(({ name, bound, none }) => `${name} ${bound ? format(bound.value) : none}`).join(", "),
   ];
-  if (row) {
-    const reasons = reasonsOf(row);
-    parts.push(`omniscient at λ = ${format(row.lam)}: ${format(row.value)}, of which ${Math.round((100 * row.penalty) / row.value)} % is read off held-out losses${reasons.length ? ` (${reasons.join(", ")})` : ""}`);
-  }
+  if (row) parts.push(`omniscient at λ = ${format(row.lam)}: ${format(row.value)}, of which ${Math.round((100 * row.penalty) / row.value)} % is read off held-out losses`);
+  if (certified) parts.push(`self-certified, of the moved and noisy network: ${format(certified.value)}`);
   parts.push(`counted ${format(results.counted.value)} on the 0-1 gap of ${format(results.error_gap.value)}`);
   if (results.langevin) {
     const total = results.train_error + results.langevin.value;
@@ -127,7 +136,7 @@ function sentence(results, settings, view, columns) {
   const stopped = results.reached === false ? ` The training loss never fell below ${format(settings.stop_loss)} in ${results.epochs} epochs; the run is not compared with others.`
     : results.reached ? ` Training stopped after ${results.epochs} epochs, below a loss of ${format(settings.stop_loss)}; the bounds take that number of steps as fixed beforehand.` : "";
   const paused = results.reached === null && results.epochs < settings.epochs ? ` After ${results.epochs} of ${settings.epochs} epochs.` : "";
-  return `${parts.join("; ")}.${paused}${stopped}`;
+  return `${parts.join("; ")}.${warned(columns)}${paused}${stopped}`;
 }
 
 function tableMarks(results, columns) {

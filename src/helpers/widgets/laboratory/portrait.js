@@ -2,7 +2,7 @@
 
 const VIEW = 1.9; // toys are drawn in [-VIEW, VIEW]^2
 const CELLS = 56;
-const MISTAKES = 18;
+const MISTAKES = 20;
 const KEPT = 60; // weights kept on the way for the plane
 
 // Where class scores change places on a grid, run by run: line segments x1, y1, x2, y2, ...

@@ -2,6 +2,7 @@
 
 const RUN_DASHES = ["", "7 3", "2 3", "9 3 2 3"];
 const VIEWED = 1.9; // as portrait.js
+const MISTAKE_GRID = { across: 5, down: 4 }; // as many as portrait.js has
 
 // One path a class for the data, one a run for its boundary.
 function boundaryMarks({ boundaries, points }, size) {
@@ -25,14 +26,13 @@ function boundaryMarks({ boundaries, points }, size) {
 
 // Digits as one path a grey level: pixels of a level that lie side by side in a row are one box.
 function mistakeMarks({ mistakes }, pixels, size) {
-  const across = 6;
-  const cell = size / across;
-  const scale = (cell - 12) / 8;
+  const [cell, tall] = [size / MISTAKE_GRID.across, size / MISTAKE_GRID.down];
+  const scale = Math.min(cell - 12, tall - 30) / 8; // two lines of words stand under each
   const round = (v) => Math.round(100 * v) / 100;
   const levels = Array.from({ length: 17 }, () => "");
   const [frames, words] = [[], []];
   mistakes.shown.forEach(({ place, label, answers, count }, i) => {
-    const [x, y] = [(i % across) * cell + 3, Math.floor(i / across) * (cell * 1.45) + 3];
+    const [x, y] = [(i % MISTAKE_GRID.across) * cell + 3, Math.floor(i / MISTAKE_GRID.across) * tall + 3];
     const start = (POOL_OF_ENGINE + place) * 65;
     for (let row = 0; row < 8; row++) {
       for (let from = 0, to; from < 8; from = to) {
@@ -109,14 +109,13 @@ function runsPicture(kind, uid, drawn, size) {
   const digits = job.world === "digits";
   const titles = { world: digits ? "Test digits that networks get wrong, those of most networks first" : "Training data of one network, and the boundaries of all",
     plane: "The networks in the plane where they move most, with the ghosts of the closed form", losses: "Training loss" };
-  const high = kind === "world" && digits ? Math.ceil(size * 0.75) : size;
   const marks = () => {
-    if (!canDraw(kind, drawn)) return [mark("rect", { x: 0.5, y: 0.5, width: size - 1, height: high - 1, class: "lab-paper" }),
-      mark("text", { x: size / 2, y: high / 2, "text-anchor": "middle", class: "lab-small" }, "drawn once networks have trained")];
+    if (!canDraw(kind, drawn)) return [mark("rect", { x: 0.5, y: 0.5, width: size - 1, height: size - 1, class: "lab-paper" }),
+      mark("text", { x: size / 2, y: size / 2, "text-anchor": "middle", class: "lab-small" }, "drawn once networks have trained")];
     if (kind === "losses") return lossMarks(portrait.losses, job, size);
     if (kind === "plane") return planeMarks(plane, ghost, size);
     return portrait.boundaries ? boundaryMarks(portrait, size) : mistakeMarks(portrait, pixels, size);
   };
-  return { width: size, height: high,
+  return { width: size, height: size,
     marks: [mark("title", { id: `${uid}-runs-title` }, titles[kind]), ...marks()] };
 }
