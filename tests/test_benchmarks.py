@@ -40,3 +40,18 @@ def test_the_quick_mode_runs_and_writes_every_section(script, tmp_path):
     content = json.loads(out.read_text())
     assert SECTIONS[script.stem] <= set(content)
     assert storage.sealed({key: value for key, value in content.items() if key != "digest"}) == content
+
+
+def test_an_error_that_is_rounding_counts_as_exact(monkeypatch):
+    """Where our trace has no error but rounding, no ratio of errors is taken."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    at_equal_error = runpy.run_path(str(ROOT / "benchmarks" / "bench_curvature.py"), run_name="loaded")[
+        "at_equal_error"
+    ]
+    lambdas = (1.0, 10.0, 100.0)
+    ours = {"trace_error": [1e-10, 0.0, 50.0], "seconds_ratio": 2.0, "work_ratio": 3.0}
+    rows = {"published": {"trace_error": [400.0, 300.0, 100.0], "trace_share": 0.5}, "helpers, 3 lambdas": ours}
+    found = at_equal_error(rows, type("Sizes", (), {"lambdas": lambdas}))
+    assert found["exact_rows"] == 2
+    assert found["probe_factors"] == [1.0, 1.0, 4.0]
+    assert found["work_ratio"] == pytest.approx(3.0 * (0.5 + 0.5 * 2.0))
