@@ -50,8 +50,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # No altered artefact is printed. Then all is built from nothing each time: an unchanged notebook must still run again when
 # a helper or an artefact changed. The notebooks run side by side into a cache, from which the pages are written; one that
-# fails is told by the step after it. Their kernels read no settings of the reader's IPython, and none of them warns that
-# it speaks to this machine alone without encryption.
+# fails is told by the step after it. Their kernels read no settings of the reader's IPython, none of them warns that it
+# speaks to this machine alone without encryption, and no bar of a computation that is over stays on a page.
 RUNS := _build/.jupyter_cache
 KERNELS := _build/ipython
 book: $(INSTALLED)
@@ -59,7 +59,7 @@ book: $(INSTALLED)
 	rm -rf _build/html _build/.doctrees $(RUNS) && mkdir -p $(RUNS)
 	$(BIN)/jcache notebook -p $(RUNS) add $(NOTEBOOKS)
 	mkdir -p $(KERNELS)/profile_default && echo 'c.IPKernelApp.log_level = "ERROR"' > $(KERNELS)/profile_default/ipython_kernel_config.py
-	IPYTHONDIR=$(abspath $(KERNELS)) $(BIN)/jcache project -p $(RUNS) execute --executor local-parallel --timeout 900
+	IPYTHONDIR=$(abspath $(KERNELS)) TQDM_DISABLE=1 $(BIN)/jcache project -p $(RUNS) execute --executor local-parallel --timeout 900
 	$(BIN)/jupyter-book build . --all -W --keep-going
 	$(BIN)/python tools/check_book.py
 

@@ -194,6 +194,7 @@ def test_the_kernels_of_the_book_say_nothing_unless_something_is_wrong(tmp_path:
     done = subprocess.run([sys.executable, "-c", kernel], env=os.environ | places, capture_output=True, text=True)
     assert (done.returncode, "WARNING" in done.stderr) == (0, False)
     assert Path(folder) == ROOT / "_build" / "ipython"
+    assert executed.split()[1] == "TQDM_DISABLE=1"  # the bar of a computation that is over would be a dead widget
 
 
 @pytest.mark.parametrize("place", ["command line", "environment"])
