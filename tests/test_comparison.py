@@ -313,6 +313,26 @@ def test_the_recipe_of_the_landing_page_is_that_of_the_read_me():
     assert ast.dump(ast.parse(there)) == ast.dump(ast.parse(here))  # with lines as long as each page is wide
 
 
+def test_the_recipe_of_the_package_page_computes_what_the_read_me_s_does():
+    """It keeps the table, of which it goes on to speak, where the others print it; all else is the same."""
+    (read_me,) = RECIPE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    *before, printed = ast.parse(read_me).body
+    *there, kept, shown = ast.parse(recipe_of_the_package_page()).body
+    assert [ast.dump(line) for line in there] == [ast.dump(line) for line in before]
+    assert ast.dump(kept.value) == ast.dump(printed.value.args[0])
+    assert ast.unparse(shown) == ast.unparse(kept.targets[0]) == "bounds"
+
+
+def test_the_recipe_in_double_precision_prints_the_same_table(capsys):
+    (single,) = RECIPE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    printed = []
+    for recipe in (single, single.replace("16, 10)", "16, 10).double()")):
+        exec(recipe, {})
+        printed.append(re.sub(r"\s+", " ", capsys.readouterr().out))
+    assert single.count("16, 10)") == 1
+    assert printed[0] == printed[1]
+
+
 @pytest.mark.parametrize("page", ["read me", "package"])
 def test_the_recipe_of_a_page_runs(page, capsys):
     read_me = (ROOT / "README.md").read_text(encoding="utf-8")
