@@ -299,6 +299,22 @@ def test_conda_users_get_the_same() -> None:
     assert extras_in(pip[1]) == EXTRAS.keys()
 
 
+def test_binder_gets_every_dependency_of_the_package_and_pytorch_for_the_processor() -> None:
+    environment = yaml.safe_load((ROOT / ".binder/environment.yml").read_text(encoding="utf-8"))
+    python, pip, *others = environment["dependencies"]
+    assert python.removeprefix("python=") in SpecifierSet(PROJECT["requires-python"])
+    assert (pip, environment["channels"]) == ("pip", ["conda-forge"])
+    after = (ROOT / ".binder/postBuild").read_text(encoding="utf-8")
+    (command,) = [line for line in after.splitlines() if "pip install" in line]
+    assert {"--no-deps", "--editable", "."} <= set(command.split())
+    found = [Requirement(text) for text in (*others, *re.findall(r"'(.*?)'", command))]
+    given = {one.name.replace("pytorch-cpu", "torch"): one.specifier for one in found}
+    wanted = {one.name: one.specifier for one in map(Requirement, PROJECT["dependencies"])}
+    lab = {one.name: one.specifier for one in map(Requirement, EXTRAS["lab"])}
+    assert given == wanted | {"jupyterlab-myst": lab["jupyterlab-myst"]}
+    assert os.access(ROOT / ".binder/postBuild", os.X_OK)
+
+
 def test_make_installs_what_conda_users_get() -> None:
     lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
     install = next(line for line in lines if "pip install" in line and " -e " in line)
