@@ -6,8 +6,12 @@ INSTALLED := $(VENV)/.installed
 NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
 BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# Builds of PyTorch for the processor alone take a quarter of the space; where they lie, its installation page says.
-$(if $(and $(TORCH_FROM),$(LOCKED)),$(error TORCH_FROM and LOCKED=1 exclude each other: the hashes are those of the builds for any device))
+# Builds of PyTorch for the processor alone take a quarter of the space. Where they lie, uv knows, and PyTorch's installation
+# page says.
+FOR_CPU := $(filter 1,$(CPU))
+$(if $(and $(or $(TORCH_FROM),$(FOR_CPU)),$(LOCKED)),$(error $(if $(FOR_CPU),CPU=1,TORCH_FROM) and LOCKED=1 exclude each \
+  other: the hashes are those of the builds for any device))
+$(if $(and $(TORCH_FROM),$(FOR_CPU)),$(error CPU=1 and TORCH_FROM exclude each other: either says where PyTorch comes from))
 TORCH_PAGES = $(TORCH_FROM)/torch/ $(TORCH_FROM)/torchvision/
 # An environment of another Python is no answer to a Python that is named.
 VERSION_OF := -c 'import sys; print(*sys.version_info[:2])'
@@ -32,7 +36,8 @@ help:
 	@echo "make lint       check style, types and spelling;  make format mends the style"
 	@echo "make bench      run the side-by-side measurements in benchmarks/"
 	@echo "make lock       write the versions now in .venv to constraints.txt, and with uv their hashes to requirements.lock"
-	@echo "TORCH_FROM=URL  with any of them: take PyTorch from there, for instance its builds for the processor alone"
+	@echo "CPU=1           with any of them: take PyTorch's builds for the processor alone, which uv finds"
+	@echo "TORCH_FROM=URL  with any of them: take PyTorch from there"
 	@echo "LOCKED=1        with any of them: install only files whose hashes requirements.lock knows"
 	@echo "make clean      remove what the targets built;  make distclean removes .venv too"
 
@@ -43,6 +48,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  { echo "'$(PYTHON)' is not Python 3.11 or newer: install one and name it, for instance: make PYTHON=python3.12 book"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "'$(PYTHON)' cannot make a virtual environment: install its venv module (on Debian: apt install python3-venv)."; exit 1; }
+	$(if $(FOR_CPU),@command -v $(BIN)/uv >/dev/null || $(BIN)/python -m pip install --quiet 'uv>=0.8' || \
+	  { echo "CPU=1 needs uv and pip could not install it: put uv into $(BIN) or name the place of the builds by TORCH_FROM=URL"; exit 1; })
+	$(if $(FOR_CPU),$(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend cpu --no-deps -c constraints.txt torch torchvision)
 	$(if $(TORCH_FROM),PIP_FIND_LINKS='$(TORCH_PAGES)' $(BIN)/python -m pip install --quiet --no-deps --no-index -c constraints.txt torch torchvision)
 	$(if $(LOCKED),$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock)
 	$(BIN)/python -m pip install --quiet $(if $(LOCKED),--no-deps --no-build-isolation) -c constraints.txt -e '.[book,test,cluster,lab]'
@@ -50,8 +58,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # No altered artefact is printed. Then all is built from nothing each time: an unchanged notebook must still run again when
 # a helper or an artefact changed. The notebooks run side by side into a cache, from which the pages are written; one that
-# fails is told by the step after it. Their kernels read no settings of the reader's IPython, and none of them warns that
-# it speaks to this machine alone without encryption.
+# fails is told by the step after it. Their kernels read no settings of the reader's IPython, none of them warns that it
+# speaks to this machine alone without encryption, and no bar of a computation that is over stays on a page.
 RUNS := _build/.jupyter_cache
 KERNELS := _build/ipython
 book: $(INSTALLED)
@@ -59,7 +67,7 @@ book: $(INSTALLED)
 	rm -rf _build/html _build/.doctrees $(RUNS) && mkdir -p $(RUNS)
 	$(BIN)/jcache notebook -p $(RUNS) add $(NOTEBOOKS)
 	mkdir -p $(KERNELS)/profile_default && echo 'c.IPKernelApp.log_level = "ERROR"' > $(KERNELS)/profile_default/ipython_kernel_config.py
-	IPYTHONDIR=$(abspath $(KERNELS)) $(BIN)/jcache project -p $(RUNS) execute --executor local-parallel --timeout 900
+	IPYTHONDIR=$(abspath $(KERNELS)) TQDM_DISABLE=1 $(BIN)/jcache project -p $(RUNS) execute --executor local-parallel --timeout 900
 	$(BIN)/jupyter-book build . --all -W --keep-going
 	$(BIN)/python tools/check_book.py
 

@@ -1,6 +1,7 @@
 """Every bound on runs of one's own: each number is that of its module, and each warning follows from its cause."""
 
 import ast
+import io
 import json
 import re
 import sys
@@ -13,9 +14,21 @@ import pytest
 import torch
 from instances import CLIPPED, network, sample
 from torch import nn
+from tqdm import tqdm
 
 import helpers
-from helpers import comparison, curvature, langevin, measurement, models, omniscient, supersample, training, wang_mao
+from helpers import (
+    _bar,
+    comparison,
+    curvature,
+    langevin,
+    measurement,
+    models,
+    omniscient,
+    supersample,
+    training,
+    wang_mao,
+)
 from helpers.curvature import Estimate
 from helpers.data import Split
 from helpers.losses import ClippedCrossEntropy, HalfSquaredError
@@ -64,6 +77,34 @@ def test_every_value_is_that_of_its_module(trained, table):
     assert (table.gap.value, table.gap.standard_error) == (gap.value, gap.standard_error)
     assert table.holdout_gap.value == omniscient.gap(run.models, train, data["val2"], loss=CLIPPED).value
     assert len(table) == len(expected)
+
+
+@pytest.mark.parametrize("draws", [0, 2])
+def test_a_bar_goes_from_one_end_to_the_other_and_is_gone(trained, monkeypatch, draws):
+    run, train, data = trained
+    shown = []
+
+    class Kept(tqdm):
+        def __init__(self, **options):
+            shown.append(self)
+            super().__init__(**options | {"disable": False, "file": io.StringIO()})
+
+    monkeypatch.setattr(_bar, "tqdm", Kept)
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    options = {"loss": CLIPPED, "lambdas": LAMBDAS, "solver": omniscient.Solver(draws=draws)}
+    helpers.bounds(run, **data, train=train, **options)
+    (bar,) = shown
+    assert (bar.n, bar.total, bar.leave) == (bar.total, 3 * (5 + 2 * 2 * bool(draws)), False)
+    assert bar.fp.getvalue().endswith("\r")
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    helpers.bounds(run, **data, train=train, **options)
+    assert shown == [bar]
+
+
+def test_where_nobody_looks_no_bar_is_drawn(trained, capsys):
+    run, train, data = trained
+    helpers.bounds(run, **data, train=train, loss=CLIPPED, lambdas=[3.0])
+    assert capsys.readouterr() == ("", "")
 
 
 def test_data_go_by_their_names_and_the_loss_by_the_classes(trained, table):
@@ -270,6 +311,26 @@ def test_the_recipe_of_the_landing_page_is_that_of_the_read_me():
     landing = "\n".join("".join(cell["source"]) for cell in cells)
     (there,), (here,) = (RECIPE.findall(text) for text in (landing, (ROOT / "README.md").read_text(encoding="utf-8")))
     assert ast.dump(ast.parse(there)) == ast.dump(ast.parse(here))  # with lines as long as each page is wide
+
+
+def test_the_recipe_of_the_package_page_computes_what_the_read_me_s_does():
+    """It keeps the table, of which it goes on to speak, where the others print it; all else is the same."""
+    (read_me,) = RECIPE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    *before, printed = ast.parse(read_me).body
+    *there, kept, shown = ast.parse(recipe_of_the_package_page()).body
+    assert [ast.dump(line) for line in there] == [ast.dump(line) for line in before]
+    assert ast.dump(kept.value) == ast.dump(printed.value.args[0])
+    assert ast.unparse(shown) == ast.unparse(kept.targets[0]) == "bounds"
+
+
+def test_the_recipe_in_double_precision_prints_the_same_table(capsys):
+    (single,) = RECIPE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    printed = []
+    for recipe in (single, single.replace("16, 10)", "16, 10).double()")):
+        exec(recipe, {})
+        printed.append(re.sub(r"\s+", " ", capsys.readouterr().out))
+    assert single.count("16, 10)") == 1
+    assert printed[0] == printed[1]
 
 
 @pytest.mark.parametrize("page", ["read me", "package"])

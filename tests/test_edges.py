@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from instances import CLIPPED, network, sample
 from torch import nn
 
+import helpers
 from helpers import (
     curvature,
     data,
@@ -165,12 +166,41 @@ def test_label_noise_says_its_share_and_changes_other_examples_than_a_partition_
 # --- Models -----------------------------------------------------------------------------------------------------------
 
 
-def test_lazy_layers_are_refused_until_they_have_weights():
-    model = nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.Linear(4, 3)).eval()
-    with pytest.raises(ValueError, match="run it on one batch first"):
-        curvature.gradient(model, CLIPPED, sample())
-    model(sample().inputs.float())
-    assert curvature.gradient(model, CLIPPED, sample()).shape == (39,)
+def lazy_weights():
+    return nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.Linear(4, 3))
+
+
+def lazy_statistics():
+    return nn.Sequential(nn.Linear(5, 4), nn.LazyBatchNorm1d(affine=False), nn.Linear(4, 3))
+
+
+@pytest.mark.parametrize("make_model", [lazy_weights, lazy_statistics])
+def test_lazy_layers_are_refused_until_they_have_weights(make_model):
+    train, (val, val2, test) = [sample(seed=0), sample(seed=1)], (sample(seed=seed) for seed in (2, 3, 4))
+    networks, words = (
+        [make_model().eval(), make_model().eval()],
+        r"^the model has lazy layers, .*call it on a few",
+    )
+    uses = {
+        "training": lambda: training.train_ensemble(make_model, train, epochs=1, batch_size=2, lr=0.1, seed=0),
+        "gradient": lambda: curvature.gradient(networks[0], CLIPPED, train[0]),
+        "trace": lambda: curvature.trace(networks[0], CLIPPED, train[0]),
+        "bounds": lambda: helpers.bounds(
+            training.Run(networks, torch.zeros(1), 1, torch.ones(1), torch.ones(1, 2)), val, val2, test, train=train
+        ),
+    }
+    for use in uses.values():
+        with pytest.raises(ValueError, match=words):
+            use()
+
+    def called():
+        model = make_model()
+        model(sample().inputs.float())
+        return model
+
+    d = sum(p.numel() for p in called().parameters())
+    assert curvature.gradient(called().eval(), CLIPPED, sample()).shape == (d,)
+    assert training.train_ensemble(called, train, epochs=1, batch_size=2, lr=0.1, seed=0).initial.shape == (d,)
 
 
 @pytest.mark.parametrize("method", ["exact", "gauss-newton", "hutchinson"])

@@ -153,7 +153,8 @@ def test_a_job_has_no_more_rights_than_its_work_needs(name: str, job: str) -> No
 def planned(*arguments: str, folder: Path = ROOT, **environment: str) -> list[str]:
     """The commands that make would run."""
     command = ["make", "--dry-run", "--always-make", "--no-print-directory", *arguments]
-    left = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "LOCKED", "TORCH_FROM")}
+    named = ("PYTHON", "LOCKED", "TORCH_FROM", "CPU")
+    left = {name: value for name, value in os.environ.items() if name not in named}
     done = subprocess.run(command, cwd=folder, env=left | environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -194,6 +195,7 @@ def test_the_kernels_of_the_book_say_nothing_unless_something_is_wrong(tmp_path:
     done = subprocess.run([sys.executable, "-c", kernel], env=os.environ | places, capture_output=True, text=True)
     assert (done.returncode, "WARNING" in done.stderr) == (0, False)
     assert Path(folder) == ROOT / "_build" / "ipython"
+    assert executed.split()[1] == "TQDM_DISABLE=1"  # the bar of a computation that is over would be a dead widget
 
 
 @pytest.mark.parametrize("place", ["command line", "environment"])
@@ -222,6 +224,40 @@ def test_only_pins_of_the_installed_version_are_hosted_elsewhere() -> None:
     (asking,) = [line for line in planned("setup", "TORCH_FROM=elsewhere") if "elsewhere" in line]
     assert asking.startswith("PIP_FIND_LINKS='elsewhere/torch/ elsewhere/torchvision/' ")
     assert asking.endswith(" --no-deps --no-index -c constraints.txt torch torchvision")
+
+
+def test_one_word_brings_the_builds_for_the_processor() -> None:
+    """They are there before pip looks for PyTorch, in the versions of the pins; uv alone knows from where."""
+    lines = planned("setup", "CPU=1")
+    (getting,) = [i for i, line in enumerate(lines) if "--torch-backend" in line]
+    (rest,) = [i for i, line in enumerate(lines) if " -e " in line]
+    assert lines[getting] == (
+        ".venv/bin/uv pip install --quiet --python .venv/bin/python --torch-backend cpu --no-deps -c constraints.txt "
+        "torch torchvision"
+    )
+    (asked,) = [i for i, line in enumerate(lines) if "pip install --quiet 'uv" in line]
+    assert asked < getting < rest
+    for other in ([], ["CPU=0"], ["TORCH_FROM=elsewhere"]):
+        assert not any(re.search(r"\buv\b", line) for line in planned("setup", *other))
+
+
+def test_without_uv_it_is_said_what_to_do(tmp_path: Path) -> None:
+    lines = planned("setup", "CPU=1")
+    (first,) = [i for i, line in enumerate(lines) if "pip install --quiet 'uv" in line]
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    done = subprocess.run(["sh", "-c", lines[first]], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout.startswith("CPU=1 needs uv and pip could not install it: ")
+    assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("both", [("CPU=1", "LOCKED=1"), ("TORCH_FROM=x", "LOCKED=1"), ("CPU=1", "TORCH_FROM=x")])
+def test_two_sources_of_one_thing_exclude_each_other(both: tuple[str, str]) -> None:
+    with pytest.raises(AssertionError, match="exclude each other: "):
+        planned("setup", *both)
 
 
 def imports_of(path: Path) -> set[str]:
@@ -261,6 +297,22 @@ def test_conda_users_get_the_same() -> None:
     assert python.removeprefix("python=") in SpecifierSet(PROJECT["requires-python"])
     assert pip[0] == "--constraint constraints.txt"
     assert extras_in(pip[1]) == EXTRAS.keys()
+
+
+def test_binder_gets_every_dependency_of_the_package_and_pytorch_for_the_processor() -> None:
+    environment = yaml.safe_load((ROOT / ".binder/environment.yml").read_text(encoding="utf-8"))
+    python, pip, *others = environment["dependencies"]
+    assert python.removeprefix("python=") in SpecifierSet(PROJECT["requires-python"])
+    assert (pip, environment["channels"]) == ("pip", ["conda-forge"])
+    after = (ROOT / ".binder/postBuild").read_text(encoding="utf-8")
+    (command,) = [line for line in after.splitlines() if "pip install" in line]
+    assert {"--no-deps", "--editable", "."} <= set(command.split())
+    found = [Requirement(text) for text in (*others, *re.findall(r"'(.*?)'", command))]
+    given = {one.name.replace("pytorch-cpu", "torch"): one.specifier for one in found}
+    wanted = {one.name: one.specifier for one in map(Requirement, PROJECT["dependencies"])}
+    lab = {one.name: one.specifier for one in map(Requirement, EXTRAS["lab"])}
+    assert given == wanted | {"jupyterlab-myst": lab["jupyterlab-myst"]}
+    assert os.access(ROOT / ".binder/postBuild", os.X_OK)
 
 
 def test_make_installs_what_conda_users_get() -> None:

@@ -24,6 +24,14 @@ def test_threads_that_wait_sleep_unless_the_reader_wants_it_otherwise():
     assert policy("import helpers", OMP_WAIT_POLICY="ACTIVE") == "ACTIVE"
 
 
+def test_whoever_imports_pytorch_first_is_told_in_set_up_and_not_by_each_import():
+    code = "import sys, types; sys.modules['torch'] = types.ModuleType('torch'); import helpers"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+    page = (SCRIPT.parents[1] / "book" / "setup.md").read_text(encoding="utf-8")
+    assert "start Python with `OMP_WAIT_POLICY=PASSIVE` in its environment" in page
+
+
 def test_two_threads_that_share_a_processor_train_nearly_as_fast_as_one(monkeypatch):
     """Threads that spin would need hundreds of times as long."""
     if not hasattr(os, "sched_setaffinity") or (os.cpu_count() or 1) < 2:

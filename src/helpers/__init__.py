@@ -34,7 +34,8 @@ A submodule is loaded when it is first used, so ``import helpers`` costs millise
 
 Imported before PyTorch, the package lets threads sleep while they wait for one another, unless ``OMP_WAIT_POLICY`` is
 set already. PyTorch's spin: where other work takes one of the processors, a small network then trains hundreds of
-times slower on two threads than on one (``benchmarks/bench_threads.py``). No number depends on it.
+times slower on two threads than on one (``benchmarks/bench_threads.py``). No number depends on it. Where PyTorch comes
+first, the variable has to be set before Python starts.
 """
 
 import os

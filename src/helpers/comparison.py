@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from helpers import langevin, omniscient, plots, supersample
+from helpers._bar import Bar
 from helpers._tensors import floats_of
 from helpers.curvature import Estimate, admitted, check_model, finite_split, finite_splits
 from helpers.data import Split, check_disjoint
@@ -136,9 +137,7 @@ class Comparison:
         try:
             import pandas
         except ImportError as error:
-            raise ImportError(
-                "a frame needs pandas, which the book does not; install it: pip install pandas"
-            ) from error
+            raise ImportError("a frame needs pandas, which is not installed: pip install pandas") from error
         lines = [asdict(replace(row, result=None)) | {"warnings": "; ".join(row.warnings)} for row in self.rows]
         return pandas.DataFrame([{key: entry for key, entry in line.items() if key != "result"} for line in lines])
 
@@ -190,7 +189,7 @@ def bounds(
     solver: Solver | None = None,
     incoherence: Tensor | None = None,
 ) -> Comparison:
-    """Every bound of the book on k runs, as one table.
+    """Every bound of the book on k runs, as one table. On a terminal and in a notebook a bar shows how far it is.
 
     Args:
         run: k >= 2 trained models and the record of their way, as ``training.train_ensemble`` returns them. For models
@@ -237,11 +236,14 @@ def bounds(
     _check_fit(runs, {"val": val, "val2": val2, "test": test})
     check_disjoint(*runs.samples, val, val2, test, names=[*runs.names, "val", "val2", "test"])
     path = omniscient.surrogate.path(lambdas)
-    traces = Traces.of(runs, val2, rtol=3 * solver.value_rtol, most_probes=solver.most_probes, seed=solver.seed)
+    passes = 5 + (2 * len(path) if solver.draws else 0)  # traces; then solve and measure twice, and each row's noise
+    with Bar(total=passes * len(runs), name="bounds", unit="part", disable=None, leave=False) as bar:
+        told = replace(runs, tell=bar.advance)
+        traces = Traces.of(told, val2, rtol=3 * solver.value_rtol, most_probes=solver.most_probes, seed=solver.seed)
+        certified = omniscient.self_certified_on(told, lambdas=path, steps=run.steps, solver=solver)
+        estimated = omniscient.estimate_on(told, val, val2, lambdas=path, steps=run.steps, solver=solver)
     train_errors = losses_by_run(runs.models, runs.samples, wrong) if by_class else None
     test_errors = losses_by_run(runs.models, [test] * len(runs), wrong) if by_class else None
-    certified = omniscient.self_certified_on(runs, lambdas=path, steps=run.steps, solver=solver)
-    estimated = omniscient.estimate_on(runs, val, val2, lambdas=path, steps=run.steps, solver=solver)
     rows = [
         *isotropic_rows(run, runs, traces, val2),
         *(_self_certified(row, runs.R) for row in certified),
@@ -285,9 +287,7 @@ def isotropic_rows(run: Recorded, runs: omniscient.Runs, traces: Traces, held_ou
     isotropic = IsotropicBounds.of(run, runs, traces.mean_training.value, traces.mean_held_out.value)
     at_own, at_both = clipped_shares(runs, held_out)
 
-    def row(
-        name: str, bound: Isotropic | None, needs: str, trace: TraceTerm, squares: Tensor | None = None
-    ) -> NamedBound:
+    def row(name: str, bound: Isotropic | None, needs: str, trace: TraceTerm, ends: Tensor | None = None) -> NamedBound:
         if bound is None:
             reason = "the training trace is negative, and has no root"
             return NamedBound(name, nan, None, None, needs, "loss", (reason,), None)
@@ -299,7 +299,7 @@ def isotropic_rows(run: Recorded, runs: omniscient.Runs, traces: Traces, held_ou
             "flatness": bound.flatness,
             "value": bound.value,
         }
-        error = error_over_runs(bound, trace.by_run, squares)
+        error = error_over_runs(bound, trace.by_run, ends)
         against = (*warnings(point), *vacuous(bound.value, runs.R))
         return NamedBound(name, bound.value, error, bound.sigma, needs, "loss", against, bound)
 

@@ -263,9 +263,27 @@ def test_an_array_that_may_not_be_written_is_copied(recwarn):
     assert not recwarn.list
 
 
+WORDS = r"'cat' is text, where a number is needed; number classes by one list of names"
+
+
+class Named(torch.utils.data.Dataset):
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, i):
+        return {"x": X[i], "label": "cat"}
+
+
 REFUSED = {
     "masked": (lambda: (np.ma.masked_array(X.numpy(), np.eye(12, 2)), Y), "masked entries"),
-    "words": (lambda: (X, np.array(["a"] * 12)), "no array of numbers"),
+    "words": (lambda: (X, np.array(["cat", "dog"] * 6)), WORDS),
+    "words in a list": (lambda: (X, ["cat", "dog"] * 6), WORDS),
+    "words as objects": (lambda: (X, np.array(["cat", "dog"] * 6, dtype=object)), WORDS),
+    "words of items": (lambda: [(x, "cat") for x in X], WORDS),
+    "words of named items": (Named, WORDS),
+    "words of batches": (lambda: torch.utils.data.DataLoader([(x, "cat") for x in X], batch_size=4), WORDS),
+    "words without batches": (lambda: torch.utils.data.DataLoader([(x, "cat") for x in X], batch_size=None), WORDS),
+    "words as inputs": (lambda: (["cat", "dog"], [0, 1]), WORDS),
     "objects": (lambda: (X.numpy().astype(object), Y), "no array of numbers"),
     "ragged": (lambda: ([[1.0, 2.0], [3.0]], [0, 1]), "no array of numbers"),
     "one target": (lambda: (X, 3), "targets are a single number"),

@@ -27,7 +27,7 @@ from helpers.curvature.trials import EXAMPLES, places, spread, tells
 from helpers.data import Split, as_split, as_splits
 from helpers.data.inputs import tensors
 from helpers.losses import Loss, check_callable, check_separable, check_targets, per_example
-from helpers.models import channels_last, outputs, set_weights, trainable, weights
+from helpers.models import channels_last, check_initialised, outputs, set_weights, trainable, weights
 
 EXACT_TYPES = (torch.float32, torch.float64)
 MANY = 64  # examples of a batch in which a model is tried
@@ -120,6 +120,7 @@ def finite_split(examples: Any, name: str) -> Split:
 
 def check_model(model: nn.Module) -> None:
     """Refuse a model whose Hessian would mean nothing: in training mode, in low precision, in parts."""
+    check_initialised(model)
     check_evaluation_mode(model)
     parameters = trainable(model)
     if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):

@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parameter import is_lazy
 
 from helpers._precision import full_precision
 
@@ -102,7 +103,7 @@ def _kept_buffers(model: nn.Module) -> Iterator[None]:
         (buffer, buffer.clone(), buffer._version)
         for _, buffers in modules
         for buffer in buffers.values()
-        if buffer is not None and not buffer.is_inference()
+        if buffer is not None and not is_lazy(buffer) and not buffer.is_inference()
     ]
     try:
         yield

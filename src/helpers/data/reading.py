@@ -170,13 +170,19 @@ def array(values: Any) -> Tensor:
         return values
     try:
         numbers = np.asarray(values)
+        words = [one for one in numbers.flat if isinstance(one, str | bytes)] if numbers.dtype.kind in "USO" else []
+        if words:
+            raise ValueError(
+                f"{str(words[0])!r:.40} is text, where a number is needed; number classes by one list of "
+                "names for all samples (names.index, as target_transform of a data set), and texts by their tokens"
+            )
         if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
             raise ValueError("an array has masked entries, which a tensor cannot have; fill them or leave them out")
         # In the machine's byte order, forwards in memory and writable, as PyTorch needs them.
         native = np.ascontiguousarray(numbers, numbers.dtype.newbyteorder("=")).reshape(numbers.shape)
         return torch.as_tensor(native if native.flags.writeable else native.copy())
     except (TypeError, ValueError) as error:
-        if "masked" in str(error):
+        if "masked" in str(error) or "is text" in str(error):
             raise
         kind = type(values).__name__
         raise ValueError(f"a {kind} is no array of numbers; give tensors, for images transform=ToTensor()") from error

@@ -12,13 +12,24 @@
 from helpers.models.deep import deep_resnet
 from helpers.models.layout import channels_last
 from helpers.models.outputs import outputs, refuse_backward
-from helpers.models.vector import at, copied, flat, layers, set_weights, split_like, trainable, weights
+from helpers.models.vector import (
+    at,
+    check_initialised,
+    copied,
+    flat,
+    layers,
+    set_weights,
+    split_like,
+    trainable,
+    weights,
+)
 from helpers.models.zoo import TwoLayerReLU, cnn, linear, mlp, preact_resnet18, resnet18, vgg16
 
 __all__ = [
     "TwoLayerReLU",
     "at",
     "channels_last",
+    "check_initialised",
     "cnn",
     "copied",
     "deep_resnet",

@@ -12,6 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+_LAZY = (
+    "the model has lazy layers, which have no weights before their first batch (nn.LazyLinear?); call it on a few "
+    "examples first, for a training inside make_model"
+)
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
@@ -23,9 +29,15 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("the model has no trainable parameters; set requires_grad on those that make up W")
-    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in parameters):
-        raise ValueError("the model has lazy layers without weights; run it on one batch first")
+    if any(map(is_lazy, parameters)):
+        raise ValueError(_LAZY)
     return parameters
+
+
+def check_initialised(model: nn.Module) -> None:
+    """Refuse a model with a lazy layer before its first batch, also one that has no weights but statistics."""
+    if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
+        raise ValueError(_LAZY)
 
 
 def layers(model: nn.Module) -> dict[str, list[nn.Parameter]]:

@@ -1,6 +1,6 @@
 """k runs of one algorithm, as the bounds see them: the networks, the sample of each, and the loss that judges them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, nan
@@ -23,6 +23,7 @@ class Runs:
         models: k networks in evaluation mode.
         samples: their k training samples, each a ``data.Split`` or what ``data.as_split`` takes.
         loss: the evaluation loss; its constant R is ``loss.R``.
+        tell: called without arguments whenever a pass over the runs is done with one of them; its answer is not read.
 
     Raises:
         ValueError: if models or samples are no list of such, k < 2, the numbers of models and samples differ, sizes
@@ -32,6 +33,7 @@ class Runs:
     models: Sequence[nn.Module]  # what hands them out one by one is read once
     samples: Sequence[Split]
     loss: Loss
+    tell: Callable[[], object] = lambda: None
 
     def __post_init__(self) -> None:
         R = getattr(self.loss, "R", nan)
@@ -61,7 +63,9 @@ class Runs:
         return len(self.models)
 
     def __iter__(self) -> Iterator[tuple[nn.Module, Split]]:
-        return zip(self.models, self.samples, strict=True)
+        for run in zip(self.models, self.samples, strict=True):
+            yield run
+            self.tell()
 
     @property
     def names(self) -> list[str]:

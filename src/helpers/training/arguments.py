@@ -13,7 +13,7 @@ from helpers._generators import shared_generators, unchanged
 from helpers.data import Split, as_splits
 from helpers.data.inputs import tensors
 from helpers.losses import check_separable, check_targets, per_example
-from helpers.models import copied, outputs, refuse_backward, trainable
+from helpers.models import check_initialised, copied, outputs, refuse_backward, trainable
 
 EXAMPLES = 8  # of a batch, on which a loss is tried
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
@@ -66,6 +66,7 @@ def network_of(make_model: Callable[[], nn.Module]) -> nn.Module:
     model = make_model()
     if not isinstance(model, nn.Module):
         raise ValueError(f"make_model must make a torch.nn.Module, but made a {type(model).__name__}")
+    check_initialised(model)
     parameters = trainable(model)
     types = {p.dtype for p in parameters}
     if len(types) > 1 or not parameters[0].is_floating_point():

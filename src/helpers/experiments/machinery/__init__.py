@@ -7,7 +7,6 @@
 ``fingerprint``  what identifies the code that rows depend on
 ``provenance``   code, commit, libraries, machine
 ``worker``       one row, with a fixed number of threads
-``display``      a bar that no run depends on
 ``runner``       row by row through any executor, resuming what is there
 ``cluster``      the executor of a Dask cluster
 ``library``      the artefacts that come with the book, and the reader's

@@ -15,9 +15,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from helpers._bar import Bar
 from helpers.experiments.machinery.artefact import FRESH, Artefact, load, storable
 from helpers.experiments.machinery.config import Config, ConfigError
-from helpers.experiments.machinery.display import Bar
 from helpers.experiments.machinery.provenance import code_fingerprint, provenance, resumed
 from helpers.experiments.machinery.storage import ArtefactError, Json, exclusive, fingerprint
 from helpers.experiments.machinery.worker import InlineExecutor, Outcome, compute
@@ -122,13 +122,11 @@ def run(
     working = path.with_name(path.name + FRESH) if fresh else path
     with exclusive(path):
         artefact = _resume(working, experiment, profile, config, threads)
-        bar = Bar(total=len(artefact.rows), done=len(artefact.finished), name=path.stem, quiet=quiet)
-        try:
+        sizes = {"total": len(artefact.rows), "initial": len(artefact.finished)}
+        with Bar(**sizes, name=path.stem, unit="row", quiet=quiet) as bar:
             grid = _Grid(experiment, config, artefact, working, bar.advance)
             grid.forget_others()
             grid.fill(executor or InlineExecutor(), in_flight, math.inf if budget is None else budget)
-        finally:
-            bar.close()
         if fresh and artefact.complete:
             os.replace(working, path)
     return artefact
