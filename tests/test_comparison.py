@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 import helpers
 from helpers import (
-    _bar,
     comparison,
     curvature,
     langevin,
@@ -32,6 +31,7 @@ from helpers import (
 from helpers.curvature import Estimate
 from helpers.data import Split
 from helpers.losses import ClippedCrossEntropy, HalfSquaredError
+from helpers.training import bar
 
 LAMBDAS = (3.0, 300.0)
 
@@ -89,16 +89,16 @@ def test_a_bar_goes_from_one_end_to_the_other_and_is_gone(trained, monkeypatch, 
             shown.append(self)
             super().__init__(**options | {"disable": False, "file": io.StringIO()})
 
-    monkeypatch.setattr(_bar, "tqdm", Kept)
+    monkeypatch.setattr(bar, "tqdm", Kept)
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
     options = {"loss": CLIPPED, "lambdas": LAMBDAS, "solver": omniscient.Solver(draws=draws)}
     helpers.bounds(run, **data, train=train, **options)
-    (bar,) = shown
-    assert (bar.n, bar.total, bar.leave) == (bar.total, 3 * (5 + 2 * 2 * bool(draws)), False)
-    assert bar.fp.getvalue().endswith("\r")
+    (drawn,) = shown
+    assert (drawn.n, drawn.total, drawn.leave) == (drawn.total, 3 * (5 + 2 * 2 * bool(draws)), False)
+    assert drawn.fp.getvalue().endswith("\r")
     monkeypatch.setenv("TQDM_DISABLE", "1")
     helpers.bounds(run, **data, train=train, **options)
-    assert shown == [bar]
+    assert shown == [drawn]
 
 
 def test_where_nobody_looks_no_bar_is_drawn(trained, capsys):

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from helpers import langevin, omniscient, plots, supersample
-from helpers._bar import Bar
 from helpers._tensors import floats_of
 from helpers.curvature import Estimate, admitted, check_model, finite_split, finite_splits
 from helpers.data import Split, check_disjoint
@@ -31,6 +30,7 @@ from helpers.measurement import (
 )
 from helpers.omniscient import Row, Solver
 from helpers.training import Run
+from helpers.training.bar import Bar
 from helpers.wang_mao import Isotropic
 
 if TYPE_CHECKING:

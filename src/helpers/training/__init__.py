@@ -11,6 +11,7 @@
 ``checkpoint``  ``save`` and ``load`` of a finished run: safetensors, nothing is ever unpickled
 ``container``   named tensors in one file, written whole, recognised when altered
 ``augment``     shifted and mirrored images, a whole sample at once
+``bar``         how far a long computation is, on a terminal and in a notebook
 ==============  ==============================================================================
 """
 

@@ -15,12 +15,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from helpers._bar import Bar
 from helpers.experiments.machinery.artefact import FRESH, Artefact, load, storable
 from helpers.experiments.machinery.config import Config, ConfigError
 from helpers.experiments.machinery.provenance import code_fingerprint, provenance, resumed
 from helpers.experiments.machinery.storage import ArtefactError, Json, exclusive, fingerprint
 from helpers.experiments.machinery.worker import InlineExecutor, Outcome, compute
+from helpers.training.bar import Bar
 
 KEPT = ".row-"  # in the names of what a row keeps beside the artefact until it is saved
 SECONDS_BETWEEN_LOOKS = 5.0  # at an executor whose workers may all be gone
