@@ -91,7 +91,7 @@ def test_a_row_says_what_it_needs(table):
     assert needs["closed form"] == needs["self-certified, lambda 3"] == "retrainings"
     assert needs["counted"] == "retrainings, held-out losses"
     assert "gradients" in needs["omniscient, lambda 3"]
-    assert table["counted"].loss == "0-1 error"
+    assert table["counted"].loss == "0–1 error"
     assert table["self-certified, lambda 3"].loss == "loss, perturbed network"
     for row in table:
         if row.name.startswith("omniscient"):
@@ -299,7 +299,7 @@ def test_regression_has_every_bound_but_those_on_errors():
     assert "counted" not in [row.name for row in found]
     assert found["closed form"].value > 0
     assert found.to_dict()["error_gap"] is None
-    assert "0-1 error" not in repr(found)
+    assert "0–1 error" not in repr(found)
     with pytest.raises(ValueError, match="not one class an example; give loss="):
         helpers.bounds(run, val, val2, test, train=train)
 

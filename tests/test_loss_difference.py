@@ -9,7 +9,7 @@ LOG_2 = np.log(2)
 
 
 def zero_one(a, b):
-    """The law for the 0-1 loss: the ghost alone is wrong with probability a, the training example alone with b."""
+    """The law for the 0–1 loss: the ghost alone is wrong with probability a, the training example alone with b."""
     return LossDifference(np.array([-1.0, 0.0, 1.0]), np.array([b, 1 - a - b, a]))
 
 

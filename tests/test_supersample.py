@@ -388,7 +388,7 @@ def test_the_fast_rate_without_information_is_no_smaller_than_the_training_risk(
         ),
         (lambda: supersample.whole_bound(1.0, n=0), "n must be a whole number"),
         (lambda: supersample.counted([0.1], [0.1, 0.2]), "one training and one test error, got 1 and 2"),
-        (lambda: supersample.counted([1.1], [0.1]), "train_errors must hold one 0-1 error"),
+        (lambda: supersample.counted([1.1], [0.1]), "train_errors must hold one 0–1 error"),
         (lambda: supersample.counted([[0.1]], [[0.2]]), r"shape \(k,\)"),
         (lambda: supersample.fast_rate_bound(1.5, 0.1), "divide the loss by its clip"),
         (lambda: supersample.binary_kl_bound(0.5, 0.8), "information is 0.8 nats"),

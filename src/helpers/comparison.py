@@ -59,7 +59,7 @@ class NamedBound:
         sigma: standard deviation of the noise of a step; None for a bound without noise.
         needs: what it uses beside one run and its training sample.
         loss: whose gap it bounds: "loss", the one that was given; the same of the perturbed and noisy network, less the
-            training loss of the network itself (self-certified bounds); or "0-1 error".
+            training loss of the network itself (self-certified bounds); or "0–1 error".
         warnings: what speaks against a conclusion from it; empty if nothing does.
         result: the bound as its module returns it, with all its terms; None where that is no more than the value.
     """
@@ -81,7 +81,7 @@ class Comparison:
     Attributes:
         rows: the bounds, those that need least data first.
         gap: of the loss, test minus training.
-        error_gap: of the 0-1 error; None where targets are not one class an example, as in regression.
+        error_gap: of the 0–1 error; None where targets are not one class an example, as in regression.
         holdout_gap: the gap of the loss as val2 shows it: what the same held-out data say without any bound.
         train_losses: mean of each run, (k,), float64.
         train_errors, test_errors: mean of each run, (k,), float64; None as ``error_gap``.
@@ -147,7 +147,7 @@ class Comparison:
         measured = [
             ("gap, measured", self.gap, "loss"),
             ("gap on val2", self.holdout_gap, "loss"),
-            *([("gap of the 0-1 error", self.error_gap, "0-1 error")] if self.error_gap is not None else []),
+            *([("gap of the 0–1 error", self.error_gap, "0–1 error")] if self.error_gap is not None else []),
         ]
         lines: list[dict[str, Any]] = [
             {"": name, "value": gap, "gap of": loss, "sigma": None, "needs beside training data": "", "warnings": ""}
@@ -201,7 +201,7 @@ def bounds(
         train: the k disjoint training samples, in the order of the models. Every sample is a ``data.Split`` or what
             ``data.as_split`` takes.
         loss: the evaluation loss with its constant R; unless given, cross-entropy clipped for as many classes as the
-            splits together hold. Bounds on the 0-1 error are left out where targets are not one class an example.
+            splits together hold. Bounds on the 0–1 error are left out where targets are not one class an example.
         lambdas: trade-offs of the omniscient bound and of its self-certified variant, a row for each.
         solver: how perturbations are found and traces estimated; the defaults of ``omniscient.Solver`` unless given.
         incoherence: (k, n), of runs whose training added noise (``langevin.Walk.incoherence``), which then have a bound
@@ -339,7 +339,7 @@ def _omniscient(row: Row, R: float) -> NamedBound:
 def _counted(train_errors: Tensor, test_errors: Tensor) -> NamedBound:
     counted = supersample.counted(train_errors, test_errors)
     against, error = tuple(vacuous(counted.value, ZeroOneError().R)), counted.standard_error
-    return NamedBound("counted", counted.value, error, None, HELD_OUT_LOSSES, "0-1 error", against, counted)
+    return NamedBound("counted", counted.value, error, None, HELD_OUT_LOSSES, "0–1 error", against, counted)
 
 
 def _langevin(incoherence: Tensor, n: int) -> NamedBound:
@@ -347,4 +347,4 @@ def _langevin(incoherence: Tensor, n: int) -> NamedBound:
     means = incoherence.double().mean(1)  # the bound is proportional to the root of their mean
     error = value / 2 * (means.std() / means.mean()).item() / sqrt(len(means)) if value > 0 else 0.0
     against = tuple(vacuous(value, R))
-    return NamedBound("Langevin, leave one out", value, error, None, NOTHING, "0-1 error", against, None)
+    return NamedBound("Langevin, leave one out", value, error, None, NOTHING, "0–1 error", against, None)

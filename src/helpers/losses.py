@@ -324,7 +324,7 @@ class ZeroOneError:
         """Refuse logits that are not (n, classes), and targets that name no class."""
         if logits.ndim != 2 or targets.ndim != 1 or targets.is_floating_point():
             raise ValueError(
-                f"the 0-1 error takes logits (n, classes) and class indices (n,) of type int64, "
+                f"the 0–1 error takes logits (n, classes) and class indices (n,) of type int64, "
                 f"got {tuple(logits.shape)} and {targets.dtype} of shape {tuple(targets.shape)}"
             )
         _check_classes(targets, logits.shape[1])

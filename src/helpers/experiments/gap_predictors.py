@@ -179,7 +179,7 @@ def whole_logits(model: nn.Module, split: Split) -> Tensor:
 
 
 def gaps(model: nn.Module, train: Split, test: Split) -> Json:
-    """Test minus training loss, in cross-entropy and in 0-1 loss; standard errors are over examples."""
+    """Test minus training loss, in cross-entropy and in 0–1 loss; standard errors are over examples."""
     entry: Json = {}
     for name, loss in (("gap", UNCLIPPED), ("gap01", ZeroOneError())):
         seen, unseen = values(model, loss, train), values(model, loss, test)

@@ -80,7 +80,7 @@ def leave_one_out(incoherence: Any, *, n: int, R: float) -> float:
         incoherence: what ``expected`` makes of the walks, (1,); or a row a run, (k, n), also as a list of
             ``walk.incoherence``; or one ``walk.incoherence``, (n,).
         n: examples that one run is trained on.
-        R: sub-Gaussian constant of the evaluation loss; 1/2 for the 0-1 error.
+        R: sub-Gaussian constant of the evaluation loss; 1/2 for the 0–1 error.
 
     Raises:
         ValueError: if there is neither one entry an example nor one for all, an entry is negative or not finite, or n

@@ -24,7 +24,7 @@ class Exact:
     """Everything about one learner. Informations in nats; lists have an entry for each pair.
 
     Attributes:
-        train_error, test_error: expected 0-1 errors.
+        train_error, test_error: expected 0–1 errors.
         a, b: E[(1 - e_S) e_mu] and E[e_S (1 - e_mu)].
         whole: I(W; U | Z).
         weights: I(W; U_i | Z); here also that of the predictions, since the answer is the prediction.

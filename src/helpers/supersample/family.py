@@ -81,7 +81,7 @@ def _of_coins(name: str, nats: float, coins: int) -> float:
 
 @dataclass(frozen=True)
 class Counted:
-    """I(Delta_i; U_i) of the 0-1 loss, from training and test error.
+    """I(Delta_i; U_i) of the 0–1 loss, from training and test error.
 
     Attributes:
         value: the bound sqrt(2 I).
@@ -102,7 +102,7 @@ class Counted:
 
 
 def counted(train_errors: Any, test_errors: Any) -> Counted:
-    """The member of least information for the 0-1 loss: (a + b) [log 2 - h(a / (a + b))] nats, h binary entropy.
+    """The member of least information for the 0–1 loss: (a + b) [log 2 - h(a / (a + b))] nats, h binary entropy.
 
     Swapping the columns of a pair and flipping its coin leaves the sample as it is. So given |Delta_i| = 1 the coin
     and the sign of Delta_i are symmetric, and the pair is right with probability a / (a + b). A ghost is independent
@@ -110,8 +110,8 @@ def counted(train_errors: Any, test_errors: Any) -> Counted:
     the formula is the information of the *mixture* over pairs, which bounds the gap just as well.
 
     Args:
-        train_errors: 0-1 training error of each run, (k,), in [0, 1]; rounding may leave that by a billionth.
-        test_errors: 0-1 error of the same runs on examples that they were not trained on, (k,).
+        train_errors: 0–1 training error of each run, (k,), in [0, 1]; rounding may leave that by a billionth.
+        test_errors: 0–1 error of the same runs on examples that they were not trained on, (k,).
 
     Raises:
         ValueError: if these are no rows of numbers, their lengths differ, there is no run, or an error lies outside
@@ -144,7 +144,7 @@ def _counted_nats(a: float, b: float) -> float:
 
 
 def _errors(name: str, errors: Any) -> Tensor:
-    refusal = f"{name} must hold one 0-1 error in [0, 1] for each run, shape (k,)"
+    refusal = f"{name} must hold one 0–1 error in [0, 1] for each run, shape (k,)"
     try:
         values = numbers_of(name, errors)
     except ValueError as error:
@@ -187,7 +187,7 @@ def fast_rate_bound(training_risk: float, information: float) -> float:
 
     Donsker-Varadhan with rho (ghost) + log(2 - e^rho) (own example): its exponential has mean at most 1 when the coin
     is tossed anew, at the corners of [0, 1]^2 and by convexity everywhere. In the manner of Hellström & Durisi (2022)
-    and Wang & Mao (2023), with the best constants. With I(L_i.; U_i) of the 0-1 loss it is an equality
+    and Wang & Mao (2023), with the best constants. With I(L_i.; U_i) of the 0–1 loss it is an equality
     where e_S e_mu = 0 almost surely (a pair is never wrong on both sides, as a ghost is independent of W) and a >= b.
 
     Args, raises: as ``binary_kl_bound``.
@@ -206,7 +206,7 @@ def fast_rate_bound(training_risk: float, information: float) -> float:
 
 
 def interpolating_risk(information: float) -> float:
-    """I / log 2: the test risk of a learner without training error is at most this; for the 0-1 loss it *is* this.
+    """I / log 2: the test risk of a learner without training error is at most this; for the 0–1 loss it *is* this.
 
     Args:
         information: mean over pairs of I(L_i.; U_i) in nats; of I(Delta_i; U_i) for the equality.

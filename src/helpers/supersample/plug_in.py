@@ -113,7 +113,7 @@ def memorisation(errors: Any, trained_on: Any) -> Tensor:
     NaN for an example that was always, or never, trained on.
 
     Args:
-        errors: 0-1 errors, (m, n): a row a retraining; a share of wrong answers in [0, 1] is one, too.
+        errors: 0–1 errors, (m, n): a row a retraining; a share of wrong answers in [0, 1] is one, too.
         trained_on: 1 where the example was in the training sample, else 0, (m, n).
 
     Raises:
