@@ -9,6 +9,9 @@ The dictionary is American; codespell's list of British forms turns it round, so
 is not. Authors in ``references.bib`` are known. Anything else that is right has a line in ``tools/words.txt``, in lower
 case if it may be written in any case, and a word there that no text has is refused.
 
+A term is written in one way wherever a reader sees it, in labels of figures, tables and widgets as in prose; so the
+lines of code are looked at for ``FORMS`` too.
+
     python tools/check_spelling.py [NOTEBOOK, PAGE or MODULE ...]
 """
 
@@ -35,6 +38,8 @@ ROOT = Path(__file__).resolve().parents[1]
 WORDS = ROOT / "tools" / "words.txt"
 TEXTS = ["*.md", "book/*.md", "book/*.ipynb", "book/claims.yml", "src/helpers/**/*.py"]
 PROSE_OF_CLAIMS = ("says", "why")
+SHOWN = ["src/helpers/**/*.js"]  # code whose labels readers see, beside that of the texts above
+FORMS = {re.compile(r"(?<![\w.,-])0-1(?= [a-z])"): "0–1"}
 # Directives without prose, and directives whose argument is a label.
 NO_PROSE = {"bibliography", "code", "code-block", "code-cell", "image", "include", "math", "raw", "toctree"}
 LABELLED = {"solution", "solution-start"}
@@ -229,12 +234,27 @@ def check(paths: list[Path], speller: Speller) -> list[str]:
     ]
 
 
+def forms(paths: list[Path]) -> list[str]:
+    """One sentence for every line that writes a term in another way than the book does."""
+    named = {path: str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path) for path in paths}
+    return [
+        f"{where}, line {number}: {found[0]!r} is written {form!r}."
+        for path, where in named.items()
+        if path.suffix != ".py"  # plain text there, for terminals and artefacts; ``plots.table`` sets it
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        for pattern, form in FORMS.items()
+        for found in pattern.finditer(line)
+    ]
+
+
 def main(names: list[str], words: Path = WORDS) -> int:
     """Check the files named, or everything and then the list of words too; 1 if there is a fault."""
     accepted = accepted_words(words)
     speller = Speller(set(accepted))
-    faults = check([Path(name).resolve() for name in names] or all_texts(), speller)
+    paths = [Path(name).resolve() for name in names] or all_texts()
+    faults = check(paths, speller) + forms(paths)
     if not names:
+        faults += forms(sorted(path for pattern in SHOWN for path in ROOT.glob(pattern)))
         unused = [word for word in accepted if word not in speller.used]
         faults += [f"{words.name}: no text has {word!r}. Take it out." for word in unused]
     print("\n".join(faults) or "no misspelt word")

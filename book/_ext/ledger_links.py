@@ -6,20 +6,29 @@ The ledger's own page reads the filter from the address, so the link shows these
 import re
 from collections import Counter, defaultdict
 from functools import cache
+from html import escape
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 from sphinx.application import Sphinx
 
-LEDGER, PACKAGE = "claims", "api"
+LEDGER, PACKAGE, SOURCES = "claims", "api", "claims-sources.yml"
 TITLE = re.compile(r"</(?:h[1-6]|p)>")  # the end of a heading, or of the title of a theorem
 
 
 @cache
 def ledger(book: Path) -> list[dict[str, Any]]:
-    """The rows of the ledger, read once a build."""
-    return list(yaml.safe_load((book / "claims.yml").read_text(encoding="utf-8")))
+    """The rows of the ledger, read once a build, each with the words that a link to it has."""
+    rows, sources = (yaml.safe_load((book / name).read_text(encoding="utf-8")) for name in ("claims.yml", SOURCES))
+    names = {seed: source["name"] for seed, source in sources.items()}
+    return [row | {"words": in_words(row, names)} for row in rows]
+
+
+def in_words(row: dict[str, Any], names: dict[str, str]) -> str:
+    """Source and number of a statement; a row beyond the five sources has both in its number."""
+    source = [names[row["seed"]]] if row["seed"] in names else []
+    return ", ".join([*source, row["number"].removesuffix(" (summary)")])
 
 
 def with_links(body: str, page: str, rows: list[dict[str, Any]]) -> str:
@@ -30,7 +39,7 @@ def with_links(body: str, page: str, rows: list[dict[str, Any]]) -> str:
     links: defaultdict[str, list[str]] = defaultdict(list)
     for row in rows:
         if row["chapter"] == page and row.get("anchor"):
-            links[row["anchor"]].append(f'<a href="{LEDGER}.html#claim-{row["id"]}">{row["id"]}</a>')
+            links[row["anchor"]].append(f'<a href="{LEDGER}.html#claim-{row["id"]}">{escape(row["words"])}</a>')
     if page == PACKAGE:
         for function, count in Counter(row["function"] for row in rows).items():
             name = "one row" if count == 1 else f"{count} rows"
@@ -38,7 +47,7 @@ def with_links(body: str, page: str, rows: list[dict[str, Any]]) -> str:
     for anchor, found in links.items():
         start = body.find(f'id="{anchor}"')
         if start >= 0 and (end := TITLE.search(body, start)):
-            line = f'<p class="ledger-here"><small>In the ledger: {", ".join(found)}.</small></p>'
+            line = f'<p class="ledger-here"><small>In the ledger: {"; ".join(found)}.</small></p>'
             body = body[: end.end()] + line + body[end.end() :]
     return body
 

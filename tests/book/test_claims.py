@@ -384,10 +384,10 @@ def test_what_a_row_points_to_points_back(monkeypatch: pytest.MonkeyPatch) -> No
     """Behind the title of a theorem, the heading of a section, the name of a function; and nowhere else."""
     monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
     links = import_module("ledger_links")
-    row = {"id": "001-x", "chapter": "01-a", "anchor": "thm-b", "function": "neu.bound"}
+    row = {"id": "001-x", "chapter": "01-a", "anchor": "thm-b", "function": "neu.bound", "words": "Wu, lemma 1"}
     theorem = '<div id="thm-b"><p class="title">Theorem</p><p>Text.</p></div>'
     found = links.with_links(theorem, "01-a", [row])
-    line = '<p class="ledger-here"><small>In the ledger: <a href="claims.html#claim-001-x">001-x</a>.</small></p>'
+    line = '<p class="ledger-here"><small>In the ledger: <a href="claims.html#claim-001-x">Wu, lemma 1</a>.</small></p>'
     assert found == theorem.replace("Theorem</p>", f"Theorem</p>{line}")
     assert links.with_links(theorem, "02-c", [row]) == theorem
     heading = '<h3 id="helpers.neu.bound">helpers.neu.bound</h3><pre>bound()</pre>'
@@ -395,3 +395,11 @@ def test_what_a_row_points_to_points_back(monkeypatch: pytest.MonkeyPatch) -> No
         'bound</h3><p class="ledger-here"><small>In the ledger: <a href="claims.html?words=neu.bound">2 rows</a>'
         in (links.with_links(heading, "api", [row, row | {"id": "001-y"}]))
     )
+
+
+def test_a_link_to_a_row_says_whose_statement_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+    words = {row["id"]: row["words"] for row in import_module("ledger_links").ledger(ROOT / "book")}
+    assert words["001-corollary-1"] == "Wang and Mao (2022), Corollary 1"
+    assert words["000-open-3"] == "Peng et al. (ICLR 2025), Open question 3"
+    assert words["beyond-counting"] == "this book"

@@ -70,9 +70,10 @@ def test_an_attempt_can_be_checked_before_the_solution_is_opened(path: Path, ind
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-def test_a_chapter_has_three_exercises_with_solutions(path: Path) -> None:
+def test_a_chapter_has_six_to_eight_exercises_in_three_grades_and_their_solutions(path: Path) -> None:
     whole = "\n".join(text(cell) for cell in cells(path))
-    exercises = set(re.findall(r"\{exercise(?:-start)?\}[^\n]*\n:label: (\S+)", whole))
-    solutions = set(re.findall(r"\{solution(?:-start)?\} (\S+)", whole))
-    assert len(exercises) >= 3
-    assert exercises == solutions
+    exercises = re.findall(r"\{exercise(?:-start)?\} (★+) ([^\n]*)\n:label: (\S+)", whole)
+    assert 6 <= len(exercises) <= 8
+    assert {grade for grade, _, _ in exercises} == {"★", "★★", "★★★"}
+    assert any(title.startswith("Predict first") for _, title, _ in exercises)
+    assert {label for _, _, label in exercises} == set(re.findall(r"\{solution(?:-start)?\} (\S+)", whole))

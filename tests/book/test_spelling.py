@@ -108,6 +108,12 @@ def test_in_a_module_docstrings_are_prose_and_its_names_are_not(tmp_path: Path, 
     assert [fault.split(": ")[0].split(", ")[1] for fault in check([path], speller)] == ["line 1", "line 7", "line 13"]
 
 
+def test_a_term_is_written_in_one_way_in_labels_too(tmp_path: Path) -> None:
+    path = notebook(tmp_path, "The 0-1 loss, from 0-1, and in 2010-1 so.", "The 0–1 loss.")
+    found = check_spelling.forms([path, ROOT / "src" / "helpers" / "losses.py"])
+    assert [fault.split(": ")[1] for fault in found] == ["'0-1' is written '0–1'."]
+
+
 def test_claims_are_prose_where_they_say_something(tmp_path: Path, speller: Speller) -> None:
     path = tmp_path / "claims.yml"
     path.write_text("- id: wrods\n  says: $wrods$ and wrods\n  why: >-\n    Some\n    wrods.\n")

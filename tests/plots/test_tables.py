@@ -86,13 +86,17 @@ def test_a_row_that_a_phone_can_show_is_marked() -> None:
     assert 'class="results lined"' in html
     assert html.count('class="words long"') == 2, "its heading and its cell, on a line of their own"
     assert len(re.findall(r"minmax", html)) == 3
-    assert '<table class="results">' in plots.table([{"d": "many words " * 20, "e": "many words " * 20}])._repr_html_()
+    statements = plots.table([{"claim": "So", "d": "many words " * 20, "e": "many words " * 20}])._repr_html_()
+    assert 'class="results lined"' in statements
+    assert statements.count('class="words long"') == 4, "every statement on lines of its own"
+    beside = plots.table([{"claim": "So", "d": "many words " * 20, "e": "12 words " * 3}])._repr_html_()
+    assert '<table class="results">' in beside
 
 
 def test_numbers_are_typeset() -> None:
     rows = [{"x": 10.0**-k, "y": -(10.0**k), "z": f"[-{k}.5, 0.3] at 1e-0{k}, 2024-01-0{k}"} for k in (1, 5)]
     table = plots.table(rows, formats={"x": ".1e", "y": ".0f"})
-    assert [row[0] for row in table.shown] == ["0.10" + 6 * SPACE, "1.0 × 10⁻⁵"]
+    assert [row[0] for row in table.shown] == ["0.10", "1.0 × 10⁻⁵"], "no padding beside a power"
     assert [row[1] for row in table.shown] == ["−10", "−100000"]
     assert [row[2] for row in table.shown] == ["[−1.5, 0.3] at 0.1, 2024-01-01", "[−5.5, 0.3] at 10⁻⁵, 2024-01-05"]
     assert plots.table([{"x": -0.01}, {"x": 0.0}], formats={"x": "+.1f"}).shown == (("0.0",), ("0.0",))

@@ -699,7 +699,7 @@ def test_the_sentence_names_every_bound_and_says_each_warning_once(page: InBrows
     }
     body = "return sentence(argument, { epochs: 40 }, { lam: 0 }, columnsOf(argument, 0, 1));"
     words = compute(page, body, argument)
-    assert "; self-certified, of the moved and noisy network: 3; counted 0.1 on the 0-1 gap of 0.1." in words
+    assert "; self-certified, of the moved and noisy network: 3; counted 0.1 on the 0–1 gap of 0.1." in words
     warned = words.split("Conclude nothing from ")[1]
     assert warned.count("noise larger than the weights") == 1
     assert warned.startswith(

@@ -37,7 +37,8 @@ def _power(match: re.Match[str]) -> str:
 
 
 def _typeset(text: str) -> str:
-    """The text with a minus where a number has a hyphen, no sign at a zero, and powers of ten for exponents."""
+    """The text with a minus where a number has a hyphen, no sign at a zero, powers of ten for exponents, and 0–1 loss."""
+    text = re.sub(r"(?<![\w.,-])0-1(?= [a-z])", "0–1", text)
     text = re.sub(r"(?<![\w.])(\d(?:\.\d+)?)e([-+]\d+)\b", _power, text)
     text = re.sub(r"(?<![\w.])[-+](?=0(?:\.0+)?(?![\d.]))", "", text)
     return re.sub(r"(?<![\w.)\]-])-(?=[\d.∞])", "−", text)
@@ -123,7 +124,12 @@ def _whole(html: str) -> str:
 
 
 def _aligned(texts: Sequence[str]) -> list[str]:
-    """The texts, padded with figure spaces so that decimal points and errors stand below each other."""
+    """The texts, padded with figure spaces so that decimal points and errors stand below each other.
+
+    Beside a power of ten there is nothing to pad for: no decimals of two such numbers are of one size.
+    """
+    if any(" × 10" in text for text in texts):
+        return list(texts)
     heads = [text.partition(" ± ")[0] for text in texts]
     tails = [text[len(head) :] for text, head in zip(texts, heads, strict=True)]
     fractions = [len(head.partition(".")[2]) + ("." in head) for head in heads]
@@ -205,6 +211,8 @@ class Table:
                 shares = " ".join(f"minmax(0, {width + 1}fr)" for width in widths)
                 style = f'style="--columns: {shares}; --characters: {sum(widths) + len(widths)}"'
                 return f'class="results {kind}" {style}', len(needs) - end
+        if not any(self.numeric[1:]) and min(longest[1:], default=0) > WORDS:  # one statement below the other
+            return f'class="results lined" style="--columns: 1fr; --characters: {WRAPPED}"', len(needs) - 1
         return 'class="results"', 0
 
     def _repr_html_(self) -> str:

@@ -168,7 +168,7 @@ const omniscient = {
 };
 
 const supersample = {
-  // I(Delta; U) = (a + b)[log 2 - h(a / (a + b))] from the 0-1 errors of k runs; the bound on the 0-1 gap is sqrt(2 I).
+  // I(Delta; U) = (a + b)[log 2 - h(a / (a + b))] from the 0–1 errors of k runs; the bound on the 0–1 gap is sqrt(2 I).
   counted(train_errors, test_errors) {
     const wrong_ghost = train_errors.map((e, i) => (1 - e) * test_errors[i]);
     const wrong_own = train_errors.map((e, i) => e * (1 - test_errors[i]));

@@ -128,7 +128,7 @@ function sentence(results, settings, view, columns) {
   ];
   if (row) parts.push(`omniscient at λ = ${format(row.lam)}: ${format(row.value)}, of which ${Math.round((100 * row.penalty) / row.value)} % is read off held-out losses`);
   if (certified) parts.push(`self-certified, of the moved and noisy network: ${format(certified.value)}`);
-  parts.push(`counted ${format(results.counted.value)} on the 0-1 gap of ${format(results.error_gap.value)}`);
+  parts.push(`counted ${format(results.counted.value)} on the 0–1 gap of ${format(results.error_gap.value)}`);
   if (results.langevin) {
     const total = results.train_error + results.langevin.value;
     parts.push(total < 1 ? `certificate ${percent(results.train_error)} + ${percent(results.langevin.value)} = ${percent(total)} error` : `no certificate: the Langevin bound alone is ${format(results.langevin.value)}, and an error is at most 1`);
@@ -144,7 +144,7 @@ function tableMarks(results, columns) {
   const against = ({ reasons, elsewhere }) => [...reasons, ...(elsewhere ? ["bounds the moved and noisy network"] : [])].join(", ") || "none";
   const rows = columns.map((column) => mark("tr", {}, mark("th", { scope: "row" }, column.name),
     ...["value", "standard error", ...TERMS].map((key) => cell(key, column.bound?.[key.replace(" ", "_")])), mark("td", { "data-label": "warnings" }, against(column))));
-  const facts = [["gap", results.gap], ["0-1 gap", results.error_gap]];
+  const facts = [["gap", results.gap], ["0–1 gap", results.error_gap]];
   return [
     mark("thead", {}, mark("tr", {}, ...["bound", "value", "standard error", ...TERMS, "warnings"].map((text) => mark("th", { scope: "col" }, text)))),
     mark("tbody", {}, ...rows, ...facts.map(([name, { value, standard_error: error }]) => mark("tr", {}, mark("th", { scope: "row" }, name), cell("value", value),

@@ -100,7 +100,7 @@ function outer({ inputs, hidden, classes, b1, W2, b2 }, out, factor, delta, a, h
   }
 }
 
-// Values and 0-1 errors of every example: {losses, errors}, Float64Array(n) each.
+// Values and 0–1 errors of every example: {losses, errors}, Float64Array(n) each.
 function values(shape, W, sample, clip = Infinity) {
   const room = scratch(shape);
   const [losses, errors] = [new Float64Array(sample.n), new Float64Array(sample.n)];
