@@ -37,7 +37,7 @@ def _power(match: re.Match[str]) -> str:
 
 
 def _typeset(text: str) -> str:
-    """The text with a minus where a number has a hyphen, no sign at a zero, powers of ten for exponents, and 0–1 loss."""
+    """The text with a minus where a number has a hyphen, no sign at a zero, powers of ten, and a dash in 0–1 loss."""
     text = re.sub(r"(?<![\w.,-])0-1(?= [a-z])", "0–1", text)
     text = re.sub(r"(?<![\w.])(\d(?:\.\d+)?)e([-+]\d+)\b", _power, text)
     text = re.sub(r"(?<![\w.])[-+](?=0(?:\.0+)?(?![\d.]))", "", text)
