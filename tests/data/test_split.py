@@ -52,6 +52,20 @@ def test_overlap_is_found_by_number_within_one_origin_and_by_content_where_an_or
 def test_values_that_repeat_within_a_sample_may_repeat_between_samples():
     coins = [data.Split.from_arrays(torch.randint(2, (40, 3)), torch.zeros(40, dtype=torch.int64)) for _ in range(2)]
     data.check_disjoint(*coins)
+    corners = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]).repeat(2, 1)
+    data.check_disjoint(*(data.Split.from_arrays(corners, torch.zeros(8, dtype=torch.int64)) for _ in range(2)))
+
+
+@pytest.mark.parametrize("rows", [list(range(80)) * 2, [i % 50 for i in range(80)]])
+def test_a_list_that_repeats_itself_does_not_hide_what_it_shares(rows):
+    """A sample written twice, a bootstrap of it; values here never repeat by themselves."""
+    values = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    train, test = (
+        data.Split.from_arrays(values[part], torch.zeros(len(part), dtype=torch.int64)) for part in (range(80), rows)
+    )
+    for pair in ((train, test), (test, train)):
+        with pytest.raises(ValueError, match="share (50|80) examples"):
+            data.check_disjoint(*pair)
 
 
 @pytest.mark.parametrize(
