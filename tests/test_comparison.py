@@ -87,7 +87,7 @@ def test_a_bar_goes_from_one_end_to_the_other_and_is_gone(trained, monkeypatch, 
     class Kept(tqdm):
         def __init__(self, **options):
             shown.append(self)
-            super().__init__(**options | {"disable": False, "file": io.StringIO()})
+            super().__init__(**options | {"disable": False, "position": 0, "file": io.StringIO()})
 
     monkeypatch.setattr(bar, "tqdm", Kept)
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
@@ -378,7 +378,8 @@ def test_the_clip_is_that_of_all_classes_and_not_of_the_test_sample_s(trained):
     ("changes", "message"),
     [
         ({"steps": 99}, "one entry for each of the 99 steps"),
-        ({"step_dispersion": torch.ones(3)}, "got 3"),
+        ({"step_dispersion": torch.ones(3)}, r"got \(3,\)"),
+        ({"step_dispersion": [1.0, 1.0]}, "must be a tensor, one entry"),
     ],
 )
 def test_a_run_put_together_by_hand_must_fit(trained, changes, message):

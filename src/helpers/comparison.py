@@ -213,9 +213,8 @@ def bounds(
     """
     if not isinstance(run, Run):
         raise ValueError(f"run must be a training.Run, of models and their record, got {type(run).__name__}")
-    recorded = len(run.step_dispersion)
-    if recorded != run.steps:
-        raise ValueError(f"run.step_dispersion must hold one entry for each of the {run.steps} steps, got {recorded}")
+    if (of := tuple(getattr(run.step_dispersion, "shape", ()))) != (run.steps,):
+        raise ValueError(f"run.step_dispersion must be a tensor, one entry for each of the {run.steps} steps; got {of}")
     train = finite_splits(train, "train")
     val, val2, test = (finite_split(split, name) for split, name in ((val, "val"), (val2, "val2"), (test, "test")))
     classes = max(split.classes for split in (*train, val, val2, test))

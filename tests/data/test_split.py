@@ -64,7 +64,7 @@ def test_a_list_that_repeats_itself_does_not_hide_what_it_shares(rows):
         data.Split.from_arrays(values[part], torch.zeros(len(part), dtype=torch.int64)) for part in (range(80), rows)
     )
     for pair in ((train, test), (test, train)):
-        with pytest.raises(ValueError, match="share (50|80) examples"):
+        with pytest.raises(ValueError, match=r"share (50|80) examples"):
             data.check_disjoint(*pair)
 
 

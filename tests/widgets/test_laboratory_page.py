@@ -307,25 +307,24 @@ def test_what_gave_no_row_is_named_and_unequal_fit_as_well(page: InBrowser) -> N
     rows = [row(2, 0.5, 0.25, train_loss=0.01), row(20, 5, 0.2), row(200, 50, 0.14, train_loss=0.9)]
     verdict, each, details = answer(page, rows, [{"value": 100, "why": "it diverged"}]).values()
     assert "Left out is one training: batch size 100 (it diverged)." in details
-    assert (
-        "Of 3 pairs of settings 3 can be told apart, and in 0 of them the flatter has the smaller gap (each" in details
-    )
+    assert "At seed 0, 3 of 3 pairs of settings can be told apart, and in 0 of them the flatter has" in details
     assert verdict == "Undecided: only one of one seed tells which end is the flatter, and three are needed."
     assert each == "Seed by seed: larger in one of one seed."
     assert "But they fit unequally: training losses at the end run from 0.01 to 0.9." in details
     assert "nothing to compare" in answer(page, rows[:1])["verdict"]
     for one in rows:
         one["settings"]["stop_loss"] = 0.3
-    assert (
-        "fell below 0.3, after 40 to 40 epochs; at the end the losses are 0.01 to 0.9." in answer(page, rows)["details"]
-    )
+    stopped = answer(page, rows)["details"]
+    assert "fell below 0.3, after 40 to 40 epochs; at the end the losses are 0.01 to 0.9, more than a factor" in stopped
     assert "unequally" not in answer(page, rows[1:2] * 2)["details"]
     two = answer(page, [rows[0], rows[2]])["details"]
-    assert "The one pair of settings can be told apart, and in it the flatter has the larger gap (each" in two
+    assert (
+        "At seed 0, the one pair of settings can be told apart, and in it the flatter has the larger gap (each" in two
+    )
     same = answer(page, [row(2, 0.5, 0.25), row(200, 50, 0.251)])["details"]
-    assert "The one pair of settings cannot be told apart (each" in same
+    assert "At seed 0, the one pair of settings cannot be told apart (each" in same
     apart = [row(2, 5, 0.25), row(20, 50, 0.2), row(200, 5.001, 0.14)]
-    assert "Of 3 pairs of settings 2 can be told apart" in answer(page, apart)["details"]
+    assert "At seed 0, 2 of 3 pairs of settings can be told apart" in answer(page, apart)["details"]
 
 
 def test_intervals_are_student_s(page: InBrowser) -> None:
@@ -393,6 +392,12 @@ def test_a_run_that_stands_for_nothing_says_so(page: InBrowser) -> None:
         in untrained
     )
     assert "the run diverged, with a training loss of 20, where a uniform guess costs 2.3." in diverged
+
+
+def test_with_wrong_labels_a_high_loss_is_not_called_no_training(page: InBrowser) -> None:
+    entry = {"results": FINE | {"train_loss": 2.0}, "settings": {"label_noise": 0.4}}
+    said = compute(page, "return untrained(argument);", entry)
+    assert said.startswith("the networks have not fitted the wrong labels, with a training loss of 2")
 
 
 @pytest.mark.parametrize(

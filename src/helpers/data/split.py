@@ -287,8 +287,8 @@ def check_disjoint(*samples: Any, names: Sequence[str] | None = None) -> None:
 
 
 def _shared(first: list[bytes], second: list[bytes]) -> int:
-    """Examples of the smaller list that are in the larger, if there are too many for values that repeat anyway: draws of
-    one distribution agree as often between two lists as within either, also within the one without doubles.
+    """Examples of the smaller list that are in the larger, if too many for values that repeat anyway: draws of one
+    distribution agree as often between two lists as within either, also within the one without doubles.
     """
     few, many = sorted(map(Counter, (first, second)), key=Counter.total)
     shared = sum(count for row, count in few.items() if row in many)

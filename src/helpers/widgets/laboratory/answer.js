@@ -63,8 +63,9 @@ function answerOf(rows, lost, key, pairs, asked = pairs.length, between = "") {
   const [traces, gaps] = [from((r) => r.trace, 2), from((r) => r.gap.value, 2)];
   const across = `${SHORT[a.settings.world]}, seed ${a.settings.seed}: from ${CONTROLS[key].label} ${format(a.settings[key])} to ${format(b.settings[key])} the trace`;
   const { all, told, flatter } = pairsOf(rows);
-  const counted = all === 1 ? `The one pair of settings ${told ? `can be told apart, and in it the flatter has the ${flatter ? "smaller" : "larger"} gap` : "cannot be told apart"}`
-    : told ? `Of ${all} pairs of settings ${told} can be told apart, and in ${flatter} of them the flatter has the smaller gap` : `None of ${all} pairs of settings can be told apart`;
+  const at = `At seed ${a.settings.seed},`;
+  const counted = all === 1 ? `${at} the one pair of settings ${told ? `can be told apart, and in it the flatter has the ${flatter ? "smaller" : "larger"} gap` : "cannot be told apart"}`
+    : told ? `${at} ${told} of ${all} pairs of settings can be told apart, and in ${flatter} of them the flatter has the smaller gap` : `${at} none of ${all} pairs of settings can be told apart`;
   const conclusion = trace === null ? `${across} is not positive in every network, so flatness cannot be compared.`
     : sign(trace) === 0 ? `${across} moved ${traces}, which is too close to tell, so these two say nothing about flatness.`
     : sign(gap) === 0 ? `${across} ${moved(trace)} ${traces}; the gap, ${gaps}, is too close to tell, so this seed gives no answer.`
@@ -72,11 +73,12 @@ function answerOf(rows, lost, key, pairs, asked = pairs.length, between = "") {
   const everywhere = [...rows, ...pairs.flat()];
   const unequal = fitUnequally(everywhere);
   const stops = a.settings.stop_loss > 0;
-  const fits = unequal ? ` But they fit unequally: training losses at the end run from ${format(unequal.low, 2)} to ${format(unequal.high, 2)}.` : "";
+  const over = pairs.length > 1 ? " over all seeds" : "";
+  const fits = unequal && !stops ? ` But they fit unequally: training losses at the end run from ${format(unequal.low, 2)} to ${format(unequal.high, 2)}${over}.` : "";
   const ratio = trace && `trace × ${format(Math.exp(trace.low), 2)} to ${format(Math.exp(trace.high), 2)}, `;
   const epochs = rows.map(({ results }) => results.epochs);
   const losses = everywhere.map(({ results }) => results.train_loss);
-  const fit = stops ? ` Each setting stopped when the mean training loss of an epoch fell below ${format(a.settings.stop_loss)}, after ${Math.min(...epochs)} to ${Math.max(...epochs)} epochs; at the end the losses are ${spanOf({ low: Math.min(...losses), high: Math.max(...losses) })}.` : "";
+  const fit = stops ? ` Each setting stopped when the mean training loss of an epoch fell below ${format(a.settings.stop_loss)}, after ${Math.min(...epochs)} to ${Math.max(...epochs)} epochs; at the end the losses are ${spanOf({ low: Math.min(...losses), high: Math.max(...losses) })}${over}${unequal ? ", more than a factor of 1.5 apart" : ""}.` : "";
   const intervals = ` ${Spoken(a.results.traces.length)} networks of each setting, compared in pairs; 95 % intervals: ${ratio ?? ""}gap ${spanOf(gap)} nats. ${counted} (each pair and each seed at 95 %, not corrected for their number).${pairs.length > 1 && a.settings.world === "digits" ? " All seeds draw from one pool of digits and share its test set." : ""}`;
   const verdict = verdictOf(pairs, asked);
   return { verdict: headline(verdict, between), seeds: pairs.length ? `Seed by seed: ${seedBySeed(verdict)}.` : "", details: `${conclusion}${fits}${intervals}${fit}${left}` };

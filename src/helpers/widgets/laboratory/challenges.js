@@ -15,15 +15,16 @@ function diverged({ results }) {
 
 // Why a run may not stand for its setting, in a sweep or beside another: null, or a sentence's end.
 function untrained(entry) {
-  const { results } = entry;
+  const { results, settings } = entry;
   const half = 0.5 * Math.log(results.classes);
+  const short = settings?.label_noise > 0 ? "the networks have not fitted the wrong labels" : "the networks are not trained"; // which raise the loss
   return diverged(entry) ?? (results.train_loss > half
-    ? `the networks are not trained, with a training loss of ${format(results.train_loss)}, above half of a guess's ${format(2 * half)}` : null);
+    ? `${short}, with a training loss of ${format(results.train_loss)}, above half of a guess's ${format(2 * half)}` : null);
 }
 
 // The same as a sentence for the end of what is said of the run; "" where it stands for its setting.
-function standing(results) {
-  const unfit = untrained({ results });
+function standing(results, settings) {
+  const unfit = untrained({ results, settings });
   return unfit ? ` This run is compared with no other: ${unfit}.` : "";
 }
 

@@ -27,9 +27,9 @@ function assemble({ model, root }) {
   const train = button("Train", () => press("run"));
   const play = button("Play slowly", () => press(mode === "play" && busy ? "pause" : "play"));
   const single = button("One epoch", () => press("step"));
-  const reset = button("Reset and train", () => {
+  const reset = button("Default settings", () => {
     anew();
-    acted("you pressed “Reset and train”");
+    acted("you pressed “Default settings”");
     [settings, touched] = [sane({ world: settings.world }), true];
     Object.assign(view, FIRST_VIEW);
     begin("run");
@@ -247,7 +247,7 @@ function assemble({ model, root }) {
       write(barsNote, belowTheGap(current, columns));
       drawGauge(gauge, current.omniscient, view.lam);
     },
-    words() { if (results && !sweeper.going()) write(status, sentence(results, job, view, columnsOf(results, view.lam, view.stretch)) + standing(results)); },
+    words() { if (results && !sweeper.going()) write(status, sentence(results, job, view, columnsOf(results, view.lam, view.stretch)) + standing(results, job)); },
     charts() {
       const groups = groupsOf(history, varied);
       charts.forEach(({ svg, across, up }, i) => display(svg, historyPicture(`${uid}-h${i}`, history, groups, varied,

@@ -161,7 +161,8 @@ function makeSweeper(uid, lab) {
       const found = answerOf(rows(), lost(), key, pairs(), seeds.length, between);
       say(found.verdict, found.details, found.seeds);
       if (said) lab.judged(said, outcomeOfSweep(verdictOf(pairs(), seeds.length), between));
-      progress.at(sweep.done / count, `${sweep.done} of ${count} trainings are done.`);
+      const short = sweep.done < count; // fewer than two settings could be compared
+      progress.at(short ? 0 : 1, short ? `The sweep ended after ${sweep.done} of ${count} trainings.` : `All ${count} trainings are done.`);
       const fit = home.stop_loss > 0 || home.temperature > 0 || rows().length < 2 || fitUnequally(rows()) === null;
       offers(fit ? null : commonLoss(rows()), key);
       is(null);
@@ -178,7 +179,7 @@ function makeSweeper(uid, lab) {
     const words = `The sweep of the ${CONTROLS[sweep.key].label} ended after ${sweep.done - 1} of ${sweep.count} trainings, for ${why}.`;
     const found = pairs().length ? ` Until then: ${seedBySeed(verdictOf(pairs()))}.` : "";
     const bet = sweep.said ? " Your bet on it is void." : "";
-    say("The sweep was left before its end.", HOW);
+    say("Does flatter mean a smaller gap?", HOW);
     progress.at(0, "No sweep is running.");
     lab.put(sweep.home);
     is(null);
@@ -203,6 +204,7 @@ function makeSweeper(uid, lab) {
     parts() { offers(null); }, // its answer's last button goes: a control has moved away from what was swept
     compares([strong, rest]) { // the newest two runs, of which the page's status speaks already
       answer.setAttribute("aria-live", "off");
+      if (!sweep) progress.at(0, "No sweep is running.");
       say(strong, rest);
     },
     advance, leave, lose, take, follow,
