@@ -39,6 +39,10 @@ class Book:
         """Where a page, or a place of it, is published."""
         return f"{self.site}/{page}.html" + (f"#{anchor}" if anchor else "")
 
+    def folder(self, page: str) -> str:
+        """Where the pages beside it are published."""
+        return f"{self.site}/{page}".rpartition("/")[0] + "/"
+
 
 def plain(markdown: str, page: str, book: Book) -> str:
     """The Markdown of a page, such as "book/toolbox", in plain form.

@@ -30,6 +30,7 @@ Cell = dict[str, Any]
 WIDGET = "application/vnd.jupyter.widget-view+json"
 GATES = re.compile(r"^```\{solution-(start|end)\}", re.MULTILINE)
 BESIDE = re.compile(r"""(<a [^>]*?href=["'])(?![a-z]+:|[#/])""")
+BESIDE_IT = 'SITE = ""  # where the pages are: beside this one'  # in code that writes links
 STUB = re.compile(r"\n(?:    .*\n|\n)*(?:    .*\n)")  # indented code with the blank lines within it
 
 
@@ -45,6 +46,7 @@ def plain_notebook(notebook: dict[str, Any], page: str, book: Book) -> dict[str,
             cell["source"] = plain(cell["source"], page, book)
         elif cell["cell_type"] == "code":
             _fold(cell)
+            cell["source"] = cell["source"].replace(BESIDE_IT, f'SITE = "{book.folder(page)}"')
             kept = [output for output in map(_without_widget, cell["outputs"]) if output is not None]
             cell["outputs"] = [_with_whole_addresses(output, page, book) for output in kept]
     cells.insert(1, _origin(page, book))
@@ -130,8 +132,7 @@ def _with_whole_addresses(output: dict[str, Any], page: str, book: Book) -> dict
     """The output whose HTML links to pages of the book by whole addresses."""
     if "text/html" not in output.get("data", {}):
         return output
-    folder = page.rpartition("/")[0]
-    html = BESIDE.sub(rf"\1{book.site}/{folder}/", "".join(output["data"]["text/html"]))
+    html = BESIDE.sub(rf"\1{book.folder(page)}", "".join(output["data"]["text/html"]))
     return {**output, "data": {**output["data"], "text/html": html}}
 
 

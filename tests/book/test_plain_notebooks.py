@@ -170,7 +170,8 @@ def test_the_code_is_that_of_the_source_but_for_titles_attempts_and_solutions(to
     texts = ["".join(cell["source"]) for cell in source["cells"]]
     solving = {"exercise-solution", "exercise-answer"}
     every = list(zip(source["cells"], tags, texts, strict=True))
-    assert kept == [text for cell, tag, text in every if cell["cell_type"] == "code" and not tag & solving]
+    ours = [text for cell, tag, text in every if cell["cell_type"] == "code" and not tag & solving]
+    assert kept == [text.replace(tools.notebooks.BESIDE_IT, f'SITE = "{SITE}/book/"') for text in ours]
     prose = "\n".join(cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "markdown")
     for text in (text for _, tag, text in every if "exercise-solution" in tag):
         assert f"\n```python\n{text}\n```\n" in prose
@@ -214,6 +215,14 @@ def test_links_in_an_output_lead_to_the_published_pages(tools, small):
     output = {"output_type": "display_data", "data": {"text/html": [html]}, "metadata": {}}
     mended = tools.notebooks._with_whole_addresses(output, "book/claims", small)["data"]["text/html"]
     assert mended == html.replace("api.html", f"{SITE}/book/api.html")
+
+
+def test_links_that_code_writes_lead_there_when_it_is_run_elsewhere(tools, anything):
+    source = json.loads((ROOT / "book" / "claims.ipynb").read_text(encoding="utf-8"))
+    notebook = tools.notebooks.plain_notebook(source, "book/claims", anything)
+    code = "\n".join(cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code")
+    assert f'SITE = "{SITE}/book/"\n' in code
+    assert not re.findall(r"(?:src|href)=['\"](?![{]|http|#)", code)
 
 
 built = pytest.mark.skipif(not BUILT.is_dir(), reason="There is no built book to look at: run `make book` first.")
