@@ -302,7 +302,7 @@ RECIPE = re.compile(r"```python\n(.*?helpers\.bounds.*?)```", flags=re.DOTALL)
 
 def recipe_of_the_package_page():
     cells = json.loads((ROOT / "book" / "api.ipynb").read_text(encoding="utf-8"))["cells"]
-    (recipe,) = ["".join(c["source"]) for c in cells if "helpers.bounds(" in "".join(c["source"])]
+    (recipe,) = [text for text in ("".join(c["source"]) for c in cells) if text.startswith("import helpers\n")]
     return recipe
 
 
