@@ -398,7 +398,9 @@ def test_a_sweep_is_stopped_by_its_button_and_comes_home(visit: Callable[..., An
         control(seen.page, "ask me before a sweep").uncheck()
         element(seen.page).get_by_role("button", name="Sweep the batch size").click()
         element(seen.page).get_by_role("button", name="Stop the sweep").click()
-        expect(element(seen.page).locator(".lab-answer")).to_contain_text("The sweep was left", timeout=WAIT)
+        expect(element(seen.page).locator(".lab-question")).to_contain_text(
+            "trainings, for you stopped it", timeout=WAIT
+        )
         expect(element(seen.page).get_by_role("button", name="Sweep the batch size")).to_have_count(1, timeout=WAIT)
         trained(seen.page)
         assert control(seen.page, "batch size").get_attribute("aria-valuetext") == "20"
