@@ -737,6 +737,7 @@ def test_the_picture_is_as_high_in_every_world(page: InBrowser) -> None:
     found = compute(page, body, argument)
     assert found["heights"] == [300, 300]
     assert found["words"] == 2 * found["kept"] == 40
+    assert f"const MISTAKES = {found['kept']};" in script("portrait")
     assert found["lowest"] < 300
 
 

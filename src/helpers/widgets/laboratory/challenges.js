@@ -17,7 +17,8 @@ function diverged({ results }) {
 function untrained(entry) {
   const { results, settings } = entry;
   const half = 0.5 * Math.log(results.classes);
-  const short = settings?.label_noise > 0 ? "the networks have not fitted the wrong labels" : "the networks are not trained"; // which raise the loss
+  // wrong labels raise the loss of networks that have learned the right ones
+  const short = settings?.label_noise > 0 ? "the networks have not fitted the wrong labels" : "the networks are not trained";
   return diverged(entry) ?? (results.train_loss > half
     ? `${short}, with a training loss of ${format(results.train_loss)}, above half of a guess's ${format(2 * half)}` : null);
 }
