@@ -116,3 +116,17 @@ def test_a_caption_counts_the_seeds_of_finished_rows_only(tmp_path):
     assert library.caption(artefact).startswith("none, smoke profile, 2 seeds, ")
     artefact.rows = [row if row["seed"] == 0 else None for row in artefact.rows]
     assert library.caption(artefact).startswith("none, smoke profile, 1 seed, 5 of 10 rows so far")
+
+
+def test_a_caption_takes_sizes_and_quality_from_the_rows(tmp_path):
+    artefact = runner.run(SQUARES, "smoke", Squares(), out=tmp_path, quiet=True)
+    artefact.config |= {"width": 8, "n": 900, "augment": True}
+    for i, row in enumerate(artefact.rows):
+        row |= {"n": 100 + i, "test_error": 0.25, "test_loss": 1.0 + i / 10, "test_accuracy": [0.1, 0.2]}
+    expected = "width 8, n = 100 to 109, 2 seeds, crop and flip, test error 0.25, test loss 1.00 to 1.90, "
+    assert f"none, smoke profile, {expected}" in library.caption(artefact)
+    for row in artefact.rows:
+        del row["n"], row["test_error"], row["test_loss"]
+    assert "n = 900, 2 seeds, crop and flip, " + artefact.provenance["device"] in library.caption(artefact)
+    artefact.rows[0]["test_accuracy"] = 0.75  # a number, where the others are curves
+    assert "crop and flip, test error 0.25, " in library.caption(artefact)

@@ -187,6 +187,18 @@ def test_the_middle_adds_information_to_what_the_noise_takes_from_the_gap():
                 assert entry["nats"] == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_middle_compares_networks_on_the_same_examples_with_and_without_noise():
+    config, whole = middle_row()
+    short = replace(config, noisy_examples=20, noise_levels=(1e-6,))
+    row = resnet18_middle.row(short, resnet18_middle.points(short)[0])
+    for found, full in zip(row["losses"], whole["losses"], strict=True):
+        assert (found["gap"], found["gap_standard_error"]) == (full["gap"], full["gap_standard_error"])
+        still = [e for e in found["exchanges"] if e["perturbation"] == "none"]
+        assert all(e["residual"] < 1e-3 for e in still)
+    gaps = [(e["noisy_gap"], found["gap"]) for found in row["losses"] for e in found["exchanges"][:1]]
+    assert any(abs(noisy - gap) > 1e-3 for noisy, gap in gaps)  # of twenty examples, and of all
+
+
 def test_shaped_noise_is_as_large_as_isotropic_noise_over_all():
     scales = resnet18_middle._normalised([1.0, 5.0], [30, 10])
     assert 30 * scales[0] ** 2 + 10 * scales[1] ** 2 == pytest.approx(40)

@@ -5,7 +5,7 @@ shapes of noise and many noise levels: the information term, and the gap that th
 losses (``helpers.exchange``).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import torch
@@ -35,22 +35,30 @@ class Middle(BasePoint):
         batch_sizes, lrs: the two axes; each runs through the base point.
         noise_levels: noise of a weight over the root mean square of W + Delta - c, in its group.
         draws: of the noise, for each run.
+        noisy_examples: examples of each training sample and of val2 on which networks are compared with and without
+            noise; all where None. The gap of W itself is of the whole samples.
     """
 
     batch_sizes: tuple[int, ...]
     lrs: tuple[float, ...]
     noise_levels: tuple[float, ...]
     draws: int
+    noisy_examples: int | None = None
+
+    def compared(self, roles: Roles) -> Roles:
+        """The roles with samples as short as networks with noise are measured on."""
+        few = slice(self.noisy_examples)
+        return replace(roles, train=[sample.take(few) for sample in roles.train], val2=roles.val2.take(few))
 
 
-LEVELS = (1.0, 5.0, 20.0, 80.0, 300.0)
+LEVELS = (*(round(0.1 * 1.6**i, 2) for i in range(11)), 30.0, 100.0, 300.0)
 PROFILES = {
     "smoke": Middle(
         **SMOKE | {"k": 3}, batch_sizes=(16,), lrs=(0.01, 0.02), noise_levels=(1.0, 10.0), draws=2
     ),
     "laptop": Middle(
-        **LAPTOP | {"lambdas": (3.0, 30.0, 1e3)}, batch_sizes=(20, 60, 180), lrs=(0.005, 0.01, 0.02),
-        noise_levels=LEVELS, draws=1,
+        **LAPTOP | {"lambdas": (10.0, 1e3)}, batch_sizes=(60,), lrs=(0.005, 0.01, 0.02), noise_levels=LEVELS,
+        draws=4, noisy_examples=1000,
     ),
     "paper": Middle(
         **PAPER, batch_sizes=(30, 60, 120, 240, 480), lrs=(5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2), noise_levels=LEVELS,
@@ -89,10 +97,11 @@ def row(config: Middle, point: Json) -> Json:
         "0-1 error": ZeroOneError(),
     }
     W = torch.stack([weights(model) for model in run.models])
-    clean = _gaps(run, W, torch.zeros_like(W), roles, losses, draws=1, seed=0)
+    still, few = torch.zeros_like(W), config.compared(roles)
+    whole, clean = (_gaps(run, W, still, part, losses, draws=1, seed=0) for part in (roles, few))
     entries: dict[str, list[Json]] = {name: [] for name in losses}
     for perturbation, offsets in _offsets(config, run, roles, W, point["seed"]).items():
-        for entry, gaps in _levels(config, run, roles, W, offsets, losses, point["seed"]):
+        for entry, gaps in _levels(config, run, few, W, offsets, losses, point["seed"]):
             for (name, loss), before, noisy in zip(losses.items(), clean, gaps, strict=True):
                 entries[name].append({"perturbation": perturbation} | _exchange(loss, config.n, before, noisy, entry))
     return {
@@ -103,7 +112,7 @@ def row(config: Middle, point: Json) -> Json:
         "losses": [
             {"loss": name, "R": loss.R, "gap": gaps.mean().item(), "gap_standard_error": _error(gaps)}
             | {"exchanges": entries[name]}
-            for (name, loss), gaps in zip(losses.items(), clean, strict=True)
+            for (name, loss), gaps in zip(losses.items(), whole, strict=True)
         ],
     }
 

@@ -7,6 +7,7 @@ good, the first counts.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,12 +91,37 @@ def benchmark(name: str) -> Json:
 
 
 def caption(artefact: Artefact) -> str:
-    """Data edition, profile, k, n, seeds of the finished rows and hardware, as every figure from an artefact states."""
-    config = artefact.config
+    """What a figure from an artefact states of its runs: data edition, profile, sizes, seeds, how good, on what.
+
+    Each part appears where settings or finished rows hold it: width, k and n (of the rows, and of the settings where
+    rows do not say), seeds, augmentation, and the range of test error and test loss.
+    """
+    config, rows = artefact.config, artefact.finished
     parts = [artefact.provenance["data"], f"{artefact.profile} profile"]
-    parts += [f"{name} = {config[name]}" for name in ("k", "n") if name in config]
-    if seeds := {row["seed"] for row in artefact.finished if "seed" in row}:
+    if widths := _numbers(rows, "width") or _numbers([config], "width"):
+        parts.append(f"width {_range(widths, 'd')}")
+    if "k" in config:
+        parts.append(f"k = {config['k']}")
+    if "n" in config:
+        parts.append(f"n = {_range(_numbers(rows, 'n') or [config['n']], ',d')}")
+    if seeds := {row["seed"] for row in rows if "seed" in row}:
         parts.append("1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds")
+    if config.get("augment") is True:
+        parts.append("crop and flip")
+    if errors := _numbers(rows, "test_error") or [1 - share for share in _numbers(rows, "test_accuracy")]:
+        parts.append(f"test error {_range(errors, '.2f')}")
+    if losses := _numbers(rows, "test_loss"):
+        parts.append(f"test loss {_range(losses, '.2f')}")
     if not artefact.complete:
-        parts.append(f"{len(artefact.finished)} of {len(artefact.rows)} rows so far")
+        parts.append(f"{len(rows)} of {len(artefact.rows)} rows so far")
     return ", ".join([*parts, artefact.provenance["device"]])
+
+
+def _numbers(rows: Sequence[Json], key: str) -> list[float]:
+    """The numbers that rows hold under a key; lists, as of an accuracy along training, are none."""
+    return [row[key] for row in rows if isinstance(row.get(key), int | float)]
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    low, high = (format(end, form) for end in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
