@@ -229,6 +229,7 @@ TURNED: dict[str, list[tuple[Change, str]]] = {
         (put(gap=lambda r: 1 / r["batch_size"], gap01=lambda r: 1 / r["batch_size"],
              test_error=lambda r: 1 / r["batch_size"]), SMALL),
         (put(gap=lambda r: r["batch_size"], test_error=lambda r: r["batch_size"]), OTHERWISE),
+        (put(gap=lambda r: 1 / r["batch_size"], gap01=lambda r: 1 / r["batch_size"]), PARTLY),
     ],
     "000-check-1": [
         (put(), PARTLY),
@@ -383,7 +384,10 @@ TURNED: dict[str, list[tuple[Change, str]]] = {
         (put(gradient_variance=0.0, worst_ratio=lambda r: -r["gap01"], path_norm=lambda r: -r["gap01"]), OTHERWISE),
     ],
     # --- Wu
-    "002-table-2-keskar": [(put(test_error=lambda r: 1 / r["test_error"]), OTHERWISE)],
+    "002-table-2-keskar": [
+        (put(test_error=lambda r: r["batch_size"]), SMALL),
+        (put(test_error=lambda r: 1 / r["batch_size"]), OTHERWISE),
+    ],
     "002-table-1": [
         (put(sharpness=lambda r: [edge(r)] * 20), SMALL),
         (put(sharpness=lambda r: [3 * edge(r)] * 20), OTHERWISE),
