@@ -71,8 +71,9 @@ book: $(INSTALLED)
 	$(BIN)/jupyter-book build . --all -W --keep-going
 	$(BIN)/python tools/check_book.py
 
-# Tests share the processors by files. What needs a built book is for test-book.
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+# Tests share the processors by files, and end soon where something broke them all: most wait before they fail. What needs
+# a built book is for test-book.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --maxfail 20
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/browser --ignore=tests/book/test_built_book.py
