@@ -1,4 +1,7 @@
-"""Sphinx extension: works are listed by author and year, and labelled as the text cites them."""
+"""Sphinx extension: works are listed by author and year, and labelled as the text cites them.
+
+Works of one author and year are told apart by a letter in their ``year``, which text and list then both show.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +17,10 @@ STYLE = "author_year"
 
 def label(entry: Entry) -> str:
     """ "Wu and Su, 2023", "Peng et al., 2025"."""
-    people = [" ".join(person.prelast_names + person.last_names) for person in entry.persons.get("author", [])]
+    people = [
+        " ".join(map(str, person.rich_prelast_names + person.rich_last_names))
+        for person in entry.persons.get("author", [])
+    ]
     if len(people) > 2:
         people = [f"{people[0]} et al."]
     name = " and ".join(people) or entry.fields.get("title", entry.key)
@@ -22,14 +28,11 @@ def label(entry: Entry) -> str:
 
 
 class AuthorYearLabels(BaseLabelStyle):
-    """Labels of a sorted list; works that one label would stand for get letters."""
+    """Labels of a list."""
 
     def format_labels(self, sorted_entries: list[Entry]) -> Iterator[str]:
         """One label for each entry."""
-        labels = [label(entry) for entry in sorted_entries]
-        for place, text in enumerate(labels):
-            twins = labels.count(text)
-            yield text + ("abcdefgh"[labels[:place].count(text)] if twins > 1 else "")
+        return map(label, sorted_entries)
 
 
 class AuthorYearStyle(Style):

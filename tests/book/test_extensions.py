@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pybtex.database import Entry, Person
+from pybtex.database import Entry, Person, parse_file
 
 from book._ext.chapter_numbers import number_of
 from book._ext.package_links import with_links
@@ -30,8 +30,15 @@ def test_works_are_labelled_as_the_text_cites_them() -> None:
     assert label(entry("Peng, A", "Li, B", "Su, C")) == "Peng et al., 2025"
     assert label(entry("van der Vaart, A")) == "van der Vaart, 2025"
     assert label(Entry("book", {"title": "{A} book", "year": "2000"})) == "A book, 2000"
-    same = [entry("Wu, L"), entry("Wu, L"), entry("Wu, L", year="2023")]
-    assert list(AuthorYearLabels().format_labels(same)) == ["Wu, 2025a", "Wu, 2025b", "Wu, 2023"]
+    assert label(entry(r"Gr\"unwald, P")) == "Grünwald, 2025"
+    assert label(entry("{Ben Arous}, G")) == "Ben Arous, 2025"
+
+
+def test_no_two_works_have_one_label_and_no_label_shows_its_source() -> None:
+    works = parse_file(str(ROOT / "book" / "references.bib")).entries.values()
+    labels = list(AuthorYearLabels().format_labels(list(works)))
+    assert {text for text in labels if labels.count(text) > 1} == set()
+    assert [text for text in labels if re.search(r"[\\{}$]", text)] == []
 
 
 def test_a_call_of_the_package_leads_to_its_entry_and_other_names_do_not() -> None:
