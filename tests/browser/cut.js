@@ -30,6 +30,9 @@
     if (Math.max(over, hidden) > SLACK) {
       found.push(`${name} by ${Math.round(Math.max(over, hidden))} px: ${container.querySelector("mjx-assistive-mml")?.textContent.replace(/\s+/g, " ").slice(0, 60) ?? ""}`);
     }
+    if (container.querySelector("mjx-math > *") && Math.max(...parts.map((part) => part.width)) < 1) {
+      found.push(`${name} that is not seen: ${words(container.parentElement)}`);
+    }
     const size = parseFloat(getComputedStyle(container).fontSize);
     if (size < 10) found.push(`${name} set in ${size.toFixed(1)} px`);
   }

@@ -43,6 +43,7 @@ BROKEN = {
     "<mjx-math style='display:inline-block;width:3000px'>x</mjx-math></mjx-container></div>",
     "inline formula": "<p><mjx-container>"
     "<mjx-math style='display:inline-block;width:3000px'>x</mjx-math></mjx-container></p>",
+    "inline formula that is not seen": "<p><mjx-container><mjx-math><mjx-mi></mjx-mi></mjx-math></mjx-container></p>",
     "code": f"<pre style='overflow:auto'>{'x' * 900}</pre>",
     "output": f"<div class=cell_output><pre style='overflow:auto;white-space:pre !important'>{'x' * 900}</pre></div>",
     "table": "<table style='width:3000px'><tr><td>x</td></tr></table>",
