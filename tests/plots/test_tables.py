@@ -9,7 +9,7 @@ import pytest
 from helpers import plots
 from helpers.curvature import Estimate
 
-SPACE = "\u2007"
+SPACE, POINT = "\u2007", "\u2008"
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,9 @@ def test_points_and_errors_stand_below_each_other() -> None:
     shown = plots.table([{"x": (1.25, 0.02)}, {"x": (102.5, 0.3)}]).shown
     assert [row[0] for row in shown] == ["1.25 ± 0.02", f"102.5{SPACE} ± 0.3{SPACE}"]
     mixed = [row[0] for row in plots.table([{"x": 1.5}, {"x": 250.0}], formats={"x": "g"}).shown]
-    assert mixed == ["1.5", "250" + 2 * SPACE]
+    assert mixed == ["1.5", "250" + POINT + SPACE]
+    exact = [row[0] for row in plots.table([{"x": 1.25}, {"x": (1.5, 0.02)}]).shown]
+    assert exact == ["1.25" + "\u00a0" + SPACE + "\u00a0" + SPACE + POINT + 2 * SPACE, "1.50 ± 0.02"]
 
 
 def test_a_small_number_does_not_read_as_zero() -> None:
@@ -68,7 +70,7 @@ def test_no_line_ends_within_a_value_or_an_interval_among_words() -> None:
 
 def test_padding_is_apart_so_that_a_phone_can_leave_it_out() -> None:
     html = plots.table([{"a": "x", "b": (31.0, 4.0)}, {"a": "y", "b": (0.25, 0.01)}])._repr_html_()
-    assert f'>31<span class="padding">{4 * SPACE}</span> ± 4' in html
+    assert f'>31<span class="padding">{POINT}{3 * SPACE}</span> ± 4' in html
     assert SPACE not in re.sub(r'<span class="padding">[^<]*</span>', "", html)
 
 

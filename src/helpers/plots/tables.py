@@ -15,10 +15,13 @@ from typing import Any
 
 SIGNIFICANT = 3  # digits of the largest number of a column
 MOST_DECIMALS = 5
-FIGURE_SPACE = "\u2007"  # as wide as a digit
+# Spaces as wide as what they stand in for: a digit (and a sign), a decimal point, a space that does not collapse.
+FIGURE_SPACE, POINT_SPACE, SPACE = "\u2007", "\u2008", "\u00a0"
+BLANKS = {".": POINT_SPACE, " ": SPACE}
+PLAIN = str.maketrans(FIGURE_SPACE + POINT_SPACE + SPACE, "   ")
 MISSING = "–"
 # A value with its error, an interval, a count out of so many: no line may end within.
-VALUE = re.compile(r"[-+−]?\d[\d.,]*\u2007* ± [\d.,]*\d|\[[^\[\]]{1,24}\]|\b\d+ of \d+\b|\d %")
+VALUE = re.compile(r"[-+−]?\d[\d.,]*[\u2007\u2008]* ± [\d.,]*\d|\[[^\[\]]{1,24}\]|\b\d+ of \d+\b|\d %")
 NARROW = 56  # characters of a row, one between columns included, that a phone shows side by side
 WRAPPED = 46  # to how many of them words fill a row before they wrap
 FIRST = 16  # characters that the name of a row has beside the others before it gets a line of its own
@@ -115,7 +118,7 @@ def _spread(needs: Sequence[int], wants: Sequence[int]) -> list[int]:
 
 def _padded(html: str) -> str:
     """Numbers whose padding a phone leaves out, as their cells stand below each other there (``book.css``)."""
-    return re.sub(f"{FIGURE_SPACE}+", r'<span class="padding">\g<0></span>', html)
+    return re.sub(f"[{FIGURE_SPACE}{POINT_SPACE}{SPACE}]+", r'<span class="padding">\g<0></span>', html)
 
 
 def _whole(html: str) -> str:
@@ -132,12 +135,17 @@ def _aligned(texts: Sequence[str]) -> list[str]:
         return list(texts)
     heads = [text.partition(" ± ")[0] for text in texts]
     tails = [text[len(head) :] for text, head in zip(texts, heads, strict=True)]
-    fractions = [len(head.partition(".")[2]) + ("." in head) for head in heads]
-    widest, longest = max(fractions), max(map(len, tails))
+    fractions = [head[len(head.partition(".")[0]) :] for head in heads]
+    widest, longest = max(fractions, key=len), max(tails, key=len)
     return [
-        head + FIGURE_SPACE * (widest - fraction) + tail + FIGURE_SPACE * (longest - len(tail))
+        head + _blank(widest[len(fraction) :]) + tail + _blank(longest[len(tail) :])
         for head, tail, fraction in zip(heads, tails, fractions, strict=True)
     ]
+
+
+def _blank(text: str) -> str:
+    """Nothing, as wide as the text."""
+    return "".join(BLANKS.get(character, FIGURE_SPACE) for character in text)
 
 
 @dataclass(frozen=True)
@@ -244,7 +252,7 @@ class Table:
         lines, widths = [self.headings, *self.shown], self._widths
         text = [
             "  ".join(
-                (str.rjust if self.numeric[i] else str.ljust)(line[i].replace(FIGURE_SPACE, " "), widths[i])
+                (str.rjust if self.numeric[i] else str.ljust)(line[i].translate(PLAIN), widths[i])
                 for i in self._columns
             ).rstrip()
             for line in lines
