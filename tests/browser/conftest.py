@@ -31,12 +31,13 @@ LOOKS: dict[str, dict[str, Any]] = {
     "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
     "phone": {"color_scheme": "light", "viewport": {"width": 360, "height": 740}, "has_touch": True},
 }
+PATIENCE = 180_000  # milliseconds; a machine may have other work, and nothing waits for it on a page that works
 # Formulas are typeset and every widget has drawn itself.
 SETTLED = """async () => {
     await window.MathJax?.startup?.promise;
     const waiting = () => [...document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]')]
         .filter((view) => !view.parentElement.querySelector(".fi svg, .lab svg, .static-widget-problem"));
-    for (let i = 0; i < 100 && waiting().length; i++) await new Promise((done) => setTimeout(done, 50));
+    for (let i = 0; i < 1200 && waiting().length; i++) await new Promise((done) => setTimeout(done, 50));
     return waiting().length;
 }"""
 
@@ -113,6 +114,7 @@ def visit(site: str, browser: Browser) -> Callable[..., Any]:
         name: str, look: str = "light", base: str = site, settled: bool = True, **options: Any
     ) -> Iterator[Visit]:
         context = browser.new_context(**(LOOKS[look] | options))
+        context.set_default_timeout(PATIENCE)
         seen = Visit(context.new_page())
         context.route("**/*", seen.guard)
         seen.page.on("console", seen.on_console)
@@ -124,7 +126,7 @@ def visit(site: str, browser: Browser) -> Callable[..., Any]:
         )
         seen.page.goto(f"{base}/{name}.html")
         if settled and options.get("java_script_enabled", True):
-            assert seen.page.evaluate(SETTLED) == 0, f"a widget on {name} drew nothing within five seconds"
+            assert seen.page.evaluate(SETTLED) == 0, f"a widget on {name} drew nothing within a minute"
         yield seen
         context.close()
 

@@ -17,7 +17,7 @@ from tests.browser.engines import awaited, started
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
 NOTEBOOKS = ("intro", "toolbox", "14-playground")
-SECONDS = 60  # a chapter on a busy machine
+SECONDS = 180  # a chapter on a busy machine
 LONG = """import torch
 from helpers import data, models, training
 

@@ -41,7 +41,7 @@ PAINTED = """() => new Promise((done) => {
     const frame = (left) => (left ? requestAnimationFrame(() => frame(left - 1)) : done());
     frame(8);
 })"""
-SECONDS = 60
+SECONDS = 180  # generous: nothing waits for it on a page that works
 WAIT = 1000 * SECONDS  # of an assertion that waits for what it reads
 
 

@@ -26,7 +26,7 @@ def test_nothing_is_cut(visit: Callable[..., Any], name: str) -> None:
     with visit(name) as seen:
         seen.page.add_style_tag(content=STILL)
         for numbers in seen.page.locator(".lab-numbers").all():  # the laboratory has them only after its first run
-            numbers.locator("tbody tr").first.wait_for(state="attached", timeout=60_000)
+            numbers.locator("tbody tr").first.wait_for(state="attached", timeout=180_000)
         seen.page.evaluate(OPEN)
         for width in WIDTHS:
             seen.page.set_viewport_size({"width": width, "height": 900})
